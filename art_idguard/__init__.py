@@ -1,0 +1,33 @@
+"""ID-Guard: protect face photos against GAN face manipulation.
+
+>>> import art_idguard
+>>> "Protector" in dir(art_idguard)
+True
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Protector": "art_idguard.perturbation",
+    "MANIPULATORS": "art_idguard.manipulators",
+    "RECOGNIZERS": "art_idguard.recognizers",
+    "WEIGHTINGS": "art_idguard.weighting",
+    "IDGuardError": "art_idguard.errors",
+    "WeightsError": "art_idguard.errors",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562), so that `import art_idguard` costs nothing."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'art_idguard' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

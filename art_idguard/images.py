@@ -1,0 +1,65 @@
+"""Pixel ranges, bounds and sizes: the only module that knows that [0, 1] and [0, 255] exist.
+
+Inside the package faces are float on the [-1, 1] scale and every epsilon is on that scale too:
+epsilon 0.05 here is 0.025 on [0, 1] and 6.375 of 255 levels.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard.types import Images
+
+
+def to_signed(images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """[0, 1] -> [-1, 1]."""
+    return images * 2 - 1
+
+
+def to_unit(images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """[-1, 1] -> [0, 1]."""
+    return (images + 1) / 2
+
+
+def from_uint8(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """0..255 -> [-1, 1], float32."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
+    """[-1, 1] -> 0..255, rounded to the nearest level; values outside the range are clipped."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def epsilon_to_unit(epsilon: float) -> float:
+    """A bound on the [-1, 1] scale as one on [0, 1], the scale of files and of ART."""
+    return epsilon / 2
+
+
+def epsilon_to_levels(epsilon: float) -> int:
+    """A bound on the [-1, 1] scale as whole 8-bit levels that stay inside it."""
+    return int(np.floor(epsilon * 127.5 + 1e-6))
+
+
+def project(perturbed: Float[Tensor, "*s"], clean: Float[Tensor, "*s"], epsilon: float) -> Float[Tensor, "*s"]:
+    """Projection of `perturbed` to the L-inf ball of radius `epsilon` around `clean` and to [-1, 1]."""
+    return (clean + (perturbed - clean).clamp(-epsilon, epsilon)).clamp(-1, 1)
+
+
+def resize(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Tensor, "B C h w"]:
+    """Bilinear resize to (height, width), antialiased when shrinking; pixel values keep their range."""
+    if images.shape[-2:] == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def to_array(images: Images) -> UInt8[np.ndarray, "B H W 3"]:
+    """[-1, 1] NCHW -> 8-bit NHWC, as Pillow and OpenCV take it."""
+    return to_uint8(images.detach()).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def from_array(array: UInt8[np.ndarray, "B H W 3"]) -> Images:
+    """8-bit NHWC -> [-1, 1] NCHW."""
+    return from_uint8(torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2))
