@@ -1,0 +1,25 @@
+"""The contract of a face manipulator M_k, Eq. (1): face + edit -> forged face."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from art_idguard.hub import HubModel
+from art_idguard.types import Attributes, Edit, Images, Manipulation
+
+
+class Manipulator(HubModel, ABC):
+    """A frozen or trainable face manipulation model.
+
+    `forward` returns the forged face and the features of E_k from one pass. `train()` and `eval()`
+    must not change what it returns.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def edits(self, attributes: Attributes) -> tuple[Edit, ...]:
+        """The paper's five edits of this model for faces with these labels, one row per face."""
+
+    @abstractmethod
+    def forward(self, x: Images, edit: Edit) -> Manipulation:
+        """Eq. (1): the forged face, and E_k's features of x. Faces on the [-1, 1] scale."""
