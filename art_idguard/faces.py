@@ -1,0 +1,155 @@
+"""Where the faces are: detection (YuNet) and alignment to the ArcFace template.
+
+Pixel coordinates are OpenCV's: (x, y), integers at the pixels' centres.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard.hub import shipped
+from art_idguard.images import resize
+from art_idguard.types import Frames, Images, Points
+
+TEMPLATE_SIZE = 112
+"""Side of the square in whose pixels both templates are."""
+
+ARCFACE_TEMPLATE = torch.tensor(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+"""The five points of `types.Points` in the crop that face recognisers are trained on (ArcFace)."""
+
+CELEBA_TEMPLATE = torch.tensor([[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2, 84.0], [65.8, 83.7]])
+"""Mean points of CelebA's square crops, by `FaceDetector`: how manipulators see faces."""
+
+
+class Face(NamedTuple):
+    """A detected face in pixels of its picture."""
+
+    box: tuple[float, float, float, float]
+    """Left, top, width, height; may reach over the picture's edge."""
+    points: Float32[np.ndarray, "5 2"]
+    """In the order of `types.Points`."""
+    score: float
+
+
+def arcface_frame(points: Points, size: tuple[int, int]) -> Frames:
+    """Where the ArcFace template lies in pictures of `size` (height, width) with these points."""
+    return template_frame(points, size, ARCFACE_TEMPLATE)
+
+
+def template_frame(points: Points, size: tuple[int, int], template: Float[Tensor, "5 2"]) -> Frames:
+    """Where a template lies in pictures of `size` (height, width) with these five points.
+
+    The inverse of the similarity transform that brings the points closest to the template, in the
+    template's pixels (Umeyama 1991 without reflection), as ArcFace and OpenCV align. In complex
+    numbers, with centred points p and template t, its scale and rotation are
+    sum(conj(p) t) / sum |p|^2.
+
+    Returns:
+        Thetas for `affine_grid` with align_corners=False. They depend on no resolution: a frame
+        stays valid when the picture is resized.
+    """
+    t, p = (torch.view_as_complex(x.contiguous()) for x in (template.to(points), points))
+    t_mean, p_mean = t.mean(), p.mean(dim=1)
+    t, p = t - t_mean, p - p_mean[:, None]
+    turn = p.abs().square().sum(dim=1) / (p.conj() * t).sum(dim=1)  # template -> picture
+    middle = p_mean + turn * ((TEMPLATE_SIZE - 1) / 2 * (1 + 1j) - t_mean)
+
+    axes = torch.view_as_real(torch.stack([turn, 1j * turn], dim=1)).mT
+    half = points.new_tensor([size[1], size[0]]) / 2
+    offset = (torch.view_as_real(middle) + 0.5) / half - 1
+    return torch.cat([axes * (TEMPLATE_SIZE / 2) / half[:, None], offset[..., None]], dim=2)
+
+
+def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) -> Float[Tensor, "B 3 S S"]:
+    """Faces in the template's position, `size` pixels square; differentiable by `images`.
+
+    Bilinear. What lies outside the picture is black (-1), as in the crops that recognisers are
+    trained on.
+
+    Args:
+        images: pictures on the [-1, 1] scale.
+        frame: where the template lies in them, see `template_frame`.
+        size: side of the result in pixels.
+        antialias: shrink pictures to about the result's resolution first; for photos, whose faces
+            may be many times as large as the result.
+    """
+    if antialias:
+        height, width = images.shape[-2:]
+        area = torch.linalg.det(frame[:, :, :2].double()).abs().min().item()
+        factor = max(1.0, (area * height * width) ** 0.5 / size)
+        images = resize(images, (max(1, round(height / factor)), max(1, round(width / factor))))
+    dtype = torch.promote_types(images.dtype, frame.dtype)
+    with torch.autocast(images.device.type, enabled=False):  # bfloat16 is too coarse for coordinates
+        grid = F.affine_grid(frame.to(dtype), [len(images), 3, size, size], align_corners=False)
+        return F.grid_sample(images.to(dtype) + 1, grid, align_corners=False) - 1
+
+
+class FaceDetector:
+    """YuNet (Wu et al. 2023) from the OpenCV Zoo, on the CPU; the network ships with the package.
+
+    It is made for faces of about 10 to 300 pixels, so a picture is searched at several sizes, and a
+    face is taken from the size that shows it closest to 100 pixels wide.
+
+    Args:
+        threshold: the least score of a face, in [0, 1].
+        sides: lengths in pixels of a picture's longer side to search at; all but the first are left
+            out where they would enlarge the picture.
+    """
+
+    def __init__(self, *, threshold: float = 0.7, sides: Sequence[int] = (384, 1024)) -> None:
+        import cv2  # slow to import, and training on prepared faces does without it
+
+        model = shipped("detectors/yunet/face_detection_yunet_2023mar.onnx")
+        log = cv2.utils.logging
+        level = log.setLogLevel(log.LOG_LEVEL_ERROR)  # OpenCV 5 warns that its engine has no targets
+        self._network = cv2.FaceDetectorYN.create(str(model), "", (0, 0), threshold)
+        log.setLogLevel(level)
+        self._sides = sides
+
+    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+        """The faces of an RGB picture of any size, largest first; none is no error."""
+        longer = max(picture.shape[:2])
+        scales = [side / longer for i, side in enumerate(self._sides) if i == 0 or side < longer]
+        found = [(face, s) for s in scales for face in self._search(picture, s)]
+        kept: list[Face] = []
+        for face, _ in sorted(found, key=lambda f: abs(np.log(f[0].box[2] * f[1] / 100))):
+            if not any(_same(face, other) for other in kept):
+                kept.append(face)
+        return sorted(kept, key=lambda face: face.box[2] * face.box[3], reverse=True)
+
+    def _search(self, picture: UInt8[np.ndarray, "H W 3"], scale: float) -> list[Face]:
+        import cv2
+
+        height, width = picture.shape[:2]
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        self._network.setInputSize(size)
+        _, rows = self._network.detect(cv2.resize(picture[..., ::-1], size, interpolation=method))
+        back = np.array([width, height], np.float32) / np.array(size, np.float32)
+        return [] if rows is None else [_face(row, back) for row in rows]
+
+
+def _face(row: Float32[np.ndarray, " 15"], back: Float32[np.ndarray, " 2"]) -> Face:
+    """One row of YuNet (box, points, score), with OpenCV's resize (pixel centres) undone."""
+    left, top = row[:2] * back
+    width, height = row[2:4] * back
+    points = (row[4:14].reshape(5, 2) + 0.5) * back - 0.5
+    return Face((float(left), float(top), float(width), float(height)), points, float(row[14]))
+
+
+def _same(a: Face, b: Face) -> bool:
+    distance = np.linalg.norm(a.points.mean(axis=0) - b.points.mean(axis=0))
+    return bool(distance < max(a.box[2], b.box[2]) / 2)

@@ -1,0 +1,38 @@
+"""Who is it: face recognisers, by name."""
+
+from pathlib import Path
+from typing import Any
+
+from art_idguard.hub import load_member, shipped
+from art_idguard.recognizers.arcface import ArcFace
+from art_idguard.recognizers.base import Recognizer, cosine
+from art_idguard.recognizers.mobilefacenet import MobileFaceNet
+from art_idguard.recognizers.sface import SFace
+from art_idguard.recognizers.vggface import VGGFace
+
+RECOGNIZERS: dict[str, type[Recognizer]] = {
+    recognizer.name: recognizer for recognizer in (SFace, MobileFaceNet, ArcFace, VGGFace)
+}
+
+
+def load(spec: str | Path, **config: Any) -> Recognizer:
+    """A frozen recogniser: a folder, a Hub id, or name=file; see `hub.load_member`."""
+    return load_member(RECOGNIZERS, spec, **config)
+
+
+def default() -> Recognizer:
+    """The SFace that ships with the package."""
+    return load(shipped("recognizers/sface"))
+
+
+__all__ = [
+    "RECOGNIZERS",
+    "ArcFace",
+    "MobileFaceNet",
+    "Recognizer",
+    "SFace",
+    "VGGFace",
+    "cosine",
+    "default",
+    "load",
+]

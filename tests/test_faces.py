@@ -1,0 +1,155 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from skimage import data, transform
+
+from art_idguard.faces import (
+    ARCFACE_TEMPLATE,
+    CELEBA_TEMPLATE,
+    FaceDetector,
+    align,
+    arcface_frame,
+    template_frame,
+)
+from art_idguard.images import from_array, resize
+
+
+def some_points(n=4, scale=0.8):
+    """Five points as detectors find them: turned, scaled, moved and noisy templates."""
+    angle = torch.linspace(-0.6, 0.6, n, dtype=torch.float64)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 2, 2)
+    points = scale * (ARCFACE_TEMPLATE.double() - 56) @ turn.mT + 70 + torch.rand(n, 1, 2) * 20
+    return points + torch.randn(n, 5, 2).double()
+
+
+def pixel_matrix(frame, size, height, width):
+    """A frame as the matrix from a crop of `size` pixels to the picture's pixels."""
+    to_unit = np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
+    to_pixels = np.array([[width / 2, 0, width / 2 - 0.5], [0, height / 2, height / 2 - 0.5]])
+    return to_pixels @ np.vstack([frame.double().numpy(), [0, 0, 1]]) @ to_unit
+
+
+@pytest.mark.parametrize("template", [ARCFACE_TEMPLATE, CELEBA_TEMPLATE])
+@pytest.mark.parametrize("size", [(128, 128), (97, 203)])
+def test_frame_is_the_inverse_of_the_umeyama_transform_of_skimage(template, size):
+    points = some_points()
+    for frame, p in zip(template_frame(points, size, template), points, strict=True):
+        umeyama = transform.estimate_transform("similarity", p.numpy(), template.double().numpy())
+        np.testing.assert_allclose(
+            pixel_matrix(frame, 112, *size), np.linalg.inv(umeyama.params)[:2], rtol=1e-9, atol=1e-9
+        )
+
+
+def test_frame_is_never_a_reflection():
+    mirrored = ARCFACE_TEMPLATE[[1, 0, 2, 4, 3]][None]
+    assert torch.linalg.det(arcface_frame(mirrored, (112, 112))[:, :, :2]) > 0
+
+
+def test_template_in_place_gives_the_identity():
+    frame = arcface_frame(ARCFACE_TEMPLATE[None], (112, 112))
+    torch.testing.assert_close(frame, torch.eye(2, 3)[None], rtol=0, atol=1e-6)
+    picture = torch.rand(1, 3, 112, 112) * 2 - 1
+    torch.testing.assert_close(align(picture, frame, 112), picture, rtol=0, atol=1e-4)
+
+
+def test_align_agrees_with_opencv():
+    picture = cv2.GaussianBlur(np.random.default_rng(0).random((90, 130, 3)), (0, 0), 3) * 2 - 1
+    images = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    for points in some_points():
+        frame = arcface_frame(points[None], (90, 130))
+        matrix = pixel_matrix(frame[0], 112, 90, 130)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        expected = cv2.warpAffine(picture, matrix, (112, 112), flags=flags, borderValue=(-1, -1, -1))
+        found = align(images, frame, 112)[0].permute(1, 2, 0).numpy()
+        # OpenCV rounds coordinates to 1/32 pixel
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.04)
+        assert np.abs(found - expected).mean() < 2e-3
+
+
+def test_a_frame_outlives_resizing_the_picture():
+    x, y = torch.meshgrid(torch.linspace(-1, 1, 160), torch.linspace(-1, 1, 200), indexing="xy")
+    picture = torch.stack([x, y, x * y]).expand(2, 3, 200, 160)
+    frame = arcface_frame(some_points(2).float(), (200, 160))
+    found = align(resize(picture, (400, 320)), frame, 64)
+    torch.testing.assert_close(found, align(picture, frame, 64), rtol=0, atol=1e-3)
+
+
+def test_outside_the_picture_is_black():
+    frame = torch.tensor([[[1.0, 0, 5], [0, 1, 0]]])
+    assert (align(torch.ones(1, 3, 9, 9), frame, 7) == -1).all()
+
+
+def test_align_is_differentiable_by_the_picture():
+    images = torch.rand(1, 3, 6, 7, dtype=torch.float64, requires_grad=True)
+    frame = torch.tensor([[[0.7, 0.1, 0.05], [-0.1, 0.6, 0]]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: align(x, frame, 5), images)
+
+
+def test_antialias_averages_what_bilinear_sampling_skips():
+    stripes = (torch.arange(400) % 2 * 2.0 - 1).expand(1, 3, 400, 400)
+    frame = torch.eye(2, 3)[None] * 0.9
+    assert align(stripes, frame, 29).abs().mean() > 0.3
+    assert align(stripes, frame, 29, antialias=True).abs().mean() < 0.05
+
+
+def test_antialias_changes_nothing_where_nothing_shrinks():
+    images, frame = torch.rand(1, 3, 40, 40), torch.eye(2, 3)[None] * 0.5
+    assert torch.equal(align(images, frame, 40, antialias=True), align(images, frame, 40))
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return FaceDetector()
+
+
+@pytest.mark.parametrize("size", [128, 512, 2048])
+def test_finds_one_face_and_its_points_at_any_resolution(detector, size):
+    picture = data.astronaut()  # NASA, public domain
+    picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    (face,) = detector.detect(picture)
+    # eyes, nose and mouth as a person points at them in the picture of 512 pixels
+    expected = np.array([[203, 101], [246, 103], [224, 127], [203, 140], [244, 141]])
+    assert np.abs(face.points * 512 / size - expected).max() < 8  # the eyes are 43 apart
+    left, top, width, height = face.box
+    assert (face.points > [left, top]).all()
+    assert (face.points < [left + width, top + height]).all()
+
+
+def test_finds_a_small_face_in_a_small_crop(detector):
+    crop = data.astronaut()[40:210, 145:315]
+    assert len(detector.detect(cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA))) == 1
+
+
+def test_several_faces_come_largest_first_and_once(detector):
+    face = data.astronaut()[:256, 96:352]
+    small = cv2.resize(face, (100, 100), interpolation=cv2.INTER_AREA)
+    picture = np.zeros((1200, 1800, 3), np.uint8)
+    picture[:1100, 600:1700] = cv2.resize(face, (1100, 1100))
+    picture[900:1000, 100:200] = small
+    picture[300:400, 200:300] = small
+    widths = [found.box[2] for found in detector.detect(picture)]
+    assert len(widths) == 3
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 5 * widths[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 2), (300, 200)])
+def test_no_face_is_no_error(detector, shape):
+    assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == []
+
+
+def test_points_of_real_faces_fall_on_the_template(shared, detector):
+    from tests.test_recognizers import tar_pictures
+
+    pictures = [p for _, p in tar_pictures(shared / "data/celeba128/test-0.tar", 40)]
+    faces = [detector.detect(p) for p in pictures]
+    assert all(faces)
+    points = torch.stack([torch.from_numpy(found[0].points) for found in faces])
+    assert (points.mean(dim=0) * 112 / 128 - CELEBA_TEMPLATE).norm(dim=1).max() < 2
+    frames = arcface_frame(points, (128, 128))
+    aligned = align(torch.cat([from_array(p[None]) for p in pictures]), frames, 112)
+    again = [detector.detect(((x + 1) * 127.5).byte().permute(1, 2, 0).numpy()) for x in aligned]
+    points = torch.stack([torch.from_numpy(found[0].points) for found in again if found])
+    assert len(points) >= 38
+    assert (points.median(dim=0).values - ARCFACE_TEMPLATE).norm(dim=1).max() < 3
