@@ -1,0 +1,132 @@
+"""What is reported, one value per image; pictures come on the [-1, 1] scale.
+
+LPIPS is left out: the packages that ship its weights need torchvision, and the distance of other
+features would not be LPIPS.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard.errors import IDGuardError
+from art_idguard.images import to_unit
+from art_idguard.recognizers.base import cosine as identity_similarity
+from art_idguard.types import Images, Maps
+
+__all__ = [
+    "bootstrap_interval",
+    "disrupted",
+    "identity_similarity",
+    "l2_face",
+    "l2_image",
+    "psnr",
+    "ssim",
+]
+
+_SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
+
+
+def l2_face(y: Images, y_hat: Images, face: Maps) -> Float[Tensor, " B"]:
+    """Eq. (16): mean squared difference inside the face mask, on the [-1, 1] scale.
+
+    NaN for an empty mask: a face that is not there has no distance.
+
+    Deviates: Eq. (16) leaves the three channels open; they are averaged, as CMUA does.
+    """
+    weight = face.sum(dim=(1, 2, 3)) * y.shape[1]
+    return (face * (y - y_hat).square()).sum(dim=(1, 2, 3)) / weight
+
+
+def l2_image(y: Images, y_hat: Images) -> Float[Tensor, " B"]:
+    """Mean squared difference over the whole picture, on the [-1, 1] scale."""
+    return (y - y_hat).square().mean(dim=(1, 2, 3))
+
+
+def disrupted(
+    l2: Float[Tensor, " B"],
+    similarity: Float[Tensor, " B"],
+    *,
+    l2_threshold: float = 0.05,
+    similarity_threshold: float = 0.4,
+) -> Bool[Tensor, " B"]:
+    """Which forgeries are spoilt (section IV-A4): far from the clean one, and of another identity.
+
+    Its mean is the defence success rate (DSR). NaN counts as not disrupted.
+
+    Args:
+        l2: `l2_face` between the forgeries of the clean and of the protected face.
+        similarity: `identity_similarity` of the two forgeries.
+        l2_threshold: to be exceeded.
+        similarity_threshold: to be stayed under.
+    """
+    return (l2 > l2_threshold) & (similarity < similarity_threshold)
+
+
+def psnr(a: Images, b: Images) -> Float[Tensor, " B"]:
+    """Peak signal-to-noise ratio in decibels, on the [0, 1] scale; infinite for equal pictures."""
+    return -10 * l2_image(to_unit(a), to_unit(b)).log10()
+
+
+def ssim(a: Images, b: Images) -> Float[Tensor, " B"]:
+    """Structural similarity (Wang et al. 2004) on the [0, 1] scale.
+
+    The mean over channels and over all Gaussian windows (11 px, sigma 1.5) that lie inside
+    the picture.
+
+    Raises:
+        IDGuardError: the pictures are smaller than the window.
+    """
+    if min(a.shape[-2:]) < _SSIM_WINDOW:
+        raise IDGuardError(
+            f"SSIM needs pictures of at least {_SSIM_WINDOW}x{_SSIM_WINDOW} px, found "
+            f"{a.shape[-2]}x{a.shape[-1]}; enlarge them or leave SSIM out"
+        )
+    channels = a.shape[1]
+    offset = torch.arange(_SSIM_WINDOW, device=a.device, dtype=a.dtype) - _SSIM_WINDOW // 2
+    window = F.softmax(-(offset**2) / (2 * _SSIM_SIGMA**2), dim=0).expand(channels, 1, 1, -1)
+
+    def local_mean(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, window, groups=channels), window.mT, groups=channels)
+
+    a, b = to_unit(a), to_unit(b)
+    mean_a, mean_b = local_mean(a), local_mean(b)
+    variances = local_mean(a * a) - mean_a**2 + local_mean(b * b) - mean_b**2
+    covariance = local_mean(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
+
+
+def bootstrap_interval(
+    values: Float[Tensor, "N *E"],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over images (Efron 1979).
+
+    Args:
+        values: one per image, or one per image and edit: an image's edits are averaged first, and
+            images are drawn, since the edits of one face are no independent observations. NaN is
+            left out.
+        confidence: probability that the interval covers.
+        resamples: how many times the images are drawn with replacement.
+        seed: of the drawing; the same seed gives the same interval on every device.
+
+    Returns:
+        (low, high), both NaN if no value is left.
+    """
+    images = values.detach().cpu().double()[..., None].flatten(1).nanmean(dim=1)
+    images = images[~images.isnan()]
+    if not len(images):
+        return math.nan, math.nan
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(images), (resamples, len(images)), generator=generator)
+    means = images[drawn].mean(dim=1)
+    tail = (1 - confidence) / 2
+    low, high = means.quantile(means.new_tensor([tail, 1 - tail])).tolist()
+    return low, high

@@ -1,0 +1,59 @@
+"""A batch of faces as the objectives see it: masks and recognition frame, made from what is kept per image."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from art_idguard.data import FaceBatch, Faces, cached
+from art_idguard.faces import arcface_frame
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions.component import annotation_mask, component_mask
+from art_idguard.regions.heatmap import HeatMethod, heat_map, heat_to_picture
+from art_idguard.types import Frames, Images, Region
+
+
+class Scene(NamedTuple):
+    """Faces, where their identity shows, and how a recogniser looks at them (None: the whole picture)."""
+
+    images: Images
+    region: Region
+    frame: Frames | None
+
+
+def scene(batch: FaceBatch, *, aligned: bool = True) -> Scene:
+    """The masks of Eq. (5) and (6) and the recognition frame of a batch that has heat maps."""
+    size = (batch.images.shape[-2], batch.images.shape[-1])
+    frame = arcface_frame(batch.points, size) if aligned else None
+    if batch.annotation is not None:
+        component = annotation_mask(batch.annotation)
+    else:
+        component = component_mask(batch.points, size)
+    if batch.heat is None:
+        raise ValueError("the faces have no heat maps; make them with regions.heat_maps")
+    return Scene(batch.images, Region(component, heat_to_picture(batch.heat, frame, size)), frame)
+
+
+def heat_maps(
+    faces: Faces,
+    recognizer: Recognizer,
+    *,
+    method: HeatMethod = "grad-cam",
+    aligned: bool = True,
+    batch_size: int = 32,
+    regions: str | Path | None = None,
+) -> Faces:
+    """The faces with a heat map each, made once and kept in the file `regions`."""
+
+    def compute() -> torch.Tensor:
+        maps = []
+        total = -(-len(faces) // batch_size)
+        for batch in tqdm(faces.batches(batch_size), "heat maps", total, disable=total < 8):
+            frame = arcface_frame(batch.points, batch.images.shape[-2:]) if aligned else None
+            maps.append(heat_map(batch.images, recognizer, frame, method=method))
+        return torch.cat(maps)
+
+    key = f"heat.{faces.digest()}.{recognizer.name}.{method}.{'aligned' if aligned else 'whole'}"
+    return replace(faces, heat=cached(regions, key, compute))
