@@ -3,23 +3,42 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from art_idguard.files import replacing
 from art_idguard.images import to_uint8
 
 GAP = 2  # pixels between the pictures
+CAPTION = 14  # pixels of a caption
 
 
-def save_grid(path: Path, rows: Sequence[Sequence[Float[Tensor, "3 S S"]]]) -> None:
-    """Write rows of equally large pictures ([-1, 1], clipped) as one PNG; it is whole or absent."""
-    size = rows[0][0].shape[-1] + GAP
-    canvas = torch.full((3, size * len(rows) - GAP, size * len(rows[0]) - GAP), 255, dtype=torch.uint8)
+def save_grid(
+    path: Path,
+    rows: Sequence[Sequence[Float[Tensor, "3 S S"]]],
+    *,
+    captions: Sequence[str] | None = None,
+    zoom: int = 1,
+) -> None:
+    """Write rows of equally large pictures ([-1, 1], clipped) as one PNG; it is whole or absent.
+
+    Args:
+        path: of the PNG.
+        rows: as many pictures in each row.
+        captions: a line of text above each row.
+        zoom: whole factor by which each picture is enlarged.
+    """
+    side = rows[0][0].shape[-1] * zoom
+    head = CAPTION if captions else 0
+    canvas = Image.new("RGB", ((side + GAP) * len(rows[0]) - GAP, (side + head + GAP) * len(rows) - GAP), "white")
+    draw = ImageDraw.Draw(canvas)
     for i, row in enumerate(rows):
+        top = i * (side + head + GAP)
+        if captions:
+            draw.text((GAP, top), captions[i], fill="black")
         for j, picture in enumerate(row):
-            canvas[:, i * size : (i + 1) * size - GAP, j * size : (j + 1) * size - GAP] = to_uint8(picture)
+            face = Image.fromarray(to_uint8(picture).permute(1, 2, 0).cpu().numpy())
+            canvas.paste(face.resize((side, side), Image.Resampling.NEAREST), (j * (side + GAP), top + head))
     with replacing(path) as temporary:
-        Image.fromarray(canvas.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
+        canvas.save(temporary, format="PNG")

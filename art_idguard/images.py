@@ -62,4 +62,4 @@ def to_array(images: Images) -> UInt8[np.ndarray, "B H W 3"]:
 
 def from_array(array: UInt8[np.ndarray, "B H W 3"]) -> Images:
     """8-bit NHWC -> [-1, 1] NCHW."""
-    return from_uint8(torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2))
+    return from_uint8(torch.from_numpy(np.array(array)).permute(0, 3, 1, 2))

@@ -1,0 +1,1 @@
+"""Training on accelerate: the protector (Algorithm 1)."""

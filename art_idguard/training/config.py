@@ -1,0 +1,137 @@
+"""The settings of a protector's training; imports nothing heavy, so that the command line can list them."""
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from art_idguard.errors import IDGuardError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectorConfig:
+    """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
+
+    faces: str
+    """Folder, tar, or data set folder with <split>.csv and <split>*.tar."""
+    manipulators: tuple[str, ...]
+    """Folders or Hub ids, or name=file for an official checkpoint."""
+    output: str
+    """Folder of the run: checkpoint, log, samples and, at the end, the protector."""
+    split: str = "train"
+    """Which part of the data set."""
+    limit: int | None = None
+    """Use this many faces at most."""
+    size: int = 256
+    """Side of the faces in pixels."""
+    regions: str | None = None
+    """File that keeps face points and heat maps; made when absent. Default: in the user's cache."""
+    recognizer: str | None = None
+    """Folder or Hub id, or name=file; default: the SFace that ships."""
+    heat: Literal["grad-cam", "grad-cam++"] = "grad-cam"
+    """How the heat map of Eq. (6) is made."""
+    aligned: bool = True
+    """Recognise faces aligned to the ArcFace template; the official code resizes the whole picture."""
+
+    weighting: str = "kpi"
+    """Task weighting: uniform, prior, hmm, dtp, kpi (S-II) or mgda (S-I)."""
+    alpha: tuple[float, ...] | None = None
+    """Prior weight of each manipulator; default: found by the small-sample PGD heuristic."""
+    mgda_space: Literal["perturbation", "parameters"] = "perturbation"
+    """Whose gradients MGDA weighs: the protected images' (free) or the generator's (official code)."""
+    mgda_solver: Literal["exact", "frank-wolfe"] = "exact"
+    """cvxpy's exact optimum, or the paper's solver."""
+
+    generator: str = "resnet"
+    """resnet, unet or transformer."""
+    norm: Literal["batch", "instance"] = "batch"
+    """Normalisation of the resnet generator; instance for small batches."""
+    channels: int = 64
+    """Width of the resnet generator."""
+    epsilon: float = 0.05
+    """L-inf bound of the perturbation on the [-1, 1] scale."""
+    bound: Literal["tanh", "clamp"] = "tanh"
+    """epsilon * tanh, or the official hard clamp."""
+    prior: Literal["gradient", "zeros", "noise"] = "gradient"
+    """Start of delta_p: averaged PGD against a surrogate, nothing, or noise."""
+    prior_faces: int = 2000
+    """Faces over which the gradient prior is averaged."""
+
+    mask_weight: float = 1.0
+    """Weight of the mask terms in Eq. (9); the official code has 1."""
+    identity_weight: float = 1.0
+    """Weight of the identity term in Eq. (9); the official code has 0.1."""
+    feature_weight: float = 1.0
+    """Weight of the feature term in Eq. (9); the official code has 0.01."""
+    masks: Literal["sum", "product"] = "sum"
+    """Two mask terms (paper) or their product (official code)."""
+    identity: Literal["embedding", "feature_map"] = "embedding"
+    """What the identity term compares (official code: feature_map)."""
+
+    batch_size: int = 32
+    """Faces in one step, over all processes."""
+    steps: int = 10_000
+    """Steps of the whole training."""
+    minutes: float | None = None
+    """Stop earlier, with a checkpoint, after this many minutes of this launch."""
+    lr: float = 1e-4
+    """Adam's learning rate."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """The learning rate stays, or falls linearly to zero at the last step (for short trainings)."""
+    precision: Literal["no", "bf16"] = "no"
+    """bf16 runs the networks under autocast; losses and updates stay float32."""
+    seed: int = 0
+    """Everything random in step t depends on (seed, t) alone, so a resumed run repeats an unbroken one."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    sample_every: int = 200
+    """Steps between sample pictures."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                choices = ", ".join(get_args(hint))
+                raise IDGuardError(f"unknown {name} {getattr(self, name)!r}; choose from: {choices}")
+        if not self.manipulators:
+            raise IDGuardError("no manipulators; name at least one to defend against")
+        if self.alpha is not None and len(self.alpha) != len(self.manipulators):
+            raise IDGuardError(
+                f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
+            )
+        for name in ("batch_size", "steps", "size", "checkpoint_every", "sample_every"):
+            if getattr(self, name) < 1:
+                raise IDGuardError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+    @classmethod
+    def from_recipe(cls, path: str | Path | None, **overrides: Any) -> Self:
+        """Settings from a TOML recipe, with `overrides` on top.
+
+        Raises:
+            IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
+        """
+        values: dict[str, Any] = {}
+        if path is not None:
+            try:
+                values = tomllib.loads(Path(path).read_text())
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                raise IDGuardError(f"cannot read the recipe {path}: {error}") from error
+        values |= overrides
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise IDGuardError(f"unknown settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        if missing := {"faces", "manipulators", "output"} - set(values):
+            raise IDGuardError(f"missing settings: {', '.join(sorted(missing))}")
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**settings)
+
+    def differences(self, other: Self) -> list[str]:
+        """Settings in which another run differs, but for those that may change on resuming."""
+        free: dict[str, Any] = {
+            "output": "",
+            "minutes": None,
+            "checkpoint_every": 1,
+            "sample_every": 1,
+            "regions": None,
+        }
+        a, b = replace(self, **free), replace(other, **free)
+        return [f.name for f in fields(a) if getattr(a, f.name) != getattr(b, f.name)]

@@ -1,0 +1,138 @@
+"""Algorithm 1: joint training of the perturbation generator and the prior perturbation, on accelerate.
+
+Everything random in step t depends on (seed, t) alone, so a checkpoint needs no random state and a resumed
+run repeats an unbroken one bit by bit.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from art_idguard.errors import IDGuardError
+from art_idguard.regions import scene
+from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
+from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.reporting import Log, save_sample
+from art_idguard.training.run import Run, edits_of, loss_config, prepare
+from art_idguard.training.step import StepReport, cut_graph_step
+
+
+def train_protector(config: ProtectorConfig, *, resume: bool = False, verbose: bool = True) -> Path:
+    """Train a protector by Algorithm 1 and save it; returns the folder of the finished protector.
+
+    Args:
+        config: the settings; see `ProtectorConfig`.
+        resume: go on from the checkpoint in `config.output`; without one, start anew.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: unusable settings, data or weights, or a loss that is not finite.
+    """
+    run = prepare(config, resume=resume)
+    if config.steps > run.step:
+        with _stop_signals() as stopped:
+            _loop(run, stopped, verbose=verbose)
+    return _finish(run)
+
+
+@lru_cache(maxsize=1)
+def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " N"]:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, " B"]:
+    """The faces of a step: every epoch is a new order, of which the incomplete last batch is dropped."""
+    epoch, i = divmod(step, n // batch_size)
+    return _permutation(n, seed, epoch)[i * batch_size : (i + 1) * batch_size]
+
+
+def advance(run: Run) -> StepReport:
+    """One step of Algorithm 1: gradients, update, and projection of the prior to its ball."""
+    config, accelerator = run.config, run.accelerator
+    index = batch_index(run.step, len(run.faces), config.batch_size, config.seed)
+    batch = run.faces.batch(index[accelerator.process_index :: accelerator.num_processes].to(accelerator.device))
+    torch.manual_seed((config.seed * 1_000_003 + run.step) * 1009 + accelerator.process_index)  # dropout
+    report = cut_graph_step(
+        run.protector,
+        run.manipulators,
+        edits_of(run.manipulators, batch, run.step),
+        run.recognizer,
+        run.weighting,
+        scene(batch, aligned=config.aligned),
+        accelerator,
+        loss_config(config),
+    )
+    _require_finite(run, report)
+    for group in run.optimizer.param_groups:
+        group["lr"] = config.lr * (1 - run.step / config.steps if config.schedule == "linear" else 1)
+    run.optimizer.step()
+    run.protector.project_prior_()
+    run.step += 1
+    return report
+
+
+def _require_finite(run: Run, report: StepReport) -> None:
+    if bool(report.objective.isfinite().all() & report.weights.isfinite().all()):
+        return
+    bad = [t.name for t, o in zip(run.manipulators, report.objective, strict=True) if not o.isfinite()]
+    good = run.folder / CHECKPOINT
+    raise IDGuardError(
+        f"step {run.step + 1}: the objective of {', '.join(bad) or 'the weighting'} is not finite. "
+        + (f"The last good checkpoint is {good}; " if good.exists() else "There is no checkpoint yet; ")
+        + "check the weights and the faces, or train with precision 'no'"
+    )
+
+
+def _loop(run: Run, stopped: dict[str, bool], *, verbose: bool) -> None:
+    config, main = run.config, run.accelerator.is_main_process
+    deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
+    bar = tqdm(total=config.steps, initial=run.step, desc="training", disable=not (verbose and main))
+    with bar, Log(run) as log:
+        while run.step < config.steps:
+            report = advance(run)
+            log.write(report, bar)
+            late = deadline is not None and time.monotonic() > deadline
+            last = _anywhere(run, late or stopped["now"]) or run.step == config.steps
+            if main and (last or run.step % config.checkpoint_every == 0):
+                save_checkpoint(run.folder, run.state())
+            if main and (last or run.step % config.sample_every == 0):
+                save_sample(run)
+            if last:
+                return
+
+
+def _anywhere(run: Run, flag: bool) -> bool:
+    """Whether any process wants to stop: they must all stop at the same step."""
+    if not run.accelerator.use_distributed:
+        return flag
+    total = run.accelerator.reduce(torch.tensor(float(flag), device=run.accelerator.device), "sum")
+    return bool(total > 0)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[dict[str, bool]]:
+    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
+    stopped = {"now": False}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(s, lambda *_: stopped.update(now=True)) for s in signals]
+    try:
+        yield stopped
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)
+
+
+def _finish(run: Run) -> Path:
+    folder = run.folder / "protector"
+    if run.accelerator.is_main_process:
+        run.protector.eval().save_pretrained(folder)
+    run.accelerator.wait_for_everyone()
+    return folder

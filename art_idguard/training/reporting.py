@@ -1,0 +1,70 @@
+"""What a training shows: progress bar, log.jsonl, TensorBoard, sample pictures."""
+
+import json
+import time
+from typing import Any, Self
+
+import torch
+from tqdm import tqdm
+
+from art_idguard.grid import save_grid
+from art_idguard.training.run import Run, edits_of
+from art_idguard.training.step import StepReport
+
+
+class Log:
+    """One JSON line a step in log.jsonl, and TensorBoard."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __enter__(self) -> Self:
+        self.start = time.monotonic()
+        self.writer = None
+        if self.run.accelerator.is_main_process:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.run.folder / "tensorboard"))
+            self.lines = (self.run.folder / "log.jsonl").open("a")
+        return self
+
+    def write(self, report: StepReport, bar: tqdm) -> None:
+        """Note the step that the run has just finished."""
+        bar.update()
+        if self.writer is None:
+            return
+        names = [m.name for m in self.run.manipulators]
+        record: dict[str, Any] = {
+            "step": self.run.step,
+            "seconds": round(time.monotonic() - self.start, 2),
+        }
+        for field, values in report._asdict().items():
+            record[field] = dict(zip(names, values.tolist(), strict=True))
+            self.writer.add_scalars(field, record[field], self.run.step)
+        if (gap := getattr(self.run.weighting, "gap", None)) is not None:
+            record["duality_gap"] = float(gap)
+            self.writer.add_scalar("duality_gap", record["duality_gap"], self.run.step)
+        self.lines.write(json.dumps(record) + "\n")
+        self.lines.flush()
+        bar.set_postfix_str(
+            " ".join(f"{n} {k:.3f} x{w:.2g}" for n, k, w in zip(names, report.kpi, report.weights, strict=True))
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.lines.close()
+
+
+@torch.no_grad()
+def save_sample(run: Run) -> None:
+    """Rows of a picture: photo, forged, disrupted by the generator, disrupted by the prior, perturbation x10."""
+    batch = run.faces.batch(slice(len(run.manipulators)))
+    training = run.protector.training
+    protected = run.protector.eval()(batch.images)
+    run.protector.train(training)
+    rows = []
+    for i, (target, edit) in enumerate(zip(run.manipulators, edits_of(run.manipulators, batch, 0), strict=True)):
+        forged = [target(x, edit).output[i] for x in (batch.images, *protected)]
+        rows.append([batch.images[i], *forged, 10 * (protected.specific - batch.images)[i]])
+    save_grid(run.folder / "samples" / f"{run.step:06d}.png", rows)

@@ -1,0 +1,169 @@
+"""What a protector's training consists of, made from its settings or found at its checkpoint."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard import manipulators as manipulators_
+from art_idguard import recognizers
+from art_idguard.data import FaceBatch, Faces, cached, read_faces
+from art_idguard.errors import IDGuardError
+from art_idguard.losses import LossConfig
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector, initial_prior, pgd
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import heat_maps
+from art_idguard.training.checkpoint import load_checkpoint
+from art_idguard.training.config import ProtectorConfig
+from art_idguard.types import Edit, Images
+from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
+
+PROBE_FACES = 8  # of the small-sample heuristic
+
+
+@dataclass
+class Run:
+    """What a training consists of; `step` counts the finished steps."""
+
+    config: ProtectorConfig
+    accelerator: Accelerator
+    faces: Faces
+    manipulators: list[Manipulator]
+    recognizer: Recognizer
+    protector: Protector
+    optimizer: torch.optim.Adam
+    weighting: TaskWeighting
+    step: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its files."""
+        return Path(self.config.output)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "config": asdict(self.config),
+            "step": self.step,
+            "protector": self.protector.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "weighting": self.weighting.state_dict(),
+        }
+
+
+def prepare(config: ProtectorConfig, *, resume: bool = False) -> Run:
+    """Data, frozen networks, protector and optimiser of a run, at its checkpoint if it resumes."""
+    accelerator = Accelerator(mixed_precision=config.precision)
+    if config.batch_size % accelerator.num_processes:
+        raise IDGuardError(
+            f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
+        )
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = load_checkpoint(folder)
+    if checkpoint and not resume:
+        raise IDGuardError(f"{folder} holds a run; resume it (--resume) or choose another output folder")
+    if checkpoint and (changed := config.differences(ProtectorConfig(**checkpoint["config"]))):
+        raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+    device = accelerator.device
+    targets = [manipulators_.load(spec).to(device) for spec in config.manipulators]
+    recognizer = recognizers.load(config.recognizer) if config.recognizer else recognizers.default()
+    recognizer = recognizer.to(device)
+    with accelerator.main_process_first():  # one process fills the cache, the others read it
+        faces = _faces(config, recognizer).to(device)
+    torch.manual_seed(config.seed)
+    protector = _protector(config, faces, accelerator).to(device)
+    if checkpoint:
+        protector.load_state_dict(checkpoint["protector"])
+    optimizer = torch.optim.Adam(protector.parameters(), lr=config.lr, betas=(0.5, 0.999))
+    weighting = _weighting(config, targets, faces, checkpoint).to(device)
+    run = Run(config, accelerator, faces, targets, recognizer, protector, optimizer, weighting)
+    if checkpoint:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        weighting.load_state_dict(checkpoint["weighting"])
+        run.step = checkpoint["step"]
+    return run
+
+
+def _faces(config: ProtectorConfig, recognizer: Recognizer) -> Faces:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "art-idguard"
+    regions = config.regions or cache / "regions.safetensors"
+    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, regions=regions)
+    if len(faces) < config.batch_size:
+        raise IDGuardError(f"{len(faces)} faces do not fill a batch of {config.batch_size}")
+    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, regions=regions)
+
+
+def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) -> Protector:
+    options = {"norm": config.norm, "channels": config.channels} if config.generator == "resnet" else {}
+    protector = Protector(
+        generator=config.generator,
+        generator_config=options,
+        epsilon=config.epsilon,
+        bound=config.bound,
+        size=config.size,
+    )
+    with accelerator.main_process_first():
+        start = cached(
+            Path(config.output) / "initial_prior.safetensors",
+            "prior",
+            lambda: initial_prior(
+                config.prior,
+                faces.images[: config.prior_faces],
+                epsilon=config.epsilon,
+                seed=config.seed,
+            ).cpu(),
+        )
+    protector.prior.data.copy_(start)
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(protector) if accelerator.use_distributed else protector
+
+
+def _weighting(
+    config: ProtectorConfig,
+    targets: list[Manipulator],
+    faces: Faces,
+    checkpoint: dict[str, Any] | None,
+) -> TaskWeighting:
+    alpha = config.alpha
+    if alpha is None:
+        # A resumed run takes alpha from the weighting's state.
+        needed = config.weighting in ("prior", "kpi") and not checkpoint
+        found = prior_weights(probe(targets, faces.batch(slice(PROBE_FACES)), config.epsilon)) if needed else None
+        alpha = tuple(found.tolist()) if found is not None else (1.0,) * len(targets)
+    return make_weighting(config.weighting, alpha=alpha, space=config.mgda_space, solver=config.mgda_solver)
+
+
+def probe(targets: list[Manipulator], batch: FaceBatch, epsilon: float) -> Float[Tensor, " K"]:
+    """The small-sample heuristic of section III-C2: each model's mean squared distance under the same slight PGD."""
+    distances = []
+    for target in targets:
+        edit = target.edits(batch.attributes)[0]
+        with torch.no_grad():
+            clean = target(batch.images, edit).output
+
+        def distance(x: Images, target: Manipulator = target, edit: Edit = edit, clean: Images = clean) -> Tensor:
+            return F.mse_loss(target(x, edit).output, clean)
+
+        generator = torch.Generator().manual_seed(0)
+        attacked = pgd(distance, batch.images, epsilon=epsilon, steps=5, generator=generator)
+        with torch.no_grad():
+            distances.append(distance(attacked))
+    return torch.stack(distances)
+
+
+def edits_of(targets: list[Manipulator], batch: FaceBatch, step: int) -> list[Edit]:
+    """One edit of each manipulator, in turn from step to step."""
+    choices = [target.edits(batch.attributes) for target in targets]
+    return [edits[step % len(edits)] for edits in choices]
+
+
+def loss_config(config: ProtectorConfig) -> LossConfig:
+    """Eq. (9)'s settings of a run."""
+    return LossConfig(**{name: getattr(config, name) for name in LossConfig.__dataclass_fields__})

@@ -1,0 +1,160 @@
+"""One step of Algorithm 1 with the graph cut at the protected images.
+
+The tasks share nothing but the two protected images z (by the generator) and z_p (by the prior), so each
+manipulator's graph is built, differentiated by (z, z_p) and freed before the next one starts: memory is that
+of the largest manipulator, and one generator backward pass serves all of them.
+
+Notation (name here -> the paper's symbol):
+    specific, prior -> x + G(cat(x, delta_p)), x + delta_p       cotangents[k] -> v_k = d L_k^adv / d (z, z_p)
+    weights -> lambda_k
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from art_idguard.losses import LossConfig, Objective, adversarial_loss
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import Scene
+from art_idguard.types import Edit, Manipulation, Protected
+from art_idguard.weighting.base import TaskStatistics, TaskWeighting
+
+
+class StepReport(NamedTuple):
+    """What one step saw; every entry is equal on every process."""
+
+    objective: Float[Tensor, " K"]
+    kpi: Float[Tensor, " K"]
+    weights: Float[Tensor, " K"]
+
+
+def objective(
+    manipulator: Manipulator,
+    edit: Edit,
+    recognizer: Recognizer,
+    scene: Scene,
+    protected: Protected,
+    loss: LossConfig,
+) -> Objective:
+    """Eq. (14) for one manipulator: Eq. (9) of the generator's image plus Eq. (9) of the prior's."""
+    frame = scene.frame
+    identify = recognizer if loss.identity == "embedding" else recognizer.feature_map
+    with torch.no_grad():
+        clean = Manipulation(*map(_single, manipulator(scene.images, edit)))
+        clean_identity = _single(identify(clean.output, frame))
+    # Both versions in one pass: one kernel launch instead of two.
+    twice = Edit(edit.name, edit.condition.repeat(2, 1))
+    both = Manipulation(*map(_single, manipulator(torch.cat(protected), twice)))
+    identity = _single(identify(both.output, None if frame is None else frame.repeat(2, 1, 1)))
+    parts = [
+        adversarial_loss(clean, Manipulation(output, features), (clean_identity, who), scene.region, loss)
+        for output, features, who in zip(both.output.chunk(2), both.features.chunk(2), identity.chunk(2), strict=True)
+    ]
+    return Objective(parts[0].total + parts[1].total, parts[0].kpi + parts[1].kpi)
+
+
+def _single(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Losses are taken in float32 even where autocast made the networks bf16."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+class TaskGradients:
+    """The gradients of K objectives by the two protected images, and what follows from them by linearity."""
+
+    def __init__(self, protector: Protector, protected: Protected, accelerator: Accelerator) -> None:
+        self.protector = protector
+        self.protected = protected
+        self.accelerator = accelerator
+        self.cotangents: list[tuple[Tensor, ...]] = []
+        self._rows: Float[Tensor, "K P"] | None = None
+
+    def add(self, cotangent: Sequence[Tensor]) -> None:
+        """Append v_k, the gradient of the k-th objective by (z, z_p)."""
+        self.cotangents.append(tuple(cotangent))
+
+    def gramian(self, space: str) -> Float[Tensor, "K K"]:
+        """G = V V^T of the global objective, in float64, equal on every process."""
+        if space == "parameters":
+            return _gram(self._parameter_rows()[:, : -self.protector.prior.numel()])
+        # Each process holds other images, that is, other coordinates of the gradient of a mean over R processes.
+        images = _gram(torch.stack([v[0].flatten() for v in self.cotangents]))
+        images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
+        prior = torch.stack([self._backward([self.protector.prior], (1,), v[1:]) for v in self.cotangents])
+        return images + _gram(self.accelerator.reduce(prior, "mean"))
+
+    def gradient(self, weights: Float[Tensor, " K"]) -> Float[Tensor, " P"]:
+        """The gradient of sum_k lambda_k L_k^adv by the parameters, averaged over the processes."""
+        if self._rows is not None:
+            return weights.to(self._rows) @ self._rows
+        total = [
+            sum(w * v for w, v in zip(weights, column, strict=True)) for column in zip(*self.cotangents, strict=True)
+        ]
+        return self.accelerator.reduce(self._backward(list(parameters(self.protector)), (0, 1), total), "mean")
+
+    def _parameter_rows(self) -> Float[Tensor, "K P"]:
+        everything = list(parameters(self.protector))
+        rows = torch.stack([self._backward(everything, (0, 1), v) for v in self.cotangents])
+        self._rows = self.accelerator.reduce(rows, "mean")
+        return self._rows
+
+    def _backward(self, by: Sequence[Tensor], which: tuple[int, ...], cotangents: Sequence[Tensor]) -> Tensor:
+        outputs = [self.protected[i] for i in which]
+        return _flat(torch.autograd.grad(outputs, by, list(cotangents), retain_graph=True))
+
+
+def parameters(protector: Protector) -> list[nn.Parameter]:
+    """The generator's parameters, then the prior perturbation."""
+    return [*protector.generator.parameters(), protector.prior]
+
+
+def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, " P"]:
+    return torch.cat([t.flatten() for t in tensors])
+
+
+def _gram(rows: Float[Tensor, "K P"]) -> Float[Tensor, "K K"]:
+    rows = rows.double()
+    return rows @ rows.T
+
+
+def cut_graph_step(
+    protector: Protector,
+    manipulators: Sequence[Manipulator],
+    edits: Sequence[Edit],
+    recognizer: Recognizer,
+    weighting: TaskWeighting,
+    scene: Scene,
+    accelerator: Accelerator,
+    loss: LossConfig,
+) -> StepReport:
+    """Lines 18-20 of Algorithm 1 up to the update: sets `.grad` of the protector to minus the ascent direction.
+
+    Manipulators and recogniser are frozen (no parameter requires a gradient); `edits` has one edit for each.
+    """
+    with accelerator.autocast():
+        protected = Protected(*map(_single, protector(scene.images)))
+    leaves = Protected(*(t.detach().requires_grad_() for t in protected))
+    tasks = TaskGradients(protector, protected, accelerator)
+    seen = []
+    for manipulator, edit in zip(manipulators, edits, strict=True):
+        with accelerator.autocast():
+            task = objective(manipulator, edit, recognizer, scene, leaves, loss)
+        tasks.add(torch.autograd.grad(task.total, leaves))
+        seen.append(torch.stack([task.total.detach(), task.kpi]))
+    objectives, kpis = accelerator.reduce(torch.stack(seen, dim=1), "mean")
+    weights = weighting(TaskStatistics(objectives, kpis, tasks.gramian))
+    _descend(protector, tasks.gradient(weights))
+    return StepReport(objectives, kpis, weights)
+
+
+def _descend(protector: Protector, ascent: Float[Tensor, " P"]) -> None:
+    start = 0
+    for parameter in parameters(protector):
+        stop = start + parameter.numel()
+        parameter.grad = -ascent[start:stop].view_as(parameter)
+        start = stop

@@ -1,0 +1,219 @@
+"""The training step against the textbook's, two processes against one, kill -9 against an unbroken run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from art_idguard.errors import IDGuardError
+from art_idguard.losses import OFFICIAL, PAPER
+from art_idguard.perturbation import Protector
+from art_idguard.recognizers import SFace
+from art_idguard.regions import Scene
+from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.protector import batch_index, train_protector
+from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
+from art_idguard.types import Protected, Region
+from art_idguard.weighting import WEIGHTINGS, make_weighting
+from examples.benchmark import textbook_step
+from tests.toys import tiny_manipulators, write_portraits
+
+ROOT = Path(__file__).parents[1]
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Tiny manipulators and faces on disk, as a user has them."""
+    folder = tmp_path_factory.mktemp("workplace")
+    write_portraits(folder / "faces", 10)
+    for model in tiny_manipulators(("stargan", "relgan")):
+        model.save_pretrained(folder / model.name)
+    return folder
+
+
+def config(workplace, output, **changes):
+    settings = {
+        "faces": str(workplace / "faces"),
+        "manipulators": (str(workplace / "stargan"), str(workplace / "relgan")),
+        "output": str(output),
+        "size": 64,
+        "channels": 8,
+        "norm": "instance",
+        "prior": "noise",
+        "batch_size": 4,
+        "steps": STEPS,
+        "checkpoint_every": 1,
+        "regions": str(workplace / "regions.safetensors"),
+    }
+    return ProtectorConfig(**(settings | changes))
+
+
+def arguments(config):
+    """The command line that gives these settings."""
+    words = [sys.executable, "-m", "art_idguard.cli", "train", "--quiet"]
+    for name, value in vars(config).items():
+        if value != getattr(ProtectorConfig, name, None) or name in ("faces", "manipulators", "output"):
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def double_setting(space):
+    torch.manual_seed(3)
+    dtype = torch.float64
+    protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
+    protector.prior.data.uniform_(-0.05, 0.05)
+    targets = tiny_manipulators(dtype=dtype)
+    images = torch.rand(3, 3, 32, 32, dtype=dtype) * 2 - 1
+    region = Region(*torch.rand(2, 3, 1, 32, 32, dtype=dtype))
+    edits = [t.edits(torch.eye(5, dtype=dtype)[:3])[1] for t in targets]
+    recognizer = SFace(width=4).to(dtype).requires_grad_(False)
+    return protector, targets, edits, recognizer, Scene(images, region, None)
+
+
+def gradients(protector):
+    return torch.cat([p.grad.flatten() for p in parameters(protector)])
+
+
+@pytest.mark.parametrize("loss", [PAPER, OFFICIAL], ids=["paper", "official"])
+@pytest.mark.parametrize("weighting", ["kpi", "mgda"])
+def test_cut_graph_step_equals_textbook_step(weighting, loss):
+    protector, targets, edits, recognizer, scene = double_setting("parameters")
+    rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
+    expected_weights = textbook_step(protector, targets, edits, recognizer, rule, scene, loss)
+    expected = gradients(protector)
+    protector.zero_grad()
+    rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
+    report = cut_graph_step(protector, targets, edits, recognizer, rule, scene, Accelerator(cpu=True), loss)
+    assert expected.norm() > 0
+    torch.testing.assert_close(report.weights, expected_weights, rtol=1e-9, atol=1e-12)
+    assert (gradients(protector) - expected).norm() <= 1e-9 * expected.norm()
+
+
+def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
+    protector, *_ = double_setting("perturbation")
+    x = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 1.8 - 0.9  # no pixel is clipped
+    protected = protector(x)
+    tasks = TaskGradients(protector, Protected(*protected), Accelerator(cpu=True))
+    rows = []
+    for _ in range(3):
+        v = (torch.randn_like(x), torch.randn_like(x))
+        tasks.add(v)
+        rows.append(torch.cat([v[0].flatten(), v[1].sum(0).flatten()]))
+    matrix = torch.stack(rows)
+    torch.testing.assert_close(tasks.gramian("perturbation"), matrix @ matrix.T)
+
+
+def test_every_epoch_shows_every_face_once():
+    n, batch = 11, 3
+    for epoch in range(3):
+        seen = torch.cat([batch_index(epoch * (n // batch) + i, n, batch, seed=1) for i in range(n // batch)])
+        assert len(set(seen.tolist())) == 9
+    assert batch_index(0, n, batch, 1).tolist() != batch_index(3, n, batch, 1).tolist()
+
+
+def test_two_processes_give_the_update_of_one(workplace, tmp_path):
+    """Every weighting in one launch of tests/two_processes.py; 1e-6 in float32."""
+    script = [str(ROOT / "tests" / "two_processes.py"), str(workplace), str(tmp_path)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *script], check=True, env=environment, timeout=240)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    subprocess.run([*torchrun, *script], check=True, env=environment, timeout=240)
+    for name in [*WEIGHTINGS, "mgda-parameters"]:
+        one, two = (load_file(tmp_path / f"{name}-{r}.safetensors") for r in (1, 2))
+        assert int(two["processes"]) == 2
+        torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-6)
+        assert (two["gradient"] - one["gradient"]).norm() <= 1e-6 * one["gradient"].norm(), name
+
+
+def test_killed_and_resumed_run_is_bit_identical_to_an_unbroken_one(workplace, tmp_path):
+    unbroken = train_protector(config(workplace, tmp_path / "unbroken"), verbose=False)
+
+    broken = config(workplace, tmp_path / "broken")
+    process = subprocess.Popen(arguments(broken), env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cwd=ROOT)
+    log = tmp_path / "broken" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and len(log.read_text().splitlines()) >= 2):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "broken" / "protector").exists()
+
+    with pytest.raises(IDGuardError, match="--resume"):
+        train_protector(broken, verbose=False)
+    resumed = train_protector(broken, resume=True, verbose=False)
+    assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps[-1] == STEPS
+
+
+def test_resuming_with_other_settings_is_refused(workplace, tmp_path):
+    train_protector(config(workplace, tmp_path, steps=1), verbose=False)
+    with pytest.raises(IDGuardError, match="steps, lr changed"):
+        train_protector(config(workplace, tmp_path, lr=1.0, steps=2), resume=True, verbose=False)
+
+
+def test_nan_stops_the_run_with_step_model_and_checkpoint(workplace, tmp_path):
+    from art_idguard.training import protector as training
+    from art_idguard.training.run import prepare
+
+    run = prepare(config(workplace, tmp_path))
+    training.advance(run)
+    training.save_checkpoint(run.folder, run.state())
+    next(run.manipulators[1].parameters()).data.fill_(torch.nan)
+    before = [p.clone() for p in run.protector.parameters()]
+    with pytest.raises(IDGuardError, match=r"step 2: the objective of relgan is not finite.*checkpoint\.pt"):
+        training.advance(run)
+    assert all(torch.equal(a, b) for a, b in zip(before, run.protector.parameters(), strict=True))
+
+
+def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
+    settings = config(workplace, tmp_path, steps=100_000, checkpoint_every=100_000)
+    process = subprocess.Popen(arguments(settings), env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cwd=ROOT)
+    log = tmp_path / "log.jsonl"
+    while not (log.is_file() and log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    steps = len(log.read_text().splitlines())
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == steps
+
+
+def test_training_disrupts_more(workplace, tmp_path):
+    """The objective of the last steps lies above that of the first ones."""
+    train_protector(config(workplace, tmp_path, steps=60, lr=1e-2, checkpoint_every=100), verbose=False)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:10], records[-10:])]
+    assert mean[1] > mean[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("steps = ", "cannot read the recipe"),
+        ("stepz = 3", "unknown settings stepz"),
+        ("steps = 3", "missing settings"),
+    ],
+)
+def test_bad_recipes_are_named(tmp_path, text, match):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(text)
+    with pytest.raises(IDGuardError, match=match):
+        ProtectorConfig.from_recipe(recipe)
+
+
+def test_shipped_recipes_are_valid():
+    for recipe in (ROOT / "hub" / "recipes").glob("protector*.toml"):
+        assert ProtectorConfig.from_recipe(recipe).size == 128

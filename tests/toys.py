@@ -1,0 +1,34 @@
+"""Small real parts: tiny networks of every kind, and faces cut from the one portrait in the repository."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from art_idguard.manipulators import MANIPULATORS
+
+PORTRAIT = Path(__file__).parents[1] / "examples" / "astronaut.png"
+TINY = {"channels": 8, "blocks": 2}
+
+
+def tiny_manipulators(names=("stargan", "attentiongan", "fpgan", "relgan"), dtype=torch.float32):
+    torch.manual_seed(5)
+    models = [MANIPULATORS[name](**TINY).to(dtype).eval().requires_grad_(False) for name in names]
+    for model in models:  # batch statistics of a network that has seen images, not of a new one
+        for key, buffer in model.named_buffers():
+            if key.endswith("running_var"):
+                buffer.fill_(0.5)
+    return models
+
+
+def write_portraits(folder, count, size=64):
+    """Crops of the portrait around the face, each shifted and scaled a little; all have a findable face."""
+    folder.mkdir(parents=True, exist_ok=True)
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    random = np.random.default_rng(0)
+    for i in range(count):
+        x, y, side = 224 + random.integers(-12, 12), 115 + random.integers(-12, 12), random.integers(150, 200)
+        box = (x - side // 2, y - side // 2, x + side // 2, y + side // 2)
+        portrait.crop(tuple(int(v) for v in box)).resize((size, size)).save(folder / f"{i:03d}.png")
+    return folder
