@@ -1,0 +1,28 @@
+"""The Protector and what it is made of: generators, prior perturbation, PGD."""
+
+from art_idguard.perturbation.base import Generator
+from art_idguard.perturbation.pgd import pgd
+from art_idguard.perturbation.prior import (
+    FaceReconstructor,
+    gradient_prior,
+    initial_prior,
+    train_surrogate,
+)
+from art_idguard.perturbation.protector import GENERATORS, Protector
+from art_idguard.perturbation.resnet import ResnetGenerator
+from art_idguard.perturbation.transformer import TransformerGenerator
+from art_idguard.perturbation.unet import UNetGenerator
+
+__all__ = [
+    "GENERATORS",
+    "FaceReconstructor",
+    "Generator",
+    "Protector",
+    "ResnetGenerator",
+    "TransformerGenerator",
+    "UNetGenerator",
+    "gradient_prior",
+    "initial_prior",
+    "pgd",
+    "train_surrogate",
+]

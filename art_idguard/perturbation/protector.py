@@ -1,0 +1,130 @@
+"""The Protector: perturbation generator and prior perturbation, bounded (Eq. 14).
+
+Notation (name here -> the paper's symbol):
+    generator -> G        prior -> delta_p        epsilon -> epsilon, on the [-1, 1] scale
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.hub import HubModel, shipped
+from art_idguard.images import resize
+from art_idguard.perturbation.base import Generator
+from art_idguard.perturbation.resnet import ResnetGenerator
+from art_idguard.perturbation.transformer import TransformerGenerator
+from art_idguard.perturbation.unet import UNetGenerator
+from art_idguard.types import Images, Protected
+
+GENERATORS: dict[str, type[Generator]] = {
+    generator.name: generator for generator in (ResnetGenerator, UNetGenerator, TransformerGenerator)
+}
+
+BOUNDS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "tanh": lambda output, epsilon: epsilon * output,
+    "clamp": lambda output, epsilon: output.clamp(-epsilon, epsilon),
+}
+"""How the generator's output, a tanh, becomes a perturbation in the ball."""
+
+
+class Protector(HubModel):
+    """Protects faces of any size; trained by Algorithm 1.
+
+    Deviates: the official code clamps the generator's tanh to +-epsilon, which at its
+    initialisation saturates 96 % of the pixels and blocks their gradient. The default here is
+    epsilon * tanh; "clamp" is the official one.
+
+    Args:
+        generator: a name of `GENERATORS`.
+        epsilon: L-inf bound of both perturbations, on the [-1, 1] scale.
+        bound: how the generator's output is bounded, a name of `BOUNDS`.
+        size: side of the prior perturbation in pixels, that of the faces trained on.
+        generator_config: the generator's options where they differ from its defaults.
+
+    Raises:
+        IDGuardError: an unknown generator, option or bound, or an epsilon outside (0, 2].
+    """
+
+    name: ClassVar[str] = "protector"
+
+    def __init__(
+        self,
+        *,
+        generator: str = "resnet",
+        epsilon: float = 0.05,
+        bound: str = "tanh",
+        size: int = 256,
+        generator_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if generator not in GENERATORS:
+            raise IDGuardError(f"unknown generator {generator!r}; choose from: {', '.join(GENERATORS)}")
+        if bound not in BOUNDS:
+            raise IDGuardError(f"unknown bound {bound!r}; choose from: {', '.join(BOUNDS)}")
+        if not 0 < epsilon <= 2:
+            raise IDGuardError(f"epsilon is on the [-1, 1] scale, in (0, 2]; found {epsilon}")
+        try:
+            self.generator = GENERATORS[generator](**(generator_config or {}))
+        except (TypeError, KeyError) as error:
+            raise IDGuardError(f"wrong generator_config for {generator}: {error}") from error
+        self.prior = nn.Parameter(torch.zeros(1, 3, size, size))
+        self.epsilon = epsilon
+        self.bound = bound
+
+    def forward(self, x: Images) -> Protected:
+        """Eq. (14): x + G(cat(x, delta_p)) and x + delta_p, both clamped to [-1, 1].
+
+        The prior is resized bilinearly to x. Both results have x's dtype and lie within epsilon of
+        x, up to the rounding of the sum.
+        """
+        height, width = x.shape[-2:]
+        prior = resize(self.prior.clamp(-self.epsilon, self.epsilon), (height, width)).to(x.dtype)
+        raw = self._generate(torch.cat((x, prior.expand_as(x)), 1)).to(x.dtype)
+        perturbation = BOUNDS[self.bound](raw, self.epsilon)
+        return Protected((x + perturbation).clamp(-1, 1), (x + prior).clamp(-1, 1))
+
+    def _generate(self, x: Float[Tensor, "B 6 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """The generator at any size: padded to its multiple (right and below), then cropped."""
+        height, width = x.shape[-2:]
+        multiple = self.generator.multiple
+        padding = (0, -width % multiple, 0, -height % multiple)
+        # Edges are repeated, not mirrored: a mirror image cannot be larger than the picture.
+        padded = F.pad(x, padding, mode="replicate") if any(padding) else x
+        return self.generator(padded)[..., :height, :width]
+
+    @torch.no_grad()
+    def project_prior_(self) -> None:
+        """Project the prior perturbation to its ball, in place: to call after each optimiser step.
+
+        Deviates: the official code only clamps where the prior is used, so that a value which
+        drifts beyond the bound gets no gradient any more and stays there.
+        """
+        self.prior.clamp_(-self.epsilon, self.epsilon)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None = None, **options: Any) -> Self:
+        """A trained protector, in eval mode.
+
+        Args:
+            pretrained_model_name_or_path: folder or Hub id; by default the protector that ships
+                with the package.
+            options: revision, token and so on, see `PyTorchModelHubMixin.from_pretrained`.
+
+        Raises:
+            WeightsError: there are no weights, or they are damaged or do not fit their config.json.
+        """
+        source = pretrained_model_name_or_path
+        if source is None:
+            source = shipped("protectors/default")
+            if not source.is_dir():
+                raise WeightsError(
+                    f"no protector ships with this installation (expected {source}); "
+                    "name a folder or Hub id, or train one: art-idguard train"
+                )
+        return super().from_pretrained(source, **options)
