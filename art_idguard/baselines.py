@@ -1,0 +1,166 @@
+"""ID-Guard and what it is measured against, as functions from faces to protected faces.
+
+A published photo is protected once, whatever a forger will do to it. So the attacks that know their
+model (Disrupting, CMUA) take its five edits in turn, one a step, and know no face's later edit. The
+white-box reference alone does: it is what PGD reaches on that very model, face and edit.
+
+Every epsilon and step size is on the [-1, 1] scale.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard.data import FaceBatch, Faces
+from art_idguard.images import project, resize
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector, pgd
+from art_idguard.types import Edit, Images
+
+Protection = Callable[[FaceBatch], Images]
+"""Protects a batch of faces: [-1, 1] in and out, inside the ball."""
+
+Attack = Callable[[Manipulator, Edit, Images], Images]
+"""Protects faces against one edit of one manipulator."""
+
+
+def id_guard(protector: Protector) -> Protection:
+    """ID-Guard: the perturbation that the generator makes for each face."""
+    protector = protector.eval()
+
+    @torch.no_grad()
+    def protect(batch: FaceBatch) -> Images:
+        return protector(batch.images).specific
+
+    return protect
+
+
+def p_pert(protector: Protector) -> Protection:
+    """P-Pert: the jointly trained prior alone, the same for every face; runs no generator."""
+    return universal(protector.prior.detach(), protector.epsilon)
+
+
+def universal(perturbation: Float[Tensor, "1 3 S S"], epsilon: float) -> Protection:
+    """Adds one perturbation, clamped to the ball after bilinear resizing, to every face."""
+
+    def protect(batch: FaceBatch) -> Images:
+        height, width = batch.images.shape[-2:]
+        return project(
+            batch.images + resize(perturbation, (height, width)).to(batch.images),
+            batch.images,
+            epsilon,
+        )
+
+    return protect
+
+
+def uniform_noise(*, epsilon: float, seed: int = 0) -> Protection:
+    """Uniform noise in the ball: what a perturbation of this size does without an aim."""
+
+    def protect(batch: FaceBatch) -> Images:
+        noise = torch.rand(batch.images.shape, generator=_generator(batch.images, seed))
+        return project(batch.images + epsilon * (2 * noise - 1).to(batch.images), batch.images, epsilon)
+
+    return protect
+
+
+def disrupting(
+    manipulator: Manipulator,
+    *,
+    epsilon: float,
+    steps: int = 10,
+    step_size: float = 0.01,
+    seed: int = 0,
+) -> Protection:
+    """PGD from the clean output of one manipulator (Ruiz et al. 2020, "Disrupting Deepfakes").
+
+    Deviates: the official evaluation attacks each edit by itself; this is the same paper's
+    iterative class transferable attack (the edits in turn), because one photo meets all of them.
+    """
+
+    def protect(batch: FaceBatch) -> Images:
+        edits = manipulator.edits(batch.attributes)
+        return _pgd(manipulator, edits, batch.images, epsilon, steps, step_size, seed)
+
+    return protect
+
+
+def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed: int = 0) -> Attack:
+    """PGD that knows manipulator, face and edit: the reference of which others are a share."""
+
+    def attack(manipulator: Manipulator, edit: Edit, x: Images) -> Images:
+        return _pgd(manipulator, (edit,), x, epsilon, steps, step_size, seed)
+
+    return attack
+
+
+def cmua(
+    manipulators: Sequence[Manipulator],
+    faces: Faces,
+    *,
+    epsilon: float,
+    steps: int = 10,
+    step_size: float = 0.01,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Float[Tensor, "1 3 S S"]:
+    """CMUA-Watermark (Huang et al. 2022): one perturbation for all faces and manipulators.
+
+    For each batch and each manipulator in turn, PGD steps from a random start; after each step the
+    batch's mean perturbation eta is averaged in: up = (up + eta) / 2. One pass is made.
+
+    Deviates: the official code runs `steps` for each edit, here the edits take turns in
+    them (five times the steps make as many). The searched factors between manipulators are ones.
+    """
+    perturbation: Tensor | None = None
+    for batch in faces.batches(batch_size):
+        x = batch.images
+        for manipulator in manipulators:
+            distance = _distance(manipulator, manipulator.edits(batch.attributes), x)
+            start = torch.rand(x.shape, generator=_generator(x, seed)).to(x)
+            attacked = project(x + epsilon * (2 * start - 1), x, epsilon)
+            for _ in range(steps):
+                attacked.requires_grad_()
+                (gradient,) = torch.autograd.grad(distance(attacked), attacked)
+                moved = attacked.detach() + step_size * gradient.sign()
+                eta = (moved - x).clamp(-epsilon, epsilon).mean(dim=0, keepdim=True)
+                perturbation = eta if perturbation is None else (perturbation + eta) / 2
+                attacked = (x + perturbation).clamp(-1, 1)
+    if perturbation is None:
+        raise ValueError("no faces to average over")
+    return perturbation
+
+
+def _pgd(
+    manipulator: Manipulator,
+    edits: Sequence[Edit],
+    x: Images,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    seed: int,
+) -> Images:
+    distance = _distance(manipulator, edits, x)
+    return pgd(distance, x, epsilon=epsilon, steps=steps, step_size=step_size, generator=_generator(x, seed))
+
+
+def _distance(manipulator: Manipulator, edits: Sequence[Edit], x: Images) -> Callable[[Images], Float[Tensor, ""]]:
+    """Squared distance of the forged face from the clean one's, by another edit at each call."""
+    with torch.no_grad():
+        turns = cycle([(edit, manipulator(x, edit).output) for edit in edits])
+
+    def distance(attacked: Images) -> Float[Tensor, ""]:
+        edit, clean = next(turns)
+        return F.mse_loss(manipulator(attacked, edit).output, clean)
+
+    return distance
+
+
+def _generator(x: Images, seed: int) -> torch.Generator:
+    """Seeded by the faces themselves, so that a resumed evaluation repeats an unbroken one."""
+    return torch.Generator().manual_seed(zlib.crc32(x.cpu().numpy().tobytes(), seed))

@@ -1,0 +1,202 @@
+"""`art-idguard evaluate`: a protector beside its baselines on named data sets, as files."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from art_idguard import manipulators as manipulators_
+from art_idguard import recognizers as recognizers_
+from art_idguard.baselines import (
+    Protection,
+    cmua,
+    disrupting,
+    id_guard,
+    p_pert,
+    uniform_noise,
+    universal,
+    white_box,
+)
+from art_idguard.data import Faces, Framing, cached, read_faces
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluation import Edits, evaluate, save_pictures
+from art_idguard.hub import WEIGHTS, HubModel, shipped
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.report import Report, write_text
+
+CMUA_FACES = 128
+"""Training faces of the CMUA baseline, as in its paper."""
+
+ID_GUARD = "ID-Guard"
+
+
+class DataSpec(NamedTuple):
+    """A data set to read, written NAME=PATH[,split=SPLIT][,framing=resize|align]."""
+
+    name: str
+    path: str
+    split: str = "test"
+    framing: Framing = "resize"
+
+    @classmethod
+    def parse(cls, text: str) -> "DataSpec":
+        """Raises IDGuardError where `text` is no such specification."""
+        place, *options = text.split(",")
+        name, _, path = place.partition("=")
+        given = dict(option.partition("=")[::2] for option in options)
+        known = given.keys() <= {"split", "framing"} and given.get("framing", "align") in (
+            "resize",
+            "align",
+        )
+        if not (name and path and known) or "/" in name:
+            raise IDGuardError(
+                f"cannot read the data set {text!r}; expected NAME=PATH[,split=test][,framing=resize|align]"
+            )
+        return cls(name, path, **given)  # type: ignore[arg-type]  # checked above
+
+    def read(self, *, size: int, limit: int | None, regions: Path) -> Faces:
+        """The faces, with their points kept in `regions`."""
+        return read_faces(
+            self.path,
+            size=size,
+            split=self.split,
+            limit=limit,
+            framing=self.framing,
+            regions=regions,
+        )
+
+
+def evaluate_protector(
+    *,
+    protector: str | None = None,
+    manipulators: Sequence[str],
+    recognizers: Sequence[str] = (),
+    data: Sequence[str],
+    output: Path,
+    limit: int | None = None,
+    edits: Edits = "all",
+    baselines: bool = False,
+    baseline_faces: str | None = None,
+    reference_faces: int = 0,
+    batch_size: int = 16,
+    seed: int = 0,
+    size: int | None = None,
+    verbose: bool = True,
+) -> dict[str, Report]:
+    """Measure a protector and write <output>/<NAME>.{json,md,png} for each data set.
+
+    A rerun goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
+
+    Args:
+        protector: folder or Hub id; None for the one that ships.
+        manipulators: folders or Hub ids, or name=file for official checkpoints.
+        recognizers: likewise; first the one that training used, then at least one that it did not
+            (without, the report carries a warning). None given: the SFace that ships.
+        data: data sets as `DataSpec` reads them.
+        output: folder of the results.
+        limit: faces of each data set.
+        edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
+        baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
+        baseline_faces: data set on whose first faces CMUA is trained; default: the training split
+            of the first data set.
+        reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
+        batch_size: faces at a time.
+        seed: of noise and of random starts.
+        size: side of the faces in pixels; default: that of the protector.
+        verbose: show progress bars.
+
+    Raises:
+        IDGuardError: unusable weights, data or specifications, or a protection outside its ball.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    specs = [DataSpec.parse(text) for text in data]
+    if not specs or not manipulators:
+        raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
+    regions = output / "regions.safetensors"
+    recognizers = recognizers or [str(shipped("recognizers/sface"))]
+    guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
+    targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
+    judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
+    weights = {ID_GUARD: _sha256(protector or str(shipped("protectors/default")))}
+    weights |= {k: _sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)}
+    size = size or guard.prior.shape[-1]
+    own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
+    protections = dict(own)
+    if baselines:
+        train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
+        faces = train.read(size=size, limit=CMUA_FACES, regions=regions).to(device)
+        key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
+        key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
+        protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
+    reports = {}
+    for spec in specs:
+        faces = spec.read(size=size, limit=limit, regions=regions).to(device)
+        reports[spec.name] = evaluate(
+            protections,
+            targets,
+            faces,
+            judges,
+            epsilon=guard.epsilon,
+            batch_size=batch_size,
+            edits=edits,
+            reference=white_box(epsilon=guard.epsilon, seed=seed) if reference_faces else None,
+            reference_faces=reference_faces,
+            metadata={
+                "data": spec._asdict() | {"path": Path(spec.path).name},
+                "weights": weights,
+                "seed": seed,
+            },
+            resume_file=output / f"{spec.name}.jsonl",
+            verbose=verbose,
+        )
+        reports[spec.name].to_json(output / f"{spec.name}.json")
+        write_text(output / f"{spec.name}.md", reports[spec.name].markdown())
+        save_pictures(output / f"{spec.name}.png", own, targets, faces)
+    return reports
+
+
+def _baselines(
+    targets: Mapping[str, Manipulator],
+    faces: Faces,
+    epsilon: float,
+    seed: int,
+    kept: Path,
+    key: str,
+) -> dict[str, Protection]:
+    perturbation = cached(kept, key, lambda: cmua(list(targets.values()), faces, epsilon=epsilon, seed=seed))
+    return {
+        "Uniform noise": uniform_noise(epsilon=epsilon, seed=seed),
+        **{f"Disrupting ({name})": disrupting(target, epsilon=epsilon, seed=seed) for name, target in targets.items()},
+        "CMUA": universal(perturbation, epsilon),
+    }
+
+
+Model = TypeVar("Model", bound=HubModel)
+
+
+def _named(models: Sequence[Model]) -> dict[str, Model]:
+    """By name, the second of a name as "name-2"."""
+    named: dict[str, Model] = {}
+    for model in models:
+        same = sum(m.name == model.name for m in named.values())
+        named[f"{model.name}-{same + 1}" if same else model.name] = model
+    return named
+
+
+def _sha256(spec: str) -> str | None:
+    """Of the weights file that a specification names, None where it is not on this machine."""
+    path = Path(spec.partition("=")[2] or spec)
+    if path.is_dir():
+        path /= WEIGHTS
+    elif not path.is_file():
+        found = try_to_load_from_cache(spec, WEIGHTS)
+        if not isinstance(found, str):
+            return None
+        path = Path(found)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,357 @@
+"""Measure protections: every face, manipulator and edit, by every recogniser, resumably."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from art_idguard.baselines import Attack, Protection
+from art_idguard.data import FaceBatch, Faces
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import arcface_frame
+from art_idguard.grid import save_grid
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import identity_similarity, l2_face, l2_image, psnr, ssim
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import face_mask
+from art_idguard.report import REFERENCE, Report
+from art_idguard.types import Edit, Frames, Images, Maps
+
+ROUNDING = 1e-6
+"""How far float32 arithmetic may carry a projected image over its bound."""
+
+PHOTO_MEASURES = ("psnr", "ssim", "max_delta")
+
+Edits = Literal["all", "cycle"]
+"""Every face under all edits of a manipulator, or face i under edit i modulo their number."""
+
+
+def evaluate(
+    protections: Mapping[str, Protection],
+    manipulators: Mapping[str, Manipulator],
+    faces: Faces,
+    recognizers: Mapping[str, Recognizer],
+    *,
+    epsilon: float,
+    batch_size: int = 16,
+    edits: Edits = "all",
+    reference: Attack | None = None,
+    reference_faces: int = 16,
+    metadata: Mapping[str, Any] | None = None,
+    resume_file: Path | None = None,
+    verbose: bool = False,
+) -> Report:
+    """Section IV-A4: what each protection does to each manipulator's forged faces.
+
+    Args:
+        protections: called once per batch, with gradients enabled.
+        manipulators: frozen, in the order of the report.
+        faces: on the device of the networks.
+        recognizers: first the one that training used, then at least one that it did not.
+        epsilon: the bound on the [-1, 1] scale that every protection must keep.
+        batch_size: faces at a time.
+        edits: "cycle" costs a fifth of "all".
+        reference: the attack whose effect the others are a share of; it adds the row `REFERENCE`.
+        reference_faces: how many of the first faces it attacks, each under its edit in "cycle".
+        metadata: what identifies data and weights; goes into the report, and a file of other
+            metadata is not resumed.
+        resume_file: JSON lines, one appended for each batch; a rerun goes on behind them.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: a protection leaves the ball or [-1, 1] or is not finite, or `resume_file`
+            belongs to another evaluation.
+    """
+    run = _Evaluation(
+        protections,
+        manipulators,
+        recognizers,
+        epsilon,
+        edits,
+        reference,
+        reference_faces if reference else 0,
+    )
+    setting = {
+        **run.setting(),
+        "faces": faces.digest(),
+        "batch_size": batch_size,
+        "metadata": dict(metadata or {}),
+    }
+    records = _resume(resume_file, setting)
+    with tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose) as bar:
+        for i, batch in enumerate(faces.batches(batch_size)):
+            if i >= len(records):
+                records.append(run.measure(batch, first=i * batch_size))
+                _append(resume_file, records[-1])
+            bar.update(len(batch.images))
+    return run.report(records, faces, metadata or {})
+
+
+Record = dict[str, Any]
+"""Values of one batch: "forgeries" by measure, protection, manipulator, face and edit; "photos" by
+measure, protection and face."""
+
+
+class _Clean(NamedTuple):
+    """Forged faces of clean photos, and by what disrupted ones are compared with them."""
+
+    output: Images
+    embeddings: tuple[Float[Tensor, "B D"], ...]
+    mask: Maps
+    frame: Frames
+
+    def at(self, rows: Int64[Tensor, " R"]) -> "_Clean":
+        return _Clean(
+            self.output[rows],
+            tuple(e[rows] for e in self.embeddings),
+            self.mask[rows],
+            self.frame[rows],
+        )
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    protections: Mapping[str, Protection]
+    manipulators: Mapping[str, Manipulator]
+    recognizers: Mapping[str, Recognizer]
+    epsilon: float
+    edits: Edits
+    reference: Attack | None
+    reference_faces: int
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return (*self.protections, *([REFERENCE] if self.reference else []))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return ("l2_face", "l2_image", *(f"similarity.{r}" for r in self.recognizers))
+
+    def setting(self) -> dict[str, Any]:
+        return {
+            "protections": self.rows,
+            "manipulators": tuple(self.manipulators),
+            "recognizers": tuple(self.recognizers),
+            "epsilon": self.epsilon,
+            "edits": self.edits,
+            "reference_faces": self.reference_faces,
+        }
+
+    def measure(self, batch: FaceBatch, *, first: int) -> Record:
+        """The values of a batch whose first face is the `first` of the set."""
+        protected = [
+            checked(name, protect(batch).detach(), batch.images, self.epsilon)
+            for name, protect in self.protections.items()
+        ]
+        index = torch.arange(first, first + len(batch.images), device=batch.images.device)
+        forgeries = []
+        for manipulator in self.manipulators.values():
+            edits = manipulator.edits(batch.attributes)
+            by_edit = [
+                self._edit(manipulator, edit, batch, protected, index, index % len(edits) == e)
+                for e, edit in enumerate(edits)
+            ]
+            forgeries.append(torch.stack(by_edit, dim=-1))
+        photos = torch.stack([photo_values(x, batch.images) for x in protected], dim=1)
+        return {
+            "forgeries": torch.stack(forgeries, dim=2).tolist(),
+            "photos": photos.tolist(),
+        }
+
+    def _edit(
+        self,
+        manipulator: Manipulator,
+        edit: Edit,
+        batch: FaceBatch,
+        protected: list[Images],
+        index: Int64[Tensor, " B"],
+        turn: Bool[Tensor, " B"],
+    ) -> Float[Tensor, "M P B"]:
+        """All rows' values for the faces that meet this edit, NaN for the others."""
+        table = batch.images.new_full((len(self.measures), len(self.rows), len(turn)), math.nan)
+        met = (turn if self.edits == "cycle" else torch.ones_like(turn)).nonzero().flatten()
+        if not len(met):
+            return table
+        clean = self._clean(manipulator, Edit(edit.name, edit.condition[met]), batch, met)
+        for p, images in enumerate(protected):
+            table[:, p, met] = self._compare(manipulator, Edit(edit.name, edit.condition[met]), images[met], clean)
+        attacked = (turn & (index < self.reference_faces))[met].nonzero().flatten()
+        if self.reference is not None and len(attacked):
+            faces = met[attacked]
+            known = Edit(edit.name, edit.condition[faces])
+            images = self.reference(manipulator, known, batch.images[faces])
+            checked(REFERENCE, images, batch.images[faces], self.epsilon)
+            table[:, -1, faces] = self._compare(manipulator, known, images, clean.at(attacked))
+        return table
+
+    @torch.no_grad()
+    def _clean(self, manipulator: Manipulator, edit: Edit, batch: FaceBatch, met: Int64[Tensor, " R"]) -> _Clean:
+        size = (batch.images.shape[-2], batch.images.shape[-1])
+        points = batch.points[met]
+        frame = arcface_frame(points, size)
+        output = manipulator(batch.images[met], edit).output
+        embeddings = tuple(r(output, frame) for r in self.recognizers.values())
+        return _Clean(output, embeddings, face_mask(points, size), frame)
+
+    @torch.no_grad()
+    def _compare(self, manipulator: Manipulator, edit: Edit, images: Images, clean: _Clean) -> Float[Tensor, "M R"]:
+        output = manipulator(images, edit).output
+        similarities = [
+            identity_similarity(embedding, recognizer(output, clean.frame))
+            for embedding, recognizer in zip(clean.embeddings, self.recognizers.values(), strict=True)
+        ]
+        distances = [l2_face(clean.output, output, clean.mask), l2_image(clean.output, output)]
+        return torch.stack([*distances, *similarities])
+
+    def report(self, records: list[Record], faces: Faces, metadata: Mapping[str, Any]) -> Report:
+        values = torch.cat([torch.tensor(r["forgeries"]) for r in records], dim=3)
+        photos = torch.cat([torch.tensor(r["photos"]) for r in records], dim=2)
+        if self.reference is not None:
+            photos = torch.cat([photos, torch.full_like(photos[:, :1], math.nan)], dim=1)
+        edits = {
+            name: tuple(edit.name for edit in m.edits(faces.attributes[:1])) for name, m in self.manipulators.items()
+        }
+        return Report(
+            self.rows,
+            tuple(self.manipulators),
+            edits,
+            tuple(self.recognizers),
+            dict(zip(self.measures, values, strict=True)),
+            dict(zip(PHOTO_MEASURES, photos, strict=True)),
+            {**metadata, **self.setting(), **_circumstances(faces)},
+            tuple(self._warnings(values, photos)),
+        )
+
+    def _warnings(self, values: Float[Tensor, "M P K N E"], photos: Float[Tensor, "Q P N"]) -> list[str]:
+        found = []
+        if len(self.recognizers) < 2:
+            found.append("no recogniser that training did not use was given")
+        expected = values[0, 0, 0].numel() if self.edits == "all" else values.shape[3]
+        for p, name in enumerate(self.protections):
+            if unchanged := int((photos[-1, p] == 0).sum()):
+                found.append(f"{name} returned {unchanged} of {photos.shape[2]} photos unchanged")
+            for k, manipulator in enumerate(self.manipulators):
+                lost = expected - int(values[:, p, k].isfinite().all(dim=0).sum())
+                if lost:
+                    found.append(
+                        f"{lost} of {expected} values of {name} against {manipulator} are not "
+                        "finite and left out of the means"
+                    )
+        return found
+
+
+def checked(name: str, protected: Tensor, clean: Images, epsilon: float) -> Images:
+    """`protected`, if it is a protection of `clean`.
+
+    Raises:
+        IDGuardError: it has another shape, is not finite, or leaves [-1, 1] or the ball.
+    """
+    if protected.shape != clean.shape:
+        raise IDGuardError(f"{name} returned shape {tuple(protected.shape)}, expected {tuple(clean.shape)}")
+    if not protected.isfinite().all():
+        raise IDGuardError(f"{name} returned values that are not finite; check its weights")
+    if (far := (protected - clean).abs().max().item()) > epsilon + ROUNDING:
+        raise IDGuardError(
+            f"{name} changes a photo by {far:.4g}, more than epsilon = {epsilon:.4g} on the "
+            "[-1, 1] scale; project it with images.project or evaluate with its own epsilon"
+        )
+    if (top := protected.abs().max().item()) > 1 + ROUNDING:
+        raise IDGuardError(f"{name} returned a pixel of {top:.4g}; expected values in [-1, 1]")
+    return protected
+
+
+def photo_values(protected: Images, clean: Images) -> Float[Tensor, "Q B"]:
+    """`PHOTO_MEASURES` of protected photos."""
+    return torch.stack(
+        [
+            psnr(protected, clean),
+            ssim(protected, clean),
+            (protected - clean).abs().amax(dim=(1, 2, 3)),
+        ]
+    )
+
+
+def _circumstances(faces: Faces) -> dict[str, Any]:
+    device = faces.images.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "n": len(faces),
+        "size": faces.size,
+        "range": "[-1, 1]",
+        "hardware": f"{name or platform.machine()}, torch {torch.__version__}, {device}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _resume(path: Path | None, setting: Mapping[str, Any]) -> list[Record]:
+    """The finished batches in the file, which a kill may have cut in its last line."""
+    if path is None:
+        return []
+    header = json.dumps(setting)
+    whole = [line for line in _lines(path) if line.endswith(b"\n")]
+    if not whole:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(header + "\n")
+        return []
+    try:
+        found, *records = map(json.loads, whole)
+    except ValueError as error:
+        raise IDGuardError(f"{path} is damaged ({error}); delete it to start anew") from error
+    expected = json.loads(header)
+    if changed := [key for key in expected if found.get(key) != expected[key]]:
+        raise IDGuardError(
+            f"{path} belongs to another evaluation: {', '.join(changed)} changed; delete it or choose another file"
+        )
+    with path.open("r+b") as file:
+        file.truncate(sum(map(len, whole)))
+    return records
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+
+
+def _append(path: Path | None, record: Record) -> None:
+    if path is not None:
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+@torch.no_grad()
+def forged_pictures(
+    protected: Mapping[str, Images], manipulators: Mapping[str, Manipulator], batch: FaceBatch
+) -> list[list[Float[Tensor, "3 S S"]]]:
+    """One row for each manipulator, face and edit in turn.
+
+    Photo, forged, disrupted by each protection, and the first protection's perturbation x10.
+    """
+    rows = []
+    for k, manipulator in enumerate(manipulators.values()):
+        i = k % len(batch.images)
+        edits = manipulator.edits(batch.attributes[i : i + 1])
+        photos = torch.stack([batch.images[i], *(images[i] for images in protected.values())])
+        edit = edits[k % len(edits)]
+        forged = manipulator(photos, Edit(edit.name, edit.condition.expand(len(photos), -1))).output
+        rows.append([photos[0], *forged, 10 * (photos[1] - photos[0])])
+    return rows
+
+
+def save_pictures(
+    path: Path,
+    protections: Mapping[str, Protection],
+    manipulators: Mapping[str, Manipulator],
+    faces: Faces,
+) -> None:
+    """Write `forged_pictures` of the first faces as one PNG."""
+    batch = faces.batch(slice(len(manipulators)))
+    protected = {name: protect(batch).detach() for name, protect in protections.items()}
+    save_grid(path, forged_pictures(protected, manipulators, batch))

@@ -1,0 +1,304 @@
+"""What an evaluation found: values per face, means with intervals, and the paper's Table I."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from art_idguard.files import replacing
+from art_idguard.metrics import bootstrap_interval, disrupted
+
+REFERENCE = "White box"
+"""The row of the attack that knows manipulator, face and edit."""
+
+
+class Estimate(NamedTuple):
+    """A mean over faces with its bootstrap 95 % interval; NaN where nothing was measured."""
+
+    mean: float
+    low: float
+    high: float
+    share: float | None = None
+    """The effect as a share of the reference's on the same faces and edits; the effect on a
+    similarity is its distance from 1."""
+    manipulator: str | None = None
+    """Which one is the worst."""
+
+
+Cell = Callable[[str], Estimate]
+"""A column of a table: from protection to estimate."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Values per face on the [-1, 1] scale; NaN where a face was not measured.
+
+    Attributes:
+        protections: the rows; the last may be `REFERENCE`.
+        manipulators: the columns.
+        edits: names of the edits of each manipulator.
+        recognizers: those that measured similarity, first the one that training used.
+        values: "l2_face" (Eq. 16), "l2_image", "similarity.<recogniser>".
+        photos: "psnr" (dB), "ssim" and "max_delta" of the protected photos.
+        metadata: data set, weights, seed, epsilon, hardware, date.
+        warnings: what a reader of the numbers must know.
+    """
+
+    protections: tuple[str, ...]
+    manipulators: tuple[str, ...]
+    edits: Mapping[str, Sequence[str]]
+    recognizers: tuple[str, ...]
+    values: Mapping[str, Float[Tensor, "P K N E"]]
+    photos: Mapping[str, Float[Tensor, "P N"]]
+    metadata: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The values, and "dsr.<recogniser>": 1 where the defence succeeded, 0 where not."""
+        return (*self.values, *(f"dsr.{r}" for r in self.recognizers))
+
+    def cells(self, measure: str) -> Float[Tensor, "P K N E"]:
+        """A measure's value of every protection, manipulator, face and edit."""
+        kind, _, recognizer = measure.partition(".")
+        if kind != "dsr":
+            return self.values[measure]
+        distance, similarity = self.values["l2_face"], self.values[f"similarity.{recognizer}"]
+        success = disrupted(distance.flatten(), similarity.flatten()).view_as(distance)
+        return success.to(distance).masked_fill((distance + similarity).isnan(), math.nan)
+
+    @cached_property
+    def _table(self) -> dict[str, dict[str, list[Estimate]]]:
+        """Measure -> protection -> one estimate for each manipulator."""
+        return {
+            measure: {
+                name: [
+                    estimate(cells[p, k])._replace(share=self._share(measure, cells[:, k], p))
+                    for k in range(len(self.manipulators))
+                ]
+                for p, name in enumerate(self.protections)
+            }
+            for measure in self.measures
+            for cells in (self.cells(measure),)
+        }
+
+    def _share(self, measure: str, cells: Float[Tensor, "P N E"], p: int) -> float | None:
+        if self.protections[-1] != REFERENCE:
+            return None
+        effect = 1 - cells if _falls(measure) else cells
+        both = effect[p].isfinite() & effect[-1].isfinite()
+        reached, possible = (effect[i][both].mean().item() for i in (p, -1))
+        return reached / possible if possible > 0 else math.nan
+
+    def cell(self, measure: str, manipulator: str) -> Cell:
+        """The column of one manipulator."""
+        k = self.manipulators.index(manipulator)
+        return lambda protection: self._table[measure][protection][k]
+
+    def mean(self, measure: str) -> Cell:
+        """The column of means over manipulators; its share is the mean of their shares."""
+        cells = self.cells(measure).permute(0, 2, 1, 3).flatten(2)
+        found = {}
+        for p, name in enumerate(self.protections):
+            shares = [e.share for e in self._table[measure][name] if e.share is not None]
+            share = sum(shares) / len(shares) if shares else None
+            found[name] = estimate(cells[p])._replace(share=share)
+        return found.__getitem__
+
+    def worst(self, measure: str) -> Cell:
+        """The column of each protection's worst manipulator; its share is the lowest of all."""
+        sign = -1 if _falls(measure) else 1
+
+        def cell(protection: str) -> Estimate:
+            row = dict(zip(self.manipulators, self._table[measure][protection], strict=True))
+            finite = {k: e for k, e in row.items() if not math.isnan(e.mean)}
+            if not finite:
+                return Estimate(math.nan, math.nan, math.nan)
+            name = min(finite, key=lambda k: sign * finite[k].mean)
+            shares = [e.share for e in finite.values() if e.share is not None]
+            return finite[name]._replace(share=min(shares, default=None), manipulator=name)
+
+        return cell
+
+    def photo(self, measure: str) -> Cell:
+        """The column of a protected photo's quality."""
+        values = self.photos[measure]
+        return lambda protection: estimate(values[self.protections.index(protection)][:, None])
+
+    def summary(self) -> dict[str, Any]:
+        """Every estimate by protection, as JSON takes it."""
+        columns: dict[str, dict[str, Cell]] = {
+            "mean over manipulators": {m: self.mean(m) for m in self.measures},
+            "worst manipulator": {m: self.worst(m) for m in self.measures},
+            "photo": {m: self.photo(m) for m in self.photos},
+        }
+        by_manipulator = {k: {m: self.cell(m, k) for m in self.measures} for k in self.manipulators}
+        return {
+            protection: {
+                section: {m: _json(cell(protection)) for m, cell in cells.items()}
+                for section, cells in (columns | by_manipulator).items()
+            }
+            | {"edits": self._by_edit(p)}
+            for p, protection in enumerate(self.protections)
+        }
+
+    def _by_edit(self, p: int) -> dict[str, Any]:
+        return {
+            k: {
+                edit: {m: _number(self.cells(m)[p, i, :, e].nanmean().item()) for m in self.measures}
+                for e, edit in enumerate(self.edits[k])
+            }
+            for i, k in enumerate(self.manipulators)
+        }
+
+    def to_json(self, path: str | Path) -> None:
+        """Write metadata, warnings and summary; the file is whole or absent."""
+        content = {
+            "metadata": dict(self.metadata),
+            "warnings": self.warnings,
+            "summary": self.summary(),
+        }
+        write_text(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    def markdown(self) -> str:
+        """Table I of the paper, then other recognisers, aggregates, shares and photo quality."""
+        first, *others = self.recognizers
+        parts = [
+            f"Faces: {self.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
+            "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
+            "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
+            "with L2_face > 0.05 and ID sim. < 0.4.",
+            f"**ID sim. by {first}, the recogniser that training used**",
+            self._markdown(self._by_manipulator(["l2_face", f"similarity.{first}", f"dsr.{first}"])),
+        ]
+        for recognizer in others:
+            parts.append(f"**ID sim. by {recognizer}**")
+            measures = [f"similarity.{recognizer}", f"dsr.{recognizer}"]
+            parts.append(self._markdown(self._by_manipulator(measures)))
+        parts += ["**Over manipulators**", self._markdown(self._aggregates())]
+        if self.protections[-1] == REFERENCE:
+            parts.append(
+                f"**Share of the {REFERENCE.lower()} attack on the same faces and edits** (of ID "
+                f"sim.: of its distance from 1). The {REFERENCE.lower()} rows are of "
+                f"{self._reference_faces()} faces."
+            )
+            shares = self._by_manipulator(["l2_face", f"similarity.{first}", f"dsr.{first}"])
+            parts.append(self._markdown(_as_share(c) for c in shares))
+        parts += ["**Protected photos**", self._markdown(self._quality())]
+        parts += [f"Warning: {warning}." for warning in self.warnings]
+        return "\n\n".join(parts) + "\n"
+
+    def _reference_faces(self) -> int:
+        return int(self.values["l2_face"][-1].isfinite().any(dim=2).any(dim=0).sum())
+
+    def _by_manipulator(self, measures: list[str]) -> "list[_Column]":
+        return [
+            _Column(f"{k} {_title(m)}", self.cell(m, k), falls=_falls(m)) for k in self.manipulators for m in measures
+        ]
+
+    def _aggregates(self) -> "list[_Column]":
+        return [
+            _Column(f"{kind} {_title(m, full=True)}", cell(m), falls=_falls(m))
+            for m in self.measures
+            if m != "l2_image"
+            for kind, cell in (("mean", self.mean), ("worst", self.worst))
+        ]
+
+    def _quality(self) -> "list[_Column]":
+        return [
+            _Column("PSNR (dB)↑", self.photo("psnr"), falls=False),
+            _Column("SSIM↑", self.photo("ssim"), falls=False),
+            _Column("max abs. perturbation", self.photo("max_delta"), falls=None),
+        ]
+
+    def _markdown(self, columns: "Iterable[_Column]") -> str:
+        columns = list(columns)
+        cells = [column.cells(self.protections) for column in columns]
+        rows = [[name, *(c[p] for c in cells)] for p, name in enumerate(self.protections)]
+        lines = [
+            ["Method", *(c.title for c in columns)],
+            ["---", *("---:" for _ in columns)],
+            *rows,
+        ]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+class _Column(NamedTuple):
+    title: str
+    cell: Cell
+    falls: bool | None
+    """Whether less is better; None where nothing is to be ranked."""
+
+    def cells(self, protections: Sequence[str]) -> list[str]:
+        estimates = {name: self.cell(name) for name in protections}
+        ranked: list[float] = []
+        if self.falls is not None:  # equal as printed is equally good
+            values = {round(e.mean, 3) for n, e in estimates.items() if n != REFERENCE}
+            ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.falls)
+        ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
+        return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
+
+    def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
+        if math.isnan(estimate.mean):
+            return "n/a"
+        text = f"{estimate.mean:.3f}"
+        if name != REFERENCE:
+            if round(estimate.mean, 3) in ranked[:1]:
+                text = f"**{text}**"
+            elif round(estimate.mean, 3) in ranked[1:2]:
+                text = f"<u>{text}</u>"
+        if not math.isnan(estimate.low):
+            text += f" ±{(estimate.high - estimate.low) / 2:.3f}"
+        return text
+
+
+def _as_share(column: _Column) -> _Column:
+    def cell(protection: str) -> Estimate:
+        share = column.cell(protection).share
+        return Estimate(math.nan if share is None else share, math.nan, math.nan)
+
+    return _Column(column.title.rstrip("↑↓") + "↑", cell, falls=False)
+
+
+def _falls(measure: str) -> bool:
+    return measure.startswith("similarity")
+
+
+def _title(measure: str, *, full: bool = False) -> str:
+    kind, _, recognizer = measure.partition(".")
+    title = {"l2_face": "L2_face↑", "l2_image": "L2↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}[kind]
+    return f"{title} ({recognizer})" if full and recognizer else title
+
+
+def estimate(values: Float[Tensor, "N E"]) -> Estimate:
+    """Mean and interval over faces, each face being the mean of its measured edits.
+
+    One face has no interval.
+    """
+    per_face = values.double().nanmean(dim=1)
+    per_face = per_face[per_face.isfinite()]
+    if not len(per_face):
+        return Estimate(math.nan, math.nan, math.nan)
+    interval = bootstrap_interval(per_face) if len(per_face) > 1 else (math.nan, math.nan)
+    return Estimate(per_face.mean().item(), *interval)
+
+
+def _json(estimate: Estimate) -> dict[str, Any]:
+    fields = {name: value for name, value in estimate._asdict().items() if value is not None}
+    return {name: _number(v) if isinstance(v, float) else v for name, v in fields.items()}
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; it is whole or absent."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,448 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from art_idguard.baselines import (
+    cmua,
+    disrupting,
+    id_guard,
+    p_pert,
+    uniform_noise,
+    universal,
+    white_box,
+)
+from art_idguard.data import Faces
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluate_command import DataSpec
+from art_idguard.evaluation import evaluate, save_pictures
+from art_idguard.faces import arcface_frame
+from art_idguard.images import project
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import face_mask
+from art_idguard.report import REFERENCE, Report, estimate
+from art_idguard.types import ATTRIBUTES, Edit, Manipulation
+
+EPSILON = 0.05
+SIZE = 32
+POINTS = torch.tensor([[10.0, 12.0], [21.0, 12.0], [16.0, 18.0], [11.0, 23.0], [20.0, 23.0]])
+
+
+class Toy(Manipulator):
+    """One convolution of the face plus the edit's number; counts the faces it forges."""
+
+    name = "toy"
+
+    def __init__(self, *, seed=0):
+        super().__init__()
+        self.seed = seed
+        weight = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.seen = 0
+
+    def edits(self, attributes):
+        n = torch.ones(len(attributes), 1)
+        return tuple(Edit(name, e * n) for e, name in enumerate(ATTRIBUTES))
+
+    def forward(self, x, edit):
+        self.seen += len(x)
+        shift = edit.condition[..., None, None].to(x)
+        features = F.conv2d(x, self.weight, padding=1)
+        return Manipulation(torch.tanh(features + 0.1 * shift), features)
+
+
+class Eye(Recognizer):
+    """Mean colours of a coarse grid."""
+
+    name = "eye"
+    size = 16
+
+    def __init__(self, *, cells=4):
+        super().__init__()
+        self.cells = cells
+
+    def backbone(self, faces):
+        return F.adaptive_avg_pool2d(faces, self.cells)
+
+    def head(self, features):
+        return features.flatten(1)
+
+
+def toys(count=2):
+    return {f"toy{k}": Toy(seed=k) for k in range(count)}
+
+
+def eyes():
+    return {"eye": Eye(), "other": Eye(cells=2)}
+
+
+@pytest.fixture
+def faces():
+    images = torch.randint(20, 235, (7, 3, SIZE, SIZE), dtype=torch.uint8)
+    return Faces(tuple("abcdefg"), images, torch.zeros(7, 5), POINTS.repeat(7, 1, 1))
+
+
+def batch_of(faces):
+    return faces.batch(slice(None))
+
+
+def protections():
+    return {"Noise": uniform_noise(epsilon=EPSILON), "Shift": shift}
+
+
+def shift(batch):
+    return project(batch.images + 0.03, batch.images, EPSILON)
+
+
+def measure(faces, given=None, **options):
+    options = {"epsilon": EPSILON, "batch_size": 3} | options
+    return evaluate(given or protections(), toys(), faces, eyes(), **options)
+
+
+def same(a, b):
+    assert a.protections == b.protections
+    for ours, theirs in ((a.values, b.values), (a.photos, b.photos)):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=0, equal_nan=True)
+    assert (a.edits, a.warnings) == (b.edits, b.warnings)
+
+
+def test_values_are_those_of_the_definitions(faces):
+    report = measure(faces)
+    batch, toy, eye = batch_of(faces), Toy(seed=1), Eye()
+    edit = toy.edits(batch.attributes)[2]
+    clean, other = toy(batch.images, edit).output, toy(shift(batch), edit).output
+
+    mask = face_mask(batch.points, (SIZE, SIZE)).double()
+    square = (clean - other).double() ** 2 * mask
+    by_hand = square.sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
+    found = report.values["l2_face"][1, 1, :, 2]
+    torch.testing.assert_close(found.double(), by_hand, rtol=1e-5, atol=0)
+    by_hand = (clean - other).pow(2).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(report.values["l2_image"][1, 1, :, 2], by_hand)
+
+    frame = arcface_frame(batch.points, (SIZE, SIZE))
+    a, b = eye(clean, frame), eye(other, frame)
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    torch.testing.assert_close(report.values["similarity.eye"][1, 1, :, 2], cosine)
+    largest = (shift(batch) - batch.images).abs().flatten(1).max(dim=1).values
+    torch.testing.assert_close(report.photos["max_delta"][1], largest)
+
+
+def test_cycle_measures_face_i_under_edit_i_and_agrees_with_all(faces):
+    everything, cycle = measure(faces), measure(faces, edits="cycle")
+    turn = torch.arange(7)[:, None] % 5 == torch.arange(5)
+    for measured, value in cycle.values.items():
+        assert torch.equal(value.isfinite(), turn.expand_as(value))
+        expected = everything.values[measured].masked_fill(~turn, math.nan)
+        torch.testing.assert_close(value, expected, equal_nan=True)
+
+
+def test_clean_faces_are_forged_once_and_protections_run_once_a_batch(faces):
+    calls = []
+
+    def counted(batch):
+        calls.append(len(batch.images))
+        return shift(batch)
+
+    targets = toys()
+    evaluate(
+        {"a": counted, "b": shift},
+        targets,
+        faces,
+        eyes(),
+        epsilon=EPSILON,
+        batch_size=3,
+        edits="cycle",
+    )
+    assert calls == [3, 3, 1]
+    assert [t.seen for t in targets.values()] == [3 * 7, 3 * 7]  # clean and two protections
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 10_000])
+def test_a_killed_evaluation_resumes_to_the_identical_report(faces, tmp_path, cut):
+    file = tmp_path / "values.jsonl"
+    reference = white_box(epsilon=EPSILON, steps=2)
+    options = {"reference": reference, "reference_faces": 4, "metadata": {"seed": 0}}
+    unbroken = measure(faces, resume_file=file, **options)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) - cut])
+    same(measure(faces, resume_file=file, **options), unbroken)
+    assert file.read_bytes() == whole
+    same(measure(faces, **options), unbroken)
+
+
+def test_a_finished_evaluation_measures_nothing_again(faces, tmp_path):
+    def never(batch):
+        raise AssertionError("measured again")
+
+    file = tmp_path / "values.jsonl"
+    measure(faces, {"x": shift}, resume_file=file)
+    measure(faces, {"x": never}, resume_file=file)
+
+
+@pytest.mark.parametrize(
+    ("key", "option"),
+    [
+        ("batch_size", {"batch_size": 2}),
+        ("edits", {"edits": "cycle"}),
+        ("epsilon", {"epsilon": 0.1}),
+        ("metadata", {"metadata": {"weights": "other"}}),
+        ("protections", {"given": {"x": shift}}),
+    ],
+)
+def test_a_resume_file_of_another_setting_is_refused(faces, tmp_path, key, option):
+    file = tmp_path / "values.jsonl"
+    measure(faces, resume_file=file)
+    with pytest.raises(IDGuardError, match=f"another evaluation: {key}"):
+        measure(faces, resume_file=file, **option)
+
+
+def test_a_damaged_resume_file_is_refused(faces, tmp_path):
+    file = tmp_path / "values.jsonl"
+    measure(faces, resume_file=file)
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([lines[0], "{nonsense\n", *lines[2:]]))
+    with pytest.raises(IDGuardError, match="damaged"):
+        measure(faces, resume_file=file)
+
+
+@pytest.mark.parametrize(
+    ("protect", "message"),
+    [
+        (lambda b: b.images + 0.06, "more than epsilon"),
+        (lambda b: b.images + 0.049, r"expected values in \[-1, 1\]"),
+        (lambda b: b.images * math.nan, "not finite"),
+        (lambda b: b.images[..., :16], "shape"),
+    ],
+    ids=["ball", "range", "nan", "shape"],
+)
+def test_what_is_no_protection_is_an_error(faces, protect, message):
+    faces.images[0, 0, 0, 0] = 255
+    with pytest.raises(IDGuardError, match=f"Bad .*{message}"):
+        measure(faces, {"Bad": protect})
+
+
+def test_a_null_protection_and_a_single_recogniser_are_warned_of(faces):
+    report = evaluate({"Null": lambda b: b.images}, toys(), faces, {"eye": Eye()}, epsilon=EPSILON)
+    assert "Null returned 7 of 7 photos unchanged" in report.warnings
+    assert any("training did not use" in w for w in report.warnings)
+    assert report.worst("l2_face")("Null").mean == 0
+    assert report.mean("dsr.eye")("Null").mean == 0
+    assert "Warning: Null returned" in report.markdown()
+    assert measure(faces).warnings == ()
+
+
+def test_forgeries_that_are_not_finite_are_left_out_and_told(faces):
+    class Broken(Toy):
+        def forward(self, x, edit):
+            forged = super().forward(x, edit)
+            bright = x.mean(dim=(1, 2, 3), keepdim=True) > self.level
+            return forged._replace(output=forged.output.masked_fill(bright, math.nan))
+
+    broken = Broken()
+    broken.level = batch_of(faces).images.mean(dim=(1, 2, 3)).topk(2).values.mean().item()
+    report = evaluate({"Noise": uniform_noise(epsilon=1e-6)}, {"b": broken}, faces, eyes(), epsilon=1e-6)
+    assert any(w.startswith("5 of 35 values of Noise against b") for w in report.warnings)
+    assert math.isfinite(report.mean("l2_face")("Noise").mean)
+
+
+def table(report, title):
+    """Rows of the Markdown table that follows a title."""
+    text = report.markdown().split(f"**{title}")[1].split("\n\n")[1]
+    head, rule, *rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
+    assert all(len(row) == len(head) for row in (rule, *rows))
+    return head, {row[0]: row[1:] for row in rows}
+
+
+def made_report(l2, similarity):
+    """A report of given values (P, K, N), one edit."""
+    l2, similarity = (torch.tensor(v)[..., None] for v in (l2, similarity))
+    protections = (*("A", "B", "C", REFERENCE)[: len(l2) - 1], REFERENCE)
+    photos = {m: torch.ones(len(l2), l2.shape[2]) for m in ("psnr", "ssim", "max_delta")}
+    values = {"l2_face": l2, "l2_image": l2, "similarity.eye": similarity}
+    return Report(protections, ("s", "r"), {"s": ("e",), "r": ("e",)}, ("eye",), values, photos, {"seed": 0})
+
+
+@pytest.fixture
+def made():
+    l2 = [[[0.1, 0.3], [0.04, 0.06]], [[0.2, 0.2], [0.2, 0.0]], [[0.4, 0.4], [0.1, math.nan]]]
+    similarity = [[[0.1, 0.5], [0.2, 0.2]], [[0.3, 0.3], [0.6, 0.6]], [[0.0, 0.0], [0.2, math.nan]]]
+    return made_report(l2, similarity)
+
+
+def test_aggregates_and_shares_by_hand(made):
+    assert made.cell("l2_face", "s")("A").mean == pytest.approx(0.2)
+    assert made.cell("dsr.eye", "s")("A").mean == 0.5  # the second face is still recognised
+    assert made.cell("dsr.eye", "r")("A").mean == 0.5  # the first face is hardly changed
+    assert made.mean("l2_face")("A").mean == pytest.approx((0.1 + 0.3 + 0.04 + 0.06) / 4)
+    worst = made.worst("similarity.eye")("B")
+    assert (worst.mean, worst.manipulator) == (pytest.approx(0.6), "r")
+    assert made.worst("l2_face")("A").manipulator == "r"
+    # Shares on the faces of the reference alone: both against s, the first against r.
+    assert made.cell("l2_face", "s")("A").share == pytest.approx(0.2 / 0.4)
+    assert made.cell("l2_face", "r")("A").share == pytest.approx(0.04 / 0.1)
+    assert made.cell("similarity.eye", "r")("B").share == pytest.approx((1 - 0.6) / (1 - 0.2))
+    assert made.mean("l2_face")("A").share == pytest.approx((0.5 + 0.4) / 2)
+    assert made.worst("l2_face")("B").share == pytest.approx(0.5)
+    assert made.cell("l2_face", "r")(REFERENCE).share == 1
+
+
+def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
+    head, rows = table(made, "ID sim. by eye")
+    columns = [f"{k} {m}" for k in ("s", "r") for m in ("L2_face↑", "ID sim.↓", "DSR↑")]
+    assert head == ["Method", *columns]
+    assert list(rows) == ["A", "B", REFERENCE]
+    similarity = head.index("r ID sim.↓") - 1
+    assert rows["A"][similarity].startswith("**0.200**")
+    assert rows["B"][similarity].startswith("<u>0.600</u>")
+    equal = head.index("s L2_face↑") - 1
+    assert rows["A"][equal].startswith("0.200 ")
+    assert rows["B"][equal].startswith("0.200 ")
+    assert not any("*" in cell or "<u>" in cell for cell in rows[REFERENCE])
+    assert all("±" in cell for name in "AB" for cell in rows[name])
+    assert "±" not in rows[REFERENCE][similarity]  # one face
+    assert "The white box rows are of 2 faces." in made.markdown()
+
+
+def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):
+    report = measure(faces, edits="cycle", reference=white_box(epsilon=EPSILON, steps=3), reference_faces=5)
+    head, rows = table(report, "ID sim. by other")
+    assert head == ["Method", *(f"toy{k} {m}" for k in (0, 1) for m in ("ID sim.↓", "DSR↑"))]
+    head, rows = table(report, "Share of the white box")
+    assert all(cell in ("1.000", "n/a") for cell in rows[REFERENCE])
+    head, rows = table(report, "Protected photos")
+    assert head[1:] == ["PSNR (dB)↑", "SSIM↑", "max abs. perturbation"]
+    assert rows[REFERENCE] == ["n/a"] * 3
+
+
+def test_json_is_strict_and_complete(faces, tmp_path):
+    report = measure(faces, metadata={"seed": 3}, reference=white_box(epsilon=EPSILON, steps=1))
+    report.to_json(tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    metadata = content["metadata"]
+    assert (metadata["seed"], metadata["n"], metadata["epsilon"]) == (3, 7, EPSILON)
+    assert metadata["range"] == "[-1, 1]"
+    assert {"hardware", "date"} <= metadata.keys()
+    noise = content["summary"]["Noise"]
+    assert set(noise["toy0"]) == {*report.values, "dsr.eye", "dsr.other"}
+    cell = noise["toy1"]["l2_face"]
+    assert cell["low"] <= cell["mean"] <= cell["high"]
+    edits = [noise["edits"]["toy1"][name]["l2_face"] for name in ATTRIBUTES]
+    assert np.mean(edits) == pytest.approx(cell["mean"], rel=1e-3)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_estimate_resamples_faces_not_edits():
+    # Five equal edits of a face tell nothing more than one.
+    values = torch.rand(30, 1)
+    assert estimate(values.expand(30, 5)) == pytest.approx((*estimate(values)[:3], None, None), nan_ok=True)
+
+
+def test_picture_has_a_row_for_each_manipulator(faces, tmp_path):
+    save_pictures(tmp_path / "grid.png", protections(), toys(3), faces)
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.size == (5 * (SIZE + 2) - 2, 3 * (SIZE + 2) - 2)
+
+
+# Baselines
+
+
+def distance(toy, x, clean, edit):
+    return F.mse_loss(toy(x, edit).output, toy(clean, edit).output).item()
+
+
+def all_baselines(faces):
+    targets = toys()
+    protector = Protector(generator="resnet", generator_config={"channels": 8}, size=SIZE)
+    return {
+        "noise": uniform_noise(epsilon=EPSILON),
+        "disrupting": disrupting(targets["toy0"], epsilon=EPSILON, steps=5),
+        "cmua": universal(cmua(list(targets.values()), faces, epsilon=EPSILON, steps=5), EPSILON),
+        "id-guard": id_guard(protector),
+        "p-pert": p_pert(protector),
+    }
+
+
+def test_baselines_stay_in_the_ball_and_repeat_themselves(faces):
+    batch = batch_of(faces)
+    for name, protect in all_baselines(faces).items():
+        protected = protect(batch)
+        assert (protected - batch.images).abs().max() <= EPSILON + 1e-6, name
+        assert protected.abs().max() <= 1, name
+        assert torch.equal(protect(batch), protected), name
+        assert not protected.requires_grad, name
+
+
+def test_noise_differs_from_face_to_face_and_by_seed(faces):
+    batch = batch_of(faces)
+    first, second = (uniform_noise(epsilon=EPSILON, seed=s)(batch) - batch.images for s in (0, 1))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+    assert first.abs().mean().item() == pytest.approx(EPSILON / 2, rel=0.02)
+
+
+def test_white_box_beats_disrupting_beats_cmua_beats_noise_on_their_own_model(faces):
+    batch, toy = batch_of(faces), toys(1)["toy0"]
+    x, edit = batch.images, toy.edits(batch.attributes)[3]
+    reached = [
+        distance(toy, white_box(epsilon=EPSILON)(toy, edit, x), x, edit),
+        distance(toy, disrupting(toy, epsilon=EPSILON)(batch), x, edit),
+        distance(toy, universal(cmua([toy], faces, epsilon=EPSILON), EPSILON)(batch), x, edit),
+        distance(toy, uniform_noise(epsilon=EPSILON)(batch), x, edit),
+    ]
+    assert reached == sorted(reached, reverse=True)
+    assert reached[1] > 2 * reached[3]
+
+
+def test_cmua_step_by_step():
+    """Two steps on one model, by hand: eta is the batch's mean, averaged in with a half."""
+
+    class Linear(Toy):
+        def forward(self, x, edit):
+            return Manipulation(2 * x, x)  # the gradient's sign is that of the perturbation
+
+    faces = Faces(
+        ("a", "b"),
+        torch.full((2, 3, SIZE, SIZE), 128, dtype=torch.uint8),
+        torch.zeros(2, 5),
+        POINTS.repeat(2, 1, 1),
+    )
+    one = cmua([Linear()], faces, epsilon=EPSILON, steps=1, step_size=0.01)
+    assert one.shape == (1, 3, SIZE, SIZE)
+    assert one.abs().max() <= EPSILON
+    two = cmua([Linear()], faces, epsilon=EPSILON, steps=2, step_size=0.01)
+    again = (one + 0.01 * one.sign()).clamp(-EPSILON, EPSILON)
+    torch.testing.assert_close(two, (one + again) / 2, atol=1e-6, rtol=0)
+
+
+def test_p_pert_is_the_prior_of_the_protector(faces):
+    protector = Protector(generator="resnet", generator_config={"channels": 8}, size=SIZE).eval()
+    nn.init.uniform_(protector.prior, -2 * EPSILON, 2 * EPSILON)
+    batch = batch_of(faces)
+    with torch.no_grad():
+        specific, prior = protector(batch.images)
+    torch.testing.assert_close(p_pert(protector)(batch), prior)
+    torch.testing.assert_close(id_guard(protector)(batch), specific)
+
+
+# Data sets by name
+
+
+def test_data_specification():
+    assert DataSpec.parse("lfw=a/b.tar,framing=align") == ("lfw", "a/b.tar", "test", "align")
+    assert DataSpec.parse("c=d,split=train") == ("c", "d", "train", "resize")
+
+
+@pytest.mark.parametrize("text", ["", "a", "a=", "=b", "a=b,size=3", "a=b,framing=wide", "x/y=b"])
+def test_data_specification_errors_show_the_form(text):
+    with pytest.raises(IDGuardError, match="expected NAME=PATH"):
+        DataSpec.parse(text)
