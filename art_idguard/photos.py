@@ -1,0 +1,209 @@
+"""A whole photo: read it safely, protect every face in it, write it, and check the written file.
+
+Each face is warped to the framing that the protector was trained on; its perturbation (not the resampled
+picture) is warped back, so that pixels outside faces stay as they are. Videos and animations are out of scope.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import CELEBA_TEMPLATE, TEMPLATE_SIZE, FaceDetector, align, arcface_frame, template_frame
+from art_idguard.files import replacing
+from art_idguard.images import epsilon_to_levels, from_array, resize
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import identity_similarity, l2_face
+from art_idguard.perturbation import Protector
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import face_mask
+from art_idguard.types import ATTRIBUTES, Frames, Images
+
+MAX_PIXELS = 100_000_000
+TAPER = 0.1  # share of the half side over which a face's perturbation fades out
+
+Pixels = UInt8[np.ndarray, "H W 3"]
+
+
+class Photo(NamedTuple):
+    """An upright 8-bit RGB picture; transparency and colour profile are carried along."""
+
+    pixels: Pixels
+    alpha: UInt8[np.ndarray, "H W"] | None = None
+    icc_profile: bytes | None = None
+
+
+class ProtectedPhoto(NamedTuple):
+    """The protected pixels, and where each face was found (none: the photo was protected as a whole)."""
+
+    photo: Photo
+    frames: tuple[Frames, ...]
+
+
+class Effect(NamedTuple):
+    """What one manipulator makes of the protected face, compared with what it makes of the photo's."""
+
+    l2_face: float
+    similarity: float
+
+
+def read_photo(path: Path) -> Photo:
+    """Read any still picture that Pillow knows as upright 8-bit RGB.
+
+    Raises:
+        IDGuardError: the file is missing, no picture, damaged, animated, or has over `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            picture = Image.open(path)
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
+        if getattr(picture, "n_frames", 1) > 1:
+            raise IDGuardError(f"{path} is animated ({picture.n_frames} frames); save the frame you need as a picture")
+        return _upright_rgb(picture)
+    except IDGuardError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise IDGuardError(f"{path} is too large ({error}); shrink it below {MAX_PIXELS:,} pixels") from error
+    except FileNotFoundError as error:
+        raise IDGuardError(f"no file at {path}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise IDGuardError(f"{path} is no readable picture ({error}); expected JPEG, PNG, WebP or the like") from error
+
+
+def _upright_rgb(picture: Image.Image) -> Photo:
+    icc_profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith(("I", "F")):  # 16 bits: Pillow's conversion would clip instead of scale
+        deep = np.asarray(picture, dtype=np.float64)
+        grey = np.clip(deep / 257 if deep.max(initial=0) > 255 else deep, 0, 255)
+        picture = Image.fromarray(grey.round().astype(np.uint8))
+    alpha = None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        alpha = np.array(picture.getchannel("A"))
+    return Photo(np.array(picture.convert("RGB")), alpha, icc_profile)
+
+
+def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *, whole: bool = False) -> ProtectedPhoto:
+    """Protect every face of a photo, inside the protector's bound in 8-bit levels.
+
+    Args:
+        photo: of any size.
+        protector: in eval mode.
+        detector: finds the faces.
+        whole: protect the whole picture as if it were one face crop, where no face is found.
+
+    Raises:
+        IDGuardError: there is no face, and `whole` was not asked for.
+    """
+    size = photo.pixels.shape[:2]
+    faces = detector.detect(photo.pixels)
+    if not faces and not whole:
+        raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
+    levels = epsilon_to_levels(protector.epsilon)
+    pixels = photo.pixels.copy()
+    frames = tuple(template_frame(torch.from_numpy(f.points)[None], size, CELEBA_TEMPLATE) for f in faces)
+    for frame in frames:
+        delta = _perturbation(protector, face_crop(photo.pixels, frame, protector.prior.shape[-1]))
+        _add(pixels, photo.pixels, *_warp_back(delta, frame, size), levels)
+    if not frames:
+        side = protector.prior.shape[-1]
+        image = resize(from_array(photo.pixels[None]), (side, side))
+        delta = resize(_perturbation(protector, image), size)
+        _add(pixels, photo.pixels, delta, (slice(None), slice(None)), levels)
+    return ProtectedPhoto(photo._replace(pixels=pixels), frames)
+
+
+@torch.no_grad()
+def _perturbation(protector: Protector, crop: Images) -> Images:
+    return protector(crop).specific - crop
+
+
+def _warp_back(
+    delta: Images, frame: Frames, size: tuple[int, int]
+) -> tuple[Float[Tensor, "1 3 h w"], tuple[slice, slice]]:
+    """The perturbation in the photo's pixels, fading out at the crop's edge, and the rectangle it covers."""
+    half = torch.tensor([size[1], size[0]]) / 2
+    corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]])
+    reach = (corners @ frame[0].T + 1) * half  # photo pixels
+    limits = 2 * half
+    low = reach.amin(0).floor().clamp(min=torch.zeros(2), max=limits - 1)
+    high = torch.minimum(reach.amax(0).ceil().clamp(min=1), limits)
+    # Rectangle -> photo (both normalised), then photo -> crop.
+    scale, shift = (high - low) / limits, (high + low) / limits - 1
+    to_crop = torch.linalg.inv(frame[0, :, :2])
+    theta = torch.cat([to_crop * scale, (to_crop @ (shift - frame[0, :, 2]))[:, None]], dim=1)[None]
+    (x0, y0), (x1, y1) = low.int().tolist(), high.int().tolist()
+    grid = F.affine_grid(theta, [1, 3, y1 - y0, x1 - x0], align_corners=False)
+    edge = ((1 - grid.abs().amax(dim=3)) / TAPER).clamp(0, 1)
+    warped = F.grid_sample(delta, grid, padding_mode="border", align_corners=False)
+    return warped * edge[:, None], (slice(y0, y1), slice(x0, x1))
+
+
+def _add(
+    pixels: Pixels, clean: Pixels, delta: Float[Tensor, "1 3 h w"], where: tuple[slice, slice], levels: int
+) -> None:
+    """Add a perturbation in place, keeping the sum of all within `levels` of the clean photo."""
+    so_far = pixels[where].astype(np.float32) - clean[where]
+    total = so_far + 127.5 * delta[0].permute(1, 2, 0).numpy()
+    whole_levels = np.clip(np.rint(total), -levels, levels)
+    pixels[where] = np.clip(clean[where] + whole_levels, 0, 255).astype(np.uint8)
+
+
+def write_photo(photo: Photo, path: Path) -> None:
+    """Write a PNG with transparency and colour profile; it is whole or absent. Other metadata is left out."""
+    picture = Image.fromarray(photo.pixels)
+    if photo.alpha is not None:
+        picture.putalpha(Image.fromarray(photo.alpha))
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", icc_profile=photo.icc_profile)
+
+
+def largest_difference(photo: Photo, path: Path) -> int:
+    """How many 8-bit levels the picture in a file differs from a photo at most.
+
+    Raises:
+        IDGuardError: the file cannot be read, or has another size.
+    """
+    written = read_photo(path).pixels
+    if written.shape != photo.pixels.shape:
+        raise IDGuardError(f"{path} has shape {written.shape}, the photo {photo.pixels.shape}")
+    return int(np.abs(written.astype(np.int16) - photo.pixels).max())
+
+
+def face_crop(pixels: Pixels, frame: Frames, size: int) -> Images:
+    """A face as a manipulator's user would crop it: in CelebA's framing, `size` pixels square."""
+    return align(from_array(pixels[None]), frame, size, antialias=True)
+
+
+@torch.no_grad()
+def forge(manipulator: Manipulator, crops: Images, edit: str = "Blond_Hair") -> Images:
+    """What a manipulator makes of crops whose labels are unknown."""
+    edits = {e.name: e for e in manipulator.edits(crops.new_zeros(len(crops), len(ATTRIBUTES)))}
+    return manipulator(crops, edits[edit]).output
+
+
+def effects(
+    clean: Images, protected: Sequence[Images], manipulator: Manipulator, recognizer: Recognizer
+) -> list[Effect]:
+    """Section IV-A4 for one crop in CelebA's framing: L2_face and identity similarity of each protected version."""
+    side = clean.shape[-1]
+    points = (CELEBA_TEMPLATE[None] + 0.5) * side / TEMPLATE_SIZE - 0.5
+    forged = forge(manipulator, torch.cat([clean, *protected]))
+    first, others = forged[:1].expand(len(protected), -1, -1, -1), forged[1:]
+    mask = face_mask(points, (side, side)).expand(len(protected), -1, -1, -1)
+    frame = arcface_frame(points, (side, side)).expand(len(protected), -1, -1)
+    with torch.no_grad():
+        similarity = identity_similarity(recognizer(first, frame), recognizer(others, frame))
+    return [Effect(*pair) for pair in zip(l2_face(first, others, mask).tolist(), similarity.tolist(), strict=True)]
