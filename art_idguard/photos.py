@@ -63,14 +63,10 @@ def read_photo(path: Path) -> Photo:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _still checks
             picture = Image.open(path)
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
-        if getattr(picture, "n_frames", 1) > 1:
-            raise IDGuardError(f"{path} is animated ({picture.n_frames} frames); save the frame you need as a picture")
-        return _upright_rgb(picture)
+        with picture:
+            return _upright_rgb(_still(picture, path))
     except IDGuardError:
         raise
     except Image.DecompressionBombError as error:
@@ -79,6 +75,16 @@ def read_photo(path: Path) -> Photo:
         raise IDGuardError(f"no file at {path}") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise IDGuardError(f"{path} is no readable picture ({error}); expected JPEG, PNG, WebP or the like") from error
+
+
+def _still(picture: Image.Image, path: Path) -> Image.Image:
+    """The picture, if its header says that it is one picture of a bearable size."""
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
+    if (frames := getattr(picture, "n_frames", 1)) > 1:
+        raise IDGuardError(f"{path} is animated ({frames} frames); save the frame you need as a picture")
+    return picture
 
 
 def _upright_rgb(picture: Image.Image) -> Photo:
@@ -182,7 +188,7 @@ def largest_difference(photo: Photo, path: Path) -> int:
     return int(np.abs(written.astype(np.int16) - photo.pixels).max())
 
 
-def face_crop(pixels: Pixels, frame: Frames, size: int) -> Images:
+def face_crop(pixels: Pixels, frame: Frames, size: int) -> Float[Tensor, "1 3 S S"]:
     """A face as a manipulator's user would crop it: in CelebA's framing, `size` pixels square."""
     return align(from_array(pixels[None]), frame, size, antialias=True)
 

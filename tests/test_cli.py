@@ -1,0 +1,205 @@
+"""The command line on good and bad input: messages, exit codes, other files done, nothing half-written."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from art_idguard.cli import main
+from art_idguard.perturbation import Protector
+from art_idguard.training.config import ProtectorConfig
+from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("protector")
+    Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return Path(shutil.copy(PORTRAIT, tmp_path / "photo.png"))
+
+
+def protect(*words, model, check="none"):
+    return main(["protect", *map(str, words), "--model", str(model), "--check", check])
+
+
+def left_behind(folder):
+    return sorted(path.name for path in folder.rglob(".*"))
+
+
+def test_protect_writes_beside_the_photo(photo, model, capsys):
+    assert protect(photo, model=model) == 0
+    written = photo.with_name("photo.protected.png")
+    difference = np.asarray(Image.open(written)).astype(int) - np.asarray(Image.open(photo))
+    assert 0 < np.abs(difference).max() <= 6
+    assert "1 face(s), changed by at most" in capsys.readouterr().out
+
+
+def test_protect_measures_the_written_file(photo, model, tmp_path, capsys):
+    (manipulator,) = tiny_manipulators(("stargan",))
+    manipulator.save_pretrained(tmp_path / "stargan")
+    assert protect(photo, "--overwrite", model=model, check=str(tmp_path / "stargan")) == 0
+    assert "stargan: L2_face" in capsys.readouterr().out
+
+
+def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
+    """The README's main job."""
+    assert main(["protect", str(photo), "--output", str(tmp_path / "out"), "--show"]) == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["photo.before-after.png", "photo.protected.png"]
+
+
+def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(PORTRAIT, folder / "a-good.png")
+    (folder / "b-empty.jpg").touch()
+    (folder / "c-text.png").write_text("no picture")
+    (folder / "d-cut.png").write_bytes(PORTRAIT.read_bytes()[:5000])
+    Image.new("RGB", (1, 1)).save(folder / "e-dot.png")
+    Image.new("RGB", (300, 300), "gray").save(folder / "f-faceless.png")
+    shutil.copy(PORTRAIT, folder / "g-good.png")
+    out = tmp_path / "out"
+    assert protect(folder, "--output", out, model=model) == 1
+    assert sorted(p.name for p in out.iterdir()) == ["a-good.protected.png", "g-good.protected.png"]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("art-idguard: error:")]
+    assert len(errors) == 5
+    for name in ("b-empty.jpg", "c-text.png", "d-cut.png", "e-dot.png", "f-faceless.png"):
+        assert sum(name in line for line in errors) == 1
+    assert left_behind(tmp_path) == []
+
+
+def test_results_are_not_overwritten_unasked_nor_protected_again(photo, model, capsys):
+    assert protect(photo, model=model) == 0
+    before = photo.with_name("photo.protected.png").read_bytes()
+    assert protect(photo.parent, model=model) == 1  # the folder's only photo; the result is none
+    assert "is there already; use --overwrite" in capsys.readouterr().err
+    assert photo.with_name("photo.protected.png").read_bytes() == before
+    assert protect(photo, "--overwrite", model=model) == 0
+
+
+def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path, model):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(PORTRAIT, tmp_path / folder / "photo.png")
+    assert protect(tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out", "--overwrite", model=model) == 1
+
+
+def test_globs(tmp_path, model):
+    for name in ("one.png", "two.png", "other.png"):
+        shutil.copy(PORTRAIT, tmp_path / name)
+    assert protect(f"{tmp_path}/*e.png", "--output", tmp_path / "out", model=model) == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["one.protected.png"]
+
+
+def test_nothing_to_protect_is_an_error(tmp_path, model, capsys):
+    assert protect(tmp_path / "absent*.png", model=model) == 1
+    assert "no photo at" in capsys.readouterr().err
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return open, (self.target, "w")
+
+
+def damage(kind, folder, tmp_path):
+    weights = folder / "model.safetensors"
+    if kind == "missing":
+        weights.unlink()
+    elif kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif kind == "mismatched":
+        state = load_file(weights)
+        state["unknown"] = state.pop("prior")
+        save_file(state, weights)
+    elif kind == "pickled":
+        weights.write_bytes(pickle.dumps(Payload(tmp_path / "payload-ran")))
+    elif kind == "no config":
+        (folder / "config.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "mismatched", "pickled"])
+def test_bad_weights_are_refused(kind, tmp_path, photo, model, capsys):
+    folder = damage(kind, Path(shutil.copytree(model, tmp_path / "model")), tmp_path)
+    assert protect(photo, model=folder) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("art-idguard: error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "payload-ran").exists()
+    assert not photo.with_name("photo.protected.png").exists()
+
+
+def test_pickled_official_checkpoint_is_refused(tmp_path, photo, model, capsys):
+    for name, content in (("a.ckpt", pickle.dumps(Payload(tmp_path / "payload-ran"))), ("b.ckpt", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert protect(photo, model=model, check=f"stargan={tmp_path / name}") == 1
+        assert name in capsys.readouterr().err
+    assert not (tmp_path / "payload-ran").exists()
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    script = (
+        "import sys, contextlib, io\nfrom art_idguard.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main(['protect', '--help'])\n"
+        "print([m for m in ('torch', 'numpy', 'PIL', 'cv2', 'huggingface_hub') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_setting_of_training_is_an_option_with_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    for name in ProtectorConfig.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in text
+
+
+def test_train_names_bad_settings(tmp_path, capsys):
+    assert main(["train", "--faces", "x"]) == 1
+    assert "missing settings: manipulators, output" in capsys.readouterr().err
+    assert main(["train", "--faces", str(tmp_path), "--manipulators", "absent", "--output", str(tmp_path / "o")]) == 1
+    assert "art-idguard: error:" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as usage:
+        main(["train", "--masks", "quotient"])
+    assert usage.value.code == 2
+
+
+def test_info(model, capsys):
+    assert main(["info", str(model)]) == 0
+    text = capsys.readouterr().out
+    assert "epsilon: 0.05 on [-1, 1], 0.025 on [0, 1]" in text
+    assert "sha256: " in text
+    assert main(["info"]) == 0
+    assert "recognizers/sface" in capsys.readouterr().out
+    assert main(["info", str(model.parent)]) == 1
+
+
+def test_evaluate_writes_a_report(tmp_path, model):
+    faces = write_portraits(tmp_path / "faces", 3)
+    for manipulator in tiny_manipulators(("stargan", "relgan")):
+        manipulator.save_pretrained(tmp_path / manipulator.name)
+    words = ["--manipulators", tmp_path / "stargan", tmp_path / "relgan", "--data", f"toy={faces}"]
+    words += ["--protector", model, "--output", tmp_path / "report", "--edits", "cycle", "--reference-faces", "1"]
+    assert main(["evaluate", *map(str, words)]) == 0
+    report = json.loads((tmp_path / "report" / "toy.json").read_text())
+    assert report
+    assert (tmp_path / "report" / "toy.md").is_file()
+    assert (tmp_path / "report" / "toy.png").is_file()

@@ -1,0 +1,193 @@
+"""Photos that people really have: every mode and orientation, and everything that can be wrong with one."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import FaceDetector
+from art_idguard.images import epsilon_to_levels
+from art_idguard.perturbation import Protector
+from art_idguard.photos import (
+    effects,
+    face_crop,
+    largest_difference,
+    protect_photo,
+    read_photo,
+    write_photo,
+)
+from art_idguard.recognizers import default
+from tests.toys import PORTRAIT, tiny_manipulators
+
+
+@pytest.fixture(scope="module")
+def protector():
+    torch.manual_seed(0)
+    return Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).eval()
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return FaceDetector()
+
+
+def portrait():
+    return Image.open(PORTRAIT).convert("RGB")
+
+
+def bomb(path, width=60_000, height=60_000):
+    """A PNG that claims to be huge, in 70 bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    path.write_bytes(content)
+    return path
+
+
+def animation(path):
+    portrait().save(path, save_all=True, append_images=[portrait().rotate(90)])
+    return path
+
+
+def test_bound_holds_in_the_file_and_outside_faces_nothing_changes(tmp_path, protector, detector):
+    photo = read_photo(PORTRAIT)
+    protected = protect_photo(photo, protector, detector)
+    target = tmp_path / "out.png"
+    write_photo(protected.photo, target)
+    assert len(protected.frames) == 1
+    assert 0 < largest_difference(photo, target) <= epsilon_to_levels(protector.epsilon) == 6
+    corners = protected.frames[0][0] @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
+    x, y = ((corners + 1) * 256).clamp(min=0)
+    outside = np.ones((512, 512), dtype=bool)
+    outside[int(y.min()) : int(y.max()) + 1, int(x.min()) : int(x.max()) + 1] = False
+    assert outside.sum() > 10_000
+    assert np.array_equal(read_photo(target).pixels[outside], photo.pixels[outside])
+
+
+def test_perturbation_is_warped_back_to_where_it_belongs(protector, detector):
+    """Seen in the protector's frame again, the change is the one that the protector made there."""
+    photo = read_photo(PORTRAIT)
+    smooth = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).eval()
+    ramp = torch.linspace(-0.05, 0.05, 64).expand(1, 3, 64, 64)
+    smooth.forward = lambda x: protector(x)._replace(specific=(x + ramp).clamp(-1, 1))
+    protected = protect_photo(photo, smooth, detector)
+    before, after = (face_crop(p.pixels, protected.frames[0], 64) for p in (photo, protected.photo))
+    inner = slice(8, 56)  # the edge fades out
+    change, expected = (after - before)[..., inner, inner], ramp[..., inner, inner]
+    assert torch.corrcoef(torch.stack([change.flatten(), expected.flatten()]))[0, 1] > 0.95
+
+
+def test_two_faces_one_tilted_are_both_protected(protector, detector):
+    both = np.concatenate([np.asarray(portrait()), np.asarray(portrait().rotate(20))], axis=1)
+    photo = read_photo(PORTRAIT)._replace(pixels=both)
+    protected = protect_photo(photo, protector, detector)
+    assert len(protected.frames) == 2
+    changed = (protected.photo.pixels != both).any(axis=2)
+    assert changed[:, :512].sum() > 5000
+    assert changed[:, 512:].sum() > 5000
+    assert np.abs(protected.photo.pixels.astype(int) - both).max() <= 6
+
+
+def test_overlapping_faces_stay_inside_the_bound(protector):
+    photo = read_photo(PORTRAIT)
+    face = FaceDetector().detect(photo.pixels)[0]
+
+    class Twice(FaceDetector):
+        def detect(self, _picture):
+            return [face, face._replace(points=face.points + 5)]
+
+    protected = protect_photo(photo, protector, Twice())
+    assert np.abs(protected.photo.pixels.astype(int) - photo.pixels).max() <= 6
+
+
+def test_no_face_is_an_error_or_the_whole_picture(protector, detector):
+    photo = read_photo(PORTRAIT)._replace(pixels=np.full((80, 60, 3), 128, dtype=np.uint8))
+    with pytest.raises(IDGuardError, match="no face found.*--whole"):
+        protect_photo(photo, protector, detector)
+    whole = protect_photo(photo, protector, detector, whole=True)
+    assert whole.frames == ()
+    assert 0 < np.abs(whole.photo.pixels.astype(int) - photo.pixels).max() <= 6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2)])
+def test_tiny_pictures_have_no_face(tmp_path, protector, detector, size):
+    Image.new("RGB", size).save(tmp_path / "tiny.png")
+    with pytest.raises(IDGuardError, match="no face found"):
+        protect_photo(read_photo(tmp_path / "tiny.png"), protector, detector)
+
+
+def test_transparency_and_colour_profile_are_kept(tmp_path, protector, detector):
+    picture = portrait().convert("RGBA")
+    alpha = Image.linear_gradient("L").resize((512, 512))
+    picture.putalpha(alpha)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(tmp_path / "in.png", icc_profile=profile)
+    photo = read_photo(tmp_path / "in.png")
+    write_photo(protect_photo(photo, protector, detector).photo, tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.mode == "RGBA"
+        assert written.info["icc_profile"] == profile
+        assert np.array_equal(np.asarray(written.getchannel("A")), np.asarray(alpha))
+
+
+def test_exif_orientation_is_applied(tmp_path, detector):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate 90 degrees clockwise to view
+    portrait().rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    photo = read_photo(tmp_path / "turned.jpg")
+    assert np.abs(photo.pixels.astype(int) - np.asarray(portrait())).mean() < 4
+    assert len(detector.detect(photo.pixels)) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "1", "LA", "YCbCr", "I;16"])
+def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
+    path = tmp_path / ("in.tif" if mode in ("CMYK", "YCbCr") else "in.png")
+    if mode == "I;16":
+        grey = np.asarray(portrait().convert("L")).astype(np.uint16) * 257
+        Image.fromarray(grey).save(path)
+    else:
+        portrait().convert(mode).save(path)
+    photo = read_photo(path)
+    assert photo.pixels.shape == (512, 512, 3)
+    assert (photo.alpha is None) == (mode != "LA")
+    expected = np.asarray(portrait().convert("L" if mode in ("I;16", "LA") else mode).convert("RGB"))
+    assert np.abs(photo.pixels.astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda p: p / "absent.png", "no file at"),
+        (lambda p: (p / "empty.png", (p / "empty.png").write_bytes(b""))[0], "no readable picture"),
+        (lambda p: (p / "text.png", (p / "text.png").write_text("hello"))[0], "no readable picture"),
+        (lambda p: (p / "cut.png", (p / "cut.png").write_bytes(PORTRAIT.read_bytes()[:9000]))[0], "no readable picture"),
+        (lambda p: bomb(p / "bomb.png"), "too large|more than 100,000,000"),
+        (lambda p: bomb(p / "large.png", 12_000, 12_000), "more than 100,000,000"),
+        (lambda p: animation(p / "moving.gif"), r"animated \(2 frames\)"),
+        (lambda p: animation(p / "moving.png"), r"animated \(2 frames\)"),
+        (lambda p: animation(p / "moving.webp"), r"animated \(2 frames\)"),
+    ],
+    ids=["absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp"],
+)
+def test_unusable_files_are_named(tmp_path, make, match):
+    path = make(tmp_path)
+    with pytest.raises(IDGuardError, match=match) as caught:
+        read_photo(path)
+    assert path.name in str(caught.value)
+
+
+def test_effects_are_those_of_a_hand_made_comparison():
+    (manipulator,) = tiny_manipulators(("stargan",))
+    crop = face_crop(read_photo(PORTRAIT).pixels, torch.eye(2, 3)[None], 64)
+    same, other = effects(crop, [crop, crop.flip(3)], manipulator, default())
+    assert same.l2_face == 0
+    assert same.similarity == pytest.approx(1, abs=1e-5)
+    assert other.l2_face > 0
+    assert other.similarity < 1
