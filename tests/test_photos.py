@@ -51,6 +51,11 @@ def bomb(path, width=60_000, height=60_000):
     return path
 
 
+def written(path, content):
+    path.write_bytes(content)
+    return path
+
+
 def animation(path):
     portrait().save(path, save_all=True, append_images=[portrait().rotate(90)])
     return path
@@ -109,7 +114,7 @@ def test_overlapping_faces_stay_inside_the_bound(protector):
 
 def test_no_face_is_an_error_or_the_whole_picture(protector, detector):
     photo = read_photo(PORTRAIT)._replace(pixels=np.full((80, 60, 3), 128, dtype=np.uint8))
-    with pytest.raises(IDGuardError, match="no face found.*--whole"):
+    with pytest.raises(IDGuardError, match=r"no face found.*--whole"):
         protect_photo(photo, protector, detector)
     whole = protect_photo(photo, protector, detector, whole=True)
     assert whole.frames == ()
@@ -165,9 +170,9 @@ def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
     ("make", "match"),
     [
         (lambda p: p / "absent.png", "no file at"),
-        (lambda p: (p / "empty.png", (p / "empty.png").write_bytes(b""))[0], "no readable picture"),
-        (lambda p: (p / "text.png", (p / "text.png").write_text("hello"))[0], "no readable picture"),
-        (lambda p: (p / "cut.png", (p / "cut.png").write_bytes(PORTRAIT.read_bytes()[:9000]))[0], "no readable picture"),
+        (lambda p: written(p / "empty.png", b""), "no readable picture"),
+        (lambda p: written(p / "text.png", b"hello"), "no readable picture"),
+        (lambda p: written(p / "cut.png", PORTRAIT.read_bytes()[:9000]), "no readable picture"),
         (lambda p: bomb(p / "bomb.png"), "too large|more than 100,000,000"),
         (lambda p: bomb(p / "large.png", 12_000, 12_000), "more than 100,000,000"),
         (lambda p: animation(p / "moving.gif"), r"animated \(2 frames\)"),

@@ -119,6 +119,7 @@ def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) 
                 faces.images[: config.prior_faces],
                 epsilon=config.epsilon,
                 seed=config.seed,
+                progress=accelerator.is_main_process,
             ).cpu(),
         )
     protector.prior.data.copy_(start)
