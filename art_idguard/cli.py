@@ -125,6 +125,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--edits", choices=("all", "cycle"), default="all", help="every edit, or face i edit i mod 5")
     evaluate.add_argument("--baselines", action="store_true", help="also noise, Disrupting on each model, CMUA")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")
+    evaluate.add_argument("--baseline-limit", type=int, default=128, help="how many faces CMUA is trained on")
     evaluate.add_argument("--reference-faces", type=int, default=0, help="faces that white-box PGD-40 attacks")
     evaluate.add_argument("--batch-size", type=int, default=16)
     evaluate.add_argument("--seed", type=int, default=0)

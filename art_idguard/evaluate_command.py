@@ -29,9 +29,6 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.report import Report, write_text
 
-CMUA_FACES = 128
-"""Training faces of the CMUA baseline, as in its paper."""
-
 ID_GUARD = "ID-Guard"
 
 
@@ -82,6 +79,7 @@ def evaluate_protector(
     edits: Edits = "all",
     baselines: bool = False,
     baseline_faces: str | None = None,
+    baseline_limit: int = 128,
     reference_faces: int = 0,
     batch_size: int = 16,
     seed: int = 0,
@@ -104,6 +102,7 @@ def evaluate_protector(
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
             of the first data set.
+        baseline_limit: how many faces CMUA is trained on (128 in its paper).
         reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
         batch_size: faces at a time.
         seed: of noise and of random starts.
@@ -129,7 +128,7 @@ def evaluate_protector(
     protections = dict(own)
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
-        faces = train.read(size=size, limit=CMUA_FACES, regions=regions).to(device)
+        faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
         key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
         key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
         protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)

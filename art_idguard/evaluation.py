@@ -1,6 +1,5 @@
 """Measure protections: every face, manipulator and edit, by every recogniser, resumably."""
 
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from art_idguard.grid import save_grid
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity, l2_face, l2_image, psnr, ssim
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.records import Record, append, resume
 from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCE, Report
 from art_idguard.types import Edit, Frames, Images, Maps
@@ -86,19 +86,14 @@ def evaluate(
         "batch_size": batch_size,
         "metadata": dict(metadata or {}),
     }
-    records = _resume(resume_file, setting)
+    records = resume(resume_file, setting)
     with tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose) as bar:
         for i, batch in enumerate(faces.batches(batch_size)):
             if i >= len(records):
                 records.append(run.measure(batch, first=i * batch_size))
-                _append(resume_file, records[-1])
+                append(resume_file, records[-1])
             bar.update(len(batch.images))
     return run.report(records, faces, metadata or {})
-
-
-Record = dict[str, Any]
-"""Values of one batch: "forgeries" by measure, protection, manipulator, face and edit; "photos" by
-measure, protection and face."""
 
 
 class _Clean(NamedTuple):
@@ -290,40 +285,6 @@ def _circumstances(faces: Faces) -> dict[str, Any]:
         "hardware": f"{name or platform.machine()}, torch {torch.__version__}, {device}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _resume(path: Path | None, setting: Mapping[str, Any]) -> list[Record]:
-    """The finished batches in the file, which a kill may have cut in its last line."""
-    if path is None:
-        return []
-    header = json.dumps(setting)
-    whole = [line for line in _lines(path) if line.endswith(b"\n")]
-    if not whole:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(header + "\n")
-        return []
-    try:
-        found, *records = map(json.loads, whole)
-    except ValueError as error:
-        raise IDGuardError(f"{path} is damaged ({error}); delete it to start anew") from error
-    expected = json.loads(header)
-    if changed := [key for key in expected if found.get(key) != expected[key]]:
-        raise IDGuardError(
-            f"{path} belongs to another evaluation: {', '.join(changed)} changed; delete it or choose another file"
-        )
-    with path.open("r+b") as file:
-        file.truncate(sum(map(len, whole)))
-    return records
-
-
-def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-
-
-def _append(path: Path | None, record: Record) -> None:
-    if path is not None:
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
 
 
 @torch.no_grad()

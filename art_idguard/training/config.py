@@ -42,6 +42,8 @@ class ProtectorConfig:
     mgda_solver: Literal["exact", "frank-wolfe"] = "exact"
     """cvxpy's exact optimum, or the paper's solver."""
 
+    start: str | None = None
+    """Folder or Hub id of a protector to go on from; generator, epsilon, bound and prior are then its own."""
     generator: str = "resnet"
     """resnet, unet or transformer."""
     norm: Literal["batch", "instance"] = "batch"

@@ -102,6 +102,17 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer) -> Faces:
 
 
 def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) -> Protector:
+    protector = Protector.from_pretrained(config.start).train() if config.start else _new(config, faces, accelerator)
+    if not accelerator.use_distributed:
+        return protector
+    normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in protector.modules())
+    if normalised and accelerator.device.type == "cpu":
+        raise IDGuardError("CPU processes cannot share BatchNorm's statistics; use --norm instance or one process")
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(protector)
+
+
+def _new(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) -> Protector:
+    """Lines 1-10 of Algorithm 1: a random generator, and the prior perturbation to start from."""
     options = {"norm": config.norm, "channels": config.channels} if config.generator == "resnet" else {}
     protector = Protector(
         generator=config.generator,
@@ -123,7 +134,7 @@ def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) 
             ).cpu(),
         )
     protector.prior.data.copy_(start)
-    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(protector) if accelerator.use_distributed else protector
+    return protector
 
 
 def _weighting(
