@@ -53,6 +53,8 @@ class Faces:
     points: Points
     heat: Float[Tensor, "N 1 h w"] | None = None
     annotation: UInt8[Tensor, "N S S"] | None = None
+    files: tuple[str, ...] = ()
+    """What each picture was made from: unlike pixels, the same under every version of the JPEG decoder."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,18 +81,20 @@ class Faces:
 
     def select(self, keep: list[int]) -> "Faces":
         """The faces at these positions."""
-        return self._each(lambda t: t[keep], names=tuple(self.names[i] for i in keep))
+        texts = {f: tuple(getattr(self, f)[i] for i in keep) for f in ("names", "files") if getattr(self, f)}
+        return self._each(lambda t: t[keep], **texts)
 
     def digest(self) -> str:
-        """A name for these very pixels, in this order."""
-        return hashlib.sha256(self.images.cpu().numpy().tobytes()).hexdigest()[:16]
+        """A name for these very faces, in this order."""
+        content = " ".join(self.files).encode() or self.images.cpu().numpy().tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> "Faces":
         """The set on another device."""
         return self._each(lambda t: t.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Faces":
-        tensors = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "names")
+        tensors = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("names", "files"))
         changed: dict[str, Any] = {name: None if t is None else change(t) for name, t in tensors}
         return replace(self, **changed, **others)
 
@@ -137,9 +141,14 @@ def read_faces(
             attributes=torch.tensor([entry.attributes for entry in chosen]),
             points=torch.zeros(len(faces), 5, 2),
             annotation=torch.stack(masks) if all(mask is not None for mask in masks) else None,
+            files=tuple(_fingerprint(entry, size, framing) for entry in chosen),
         ),
         regions,
     )
+
+
+def _fingerprint(entry: Entry, size: int, framing: Framing) -> str:
+    return f"{hashlib.sha256(entry.picture).hexdigest()[:16]}-{size}-{framing}"
 
 
 def _decode(entry: Entry, size: int, framing: Framing) -> tuple[Tensor, Tensor | None] | None:

@@ -205,9 +205,9 @@ def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
 
 def test_training_disrupts_more(workplace, tmp_path):
     """The objective of the last steps lies above that of the first ones."""
-    train_protector(config(workplace, tmp_path, steps=60, lr=1e-2, checkpoint_every=100), verbose=False)
+    train_protector(config(workplace, tmp_path, steps=24, lr=1e-2, checkpoint_every=100), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:10], records[-10:])]
+    mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:6], records[-6:])]
     assert mean[1] > mean[0]
 
 
@@ -229,3 +229,10 @@ def test_bad_recipes_are_named(tmp_path, text, match):
 def test_shipped_recipes_are_valid():
     for recipe in (ROOT / "hub" / "recipes").glob("protector*.toml"):
         assert ProtectorConfig.from_recipe(recipe).size == 128
+
+
+def test_training_needs_neither_art_nor_opencv_nor_torchcam():
+    """A machine that trains on prepared faces has torch, accelerate, safetensors and huggingface_hub."""
+    blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
+    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.protector"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -16,28 +16,33 @@ from art_idguard.regions import heat_maps, scene
 from art_idguard.training.step import cut_graph_step, parameters
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 
-workplace, output = map(Path, sys.argv[1:])
-accelerator = Accelerator(cpu=True)
-rank, count = accelerator.process_index, accelerator.num_processes
-faces = heat_maps(read_faces(workplace / "faces", size=64), default())
-batch = faces.batch(torch.arange(4)[rank::count])
-found = {"processes": torch.tensor(count)}
-for dtype in (torch.float32, torch.float64):
-    view = scene(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
-    torch.manual_seed(0)
-    recognizer = SFace(width=4).to(dtype).requires_grad_(False)
-    targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]
-    edits = [t.edits(batch.attributes.to(dtype))[3] for t in targets]
-    for name in [*WEIGHTINGS, "mgda-parameters"]:
+
+def main(workplace, output):
+    accelerator = Accelerator(cpu=True)
+    rank, count = accelerator.process_index, accelerator.num_processes
+    faces = heat_maps(read_faces(workplace / "faces", size=64), default())
+    batch = faces.batch(torch.arange(4)[rank::count])
+    found = {"processes": torch.tensor(count)}
+    for dtype in (torch.float32, torch.float64):
+        view = scene(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
         torch.manual_seed(0)
-        protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
-        protector.prior.data.uniform_(-0.05, 0.05)
-        weighting, _, space = name.partition("-")
-        rule = make_weighting(weighting, alpha=(1.0, 10.0), space=space or "perturbation").to(dtype)
-        for _ in range(2):  # KPI's first weights are its prior ones
-            report = cut_graph_step(protector, targets, edits, recognizer, rule, view, accelerator, PAPER)
-        found[f"{name}.{dtype}"] = torch.cat([p.grad.flatten() for p in parameters(protector)])
-        found[f"{name}.{dtype}.weights"] = report.weights
-if accelerator.is_main_process:
-    save_file(found, output / f"{count}.safetensors")
-accelerator.end_training()
+        recognizer = SFace(width=4).to(dtype).requires_grad_(False)
+        targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]
+        edits = [t.edits(batch.attributes.to(dtype))[3] for t in targets]
+        for name in [*WEIGHTINGS, "mgda-parameters"]:
+            torch.manual_seed(0)
+            protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
+            protector.prior.data.uniform_(-0.05, 0.05)
+            weighting, _, space = name.partition("-")
+            rule = make_weighting(weighting, alpha=(1.0, 10.0), space=space or "perturbation").to(dtype)
+            for _ in range(2):  # KPI's first weights are its prior ones
+                report = cut_graph_step(protector, targets, edits, recognizer, rule, view, accelerator, PAPER)
+            found[f"{name}.{dtype}"] = torch.cat([p.grad.flatten() for p in parameters(protector)])
+            found[f"{name}.{dtype}.weights"] = report.weights
+    if accelerator.is_main_process:
+        save_file(found, output / f"{count}.safetensors")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -11,7 +11,7 @@ from art_idguard.data import FaceBatch, Faces, cached
 from art_idguard.faces import arcface_frame
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions.component import annotation_mask, component_mask
-from art_idguard.regions.heatmap import HeatMethod, heat_map, heat_to_picture
+from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.types import Frames, Images, Region
 
 
@@ -48,6 +48,8 @@ def heat_maps(
     """The faces with a heat map each, made once and kept in the file `regions`."""
 
     def compute() -> torch.Tensor:
+        from art_idguard.regions.gradcam import heat_map  # torchcam: not on every training machine
+
         maps = []
         total = -(-len(faces) // batch_size)
         for batch in tqdm(faces.batches(batch_size), "heat maps", total, disable=total < 8):

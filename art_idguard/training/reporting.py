@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from typing import Any, Self
 
 import torch
@@ -20,40 +21,38 @@ class Log:
 
     def __enter__(self) -> Self:
         self.start = time.monotonic()
-        self.writer = None
+        self.lines, self.writer = None, None
         if self.run.accelerator.is_main_process:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.run.folder / "tensorboard"))
             self.lines = (self.run.folder / "log.jsonl").open("a")
+            with suppress(ImportError):  # a bare training machine may lack tensorboard
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.writer = SummaryWriter(str(self.run.folder / "tensorboard"))
         return self
 
     def write(self, report: StepReport, bar: tqdm) -> None:
         """Note the step that the run has just finished."""
         bar.update()
-        if self.writer is None:
+        if self.lines is None:
             return
         names = [m.name for m in self.run.manipulators]
-        record: dict[str, Any] = {
-            "step": self.run.step,
-            "seconds": round(time.monotonic() - self.start, 2),
-        }
-        for field, values in report._asdict().items():
-            record[field] = dict(zip(names, values.tolist(), strict=True))
-            self.writer.add_scalars(field, record[field], self.run.step)
+        record: dict[str, Any] = {"step": self.run.step, "seconds": round(time.monotonic() - self.start, 2)}
+        record |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in report._asdict().items()}
         if (gap := getattr(self.run.weighting, "gap", None)) is not None:
-            record["duality_gap"] = float(gap)
-            self.writer.add_scalar("duality_gap", record["duality_gap"], self.run.step)
+            record["duality_gap"] = {"mgda": float(gap)}
         self.lines.write(json.dumps(record) + "\n")
         self.lines.flush()
+        if self.writer is not None:
+            for field in record.keys() - {"step", "seconds"}:
+                self.writer.add_scalars(field, record[field], self.run.step)
         bar.set_postfix_str(
             " ".join(f"{n} {k:.3f} x{w:.2g}" for n, k, w in zip(names, report.kpi, report.weights, strict=True))
         )
 
     def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.lines.close()
+        for file in (self.lines, self.writer):
+            if file is not None:
+                file.close()
 
 
 @torch.no_grad()
