@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = options.pop("run")
     try:
         return run(**options)
-    except IDGuardError as error:
-        print(f"art-idguard: error: {error}", file=sys.stderr)
+    except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
+        print(f"art-idguard: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("art-idguard: interrupted", file=sys.stderr)

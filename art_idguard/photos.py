@@ -59,40 +59,42 @@ def read_photo(path: Path) -> Photo:
     """Read any still picture that Pillow knows as upright 8-bit RGB.
 
     Raises:
-        IDGuardError: the file is missing, no picture, damaged, animated, or has over `MAX_PIXELS` pixels.
+        IDGuardError: the file is missing, no picture, damaged, animated, of a kind without a fixed range
+            (floating point), or has over `MAX_PIXELS` pixels.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _still checks
-            picture = Image.open(path)
-        with picture:
-            return _upright_rgb(_still(picture, path))
+            warnings.simplefilter("ignore")  # damaged metadata does not matter, and _still checks the size
+            with Image.open(path) as picture:
+                return _upright_rgb(_still(picture, path))
     except IDGuardError:
         raise
     except Image.DecompressionBombError as error:
         raise IDGuardError(f"{path} is too large ({error}); shrink it below {MAX_PIXELS:,} pixels") from error
     except FileNotFoundError as error:
         raise IDGuardError(f"no file at {path}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:  # what Pillow's decoders raise
         raise IDGuardError(f"{path} is no readable picture ({error}); expected JPEG, PNG, WebP or the like") from error
 
 
 def _still(picture: Image.Image, path: Path) -> Image.Image:
-    """The picture, if its header says that it is one picture of a bearable size."""
+    """The picture, if its header says that it is one picture of a bearable size and a known range."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
-        raise IDGuardError(f"{path} is animated ({frames} frames); save the frame you need as a picture")
+    # MPO is a phone's JPEG with a depth or gain map behind it: the first picture is the photo.
+    if picture.format != "MPO" and (frames := getattr(picture, "n_frames", 1)) > 1:
+        raise IDGuardError(f"{path} is animated or has pages ({frames} frames); save the one you need as a picture")
+    if picture.mode == "F":
+        raise IDGuardError(f"{path} holds floating-point numbers, whose range is unknown; save it with 8 bits")
     return picture
 
 
 def _upright_rgb(picture: Image.Image) -> Photo:
-    icc_profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
+    icc_profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith(("I", "F")):  # 16 bits: Pillow's conversion would clip instead of scale
-        deep = np.asarray(picture, dtype=np.float64)
-        grey = np.clip(deep / 257 if deep.max(initial=0) > 255 else deep, 0, 255)
+    if picture.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip instead of scale
+        grey = np.clip(np.asarray(picture) / np.float32(257), 0, 255)
         picture = Image.fromarray(grey.round().astype(np.uint8))
     alpha = None
     if picture.has_transparency_data:
@@ -111,13 +113,19 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
         whole: protect the whole picture as if it were one face crop, where no face is found.
 
     Raises:
-        IDGuardError: there is no face, and `whole` was not asked for.
+        IDGuardError: there is no face, and `whole` was not asked for; or the protector's bound is below
+            one level, or what it returns is not finite.
     """
+    levels = epsilon_to_levels(protector.epsilon)
+    if levels < 1:
+        raise IDGuardError(
+            f"epsilon {protector.epsilon} is less than one level of an 8-bit file, so the photo would stay as it is; "
+            "take a protector with at least 0.008"
+        )
     size = photo.pixels.shape[:2]
     faces = detector.detect(photo.pixels)
     if not faces and not whole:
         raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
-    levels = epsilon_to_levels(protector.epsilon)
     pixels = photo.pixels.copy()
     frames = tuple(template_frame(torch.from_numpy(f.points)[None], size, CELEBA_TEMPLATE) for f in faces)
     for frame in frames:
@@ -133,28 +141,44 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
 
 @torch.no_grad()
 def _perturbation(protector: Protector, crop: Images) -> Images:
-    return protector(crop).specific - crop
+    delta = protector(crop).specific - crop
+    if not delta.isfinite().all():
+        raise IDGuardError("the protector returns values that are not finite; its weights are damaged, take others")
+    return delta
+
+
+def _rectangle(frame: Frames, size: tuple[int, int], *, margin: float = 0) -> tuple[Frames, tuple[slice, slice]]:
+    """The part of a picture that a frame covers, and the frame in that part's own coordinates.
+
+    Args:
+        frame: in the coordinates of the picture.
+        size: height and width of the picture.
+        margin: by how much of its side the part is larger than the frame, on each side.
+    """
+    limits = frame.new_tensor([size[1], size[0]])
+    corners = frame.new_tensor([[-1, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]])
+    reach = (corners @ frame[0].T + 1) * limits / 2  # pixels
+    extra = margin * (reach.amax(0) - reach.amin(0))
+    low = torch.minimum((reach.amin(0) - extra).floor().clamp(min=0), limits - 1)
+    high = torch.minimum((reach.amax(0) + extra).ceil().clamp(min=1), limits)
+    scale, shift = (high - low) / limits, (high + low) / limits - 1
+    inside = torch.cat([frame[..., :2], frame[..., 2:] - shift[:, None]], dim=2) / scale[:, None]
+    (x0, y0), (x1, y1) = low.int().tolist(), high.int().tolist()
+    return inside, (slice(y0, y1), slice(x0, x1))
 
 
 def _warp_back(
     delta: Images, frame: Frames, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "1 3 h w"], tuple[slice, slice]]:
     """The perturbation in the photo's pixels, fading out at the crop's edge, and the rectangle it covers."""
-    half = torch.tensor([size[1], size[0]]) / 2
-    corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]])
-    reach = (corners @ frame[0].T + 1) * half  # photo pixels
-    limits = 2 * half
-    low = reach.amin(0).floor().clamp(min=torch.zeros(2), max=limits - 1)
-    high = torch.minimum(reach.amax(0).ceil().clamp(min=1), limits)
-    # Rectangle -> photo (both normalised), then photo -> crop.
-    scale, shift = (high - low) / limits, (high + low) / limits - 1
-    to_crop = torch.linalg.inv(frame[0, :, :2])
-    theta = torch.cat([to_crop * scale, (to_crop @ (shift - frame[0, :, 2]))[:, None]], dim=1)[None]
-    (x0, y0), (x1, y1) = low.int().tolist(), high.int().tolist()
-    grid = F.affine_grid(theta, [1, 3, y1 - y0, x1 - x0], align_corners=False)
+    inside, where = _rectangle(frame, size)
+    rows, columns = where
+    to_crop = torch.linalg.inv(inside[..., :2])
+    theta = torch.cat([to_crop, -to_crop @ inside[..., 2:]], dim=2)
+    grid = F.affine_grid(theta, [1, 3, rows.stop - rows.start, columns.stop - columns.start], align_corners=False)
     edge = ((1 - grid.abs().amax(dim=3)) / TAPER).clamp(0, 1)
     warped = F.grid_sample(delta, grid, padding_mode="border", align_corners=False)
-    return warped * edge[:, None], (slice(y0, y1), slice(x0, x1))
+    return warped * edge[:, None], where
 
 
 def _add(
@@ -190,7 +214,8 @@ def largest_difference(photo: Photo, path: Path) -> int:
 
 def face_crop(pixels: Pixels, frame: Frames, size: int) -> Float[Tensor, "1 3 S S"]:
     """A face as a manipulator's user would crop it: in CelebA's framing, `size` pixels square."""
-    return align(from_array(pixels[None]), frame, size, antialias=True)
+    inside, where = _rectangle(frame, pixels.shape[:2], margin=2 / size)  # room for the antialiasing
+    return align(from_array(pixels[where][None]), inside, size, antialias=True)
 
 
 @torch.no_grad()

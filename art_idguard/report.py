@@ -199,12 +199,14 @@ class Report:
 
     def _by_manipulator(self, measures: list[str]) -> "list[_Column]":
         return [
-            _Column(f"{k} {_title(m)}", self.cell(m, k), falls=_falls(m)) for k in self.manipulators for m in measures
+            _Column(f"{k} {_title(m)}", self.cell(m, k), _falls(m), _digits(m))
+            for k in self.manipulators
+            for m in measures
         ]
 
     def _aggregates(self) -> "list[_Column]":
         return [
-            _Column(f"{kind} {_title(m, full=True)}", cell(m), falls=_falls(m))
+            _Column(f"{kind} {_title(m, full=True)}", cell(m), _falls(m), _digits(m))
             for m in self.measures
             if m != "l2_image"
             for kind, cell in (("mean", self.mean), ("worst", self.worst))
@@ -234,12 +236,13 @@ class _Column(NamedTuple):
     cell: Cell
     falls: bool | None
     """Whether less is better; None where nothing is to be ranked."""
+    digits: int = 3
 
     def cells(self, protections: Sequence[str]) -> list[str]:
         estimates = {name: self.cell(name) for name in protections}
         ranked: list[float] = []
         if self.falls is not None:  # equal as printed is equally good
-            values = {round(e.mean, 3) for n, e in estimates.items() if n != REFERENCE}
+            values = {round(e.mean, self.digits) for n, e in estimates.items() if n != REFERENCE}
             ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.falls)
         ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
         return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
@@ -247,14 +250,14 @@ class _Column(NamedTuple):
     def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
         if math.isnan(estimate.mean):
             return "n/a"
-        text = f"{estimate.mean:.3f}"
+        text = f"{estimate.mean:.{self.digits}f}"
         if name != REFERENCE:
-            if round(estimate.mean, 3) in ranked[:1]:
+            if round(estimate.mean, self.digits) in ranked[:1]:
                 text = f"**{text}**"
-            elif round(estimate.mean, 3) in ranked[1:2]:
+            elif round(estimate.mean, self.digits) in ranked[1:2]:
                 text = f"<u>{text}</u>"
         if not math.isnan(estimate.low):
-            text += f" ±{(estimate.high - estimate.low) / 2:.3f}"
+            text += f" ±{(estimate.high - estimate.low) / 2:.{self.digits}f}"
         return text
 
 
@@ -264,6 +267,11 @@ def _as_share(column: _Column) -> _Column:
         return Estimate(math.nan if share is None else share, math.nan, math.nan)
 
     return _Column(column.title.rstrip("↑↓") + "↑", cell, falls=False)
+
+
+def _digits(measure: str) -> int:
+    """Models that are hard to move have distances of some thousandths."""
+    return 4 if measure.startswith("l2") else 3
 
 
 def _falls(measure: str) -> bool:

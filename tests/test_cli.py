@@ -146,6 +146,15 @@ def test_bad_weights_are_refused(kind, tmp_path, photo, model, capsys):
     assert not photo.with_name("photo.protected.png").exists()
 
 
+def test_unreachable_hub_is_one_line(photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert protect(photo, model="nobody/nothing") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("art-idguard: error: ")
+    assert error.count("\n") == 1
+
+
 def test_pickled_official_checkpoint_is_refused(tmp_path, photo, model, capsys):
     for name, content in (("a.ckpt", pickle.dumps(Payload(tmp_path / "payload-ran"))), ("b.ckpt", b"")):
         (tmp_path / name).write_bytes(content)
@@ -175,8 +184,9 @@ def test_every_setting_of_training_is_an_option_with_help(capsys):
 def test_train_names_bad_settings(tmp_path, capsys):
     assert main(["train", "--faces", "x"]) == 1
     assert "missing settings: manipulators, output" in capsys.readouterr().err
-    assert main(["train", "--faces", str(tmp_path), "--manipulators", "absent", "--output", str(tmp_path / "o")]) == 1
-    assert "art-idguard: error:" in capsys.readouterr().err
+    absent = str(tmp_path / "absent")
+    assert main(["train", "--faces", str(tmp_path), "--manipulators", absent, "--output", str(tmp_path / "o")]) == 1
+    assert "absent" in capsys.readouterr().err
     with pytest.raises(SystemExit) as usage:
         main(["train", "--masks", "quotient"])
     assert usage.value.code == 2

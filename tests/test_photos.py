@@ -1,16 +1,18 @@
 """Photos that people really have: every mode and orientation, and everything that can be wrong with one."""
 
+import copy
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import FaceDetector
-from art_idguard.images import epsilon_to_levels
+from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_frame
+from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
 from art_idguard.photos import (
     effects,
@@ -56,8 +58,13 @@ def written(path, content):
     return path
 
 
-def animation(path):
-    portrait().save(path, save_all=True, append_images=[portrait().rotate(90)])
+def animation(path, **options):
+    portrait().save(path, save_all=True, append_images=[portrait().rotate(90)], **options)
+    return path
+
+
+def deep(path):
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(path)
     return path
 
 
@@ -151,6 +158,35 @@ def test_exif_orientation_is_applied(tmp_path, detector):
     assert len(detector.detect(photo.pixels)) == 1
 
 
+def test_a_phone_jpeg_with_a_picture_behind_it_is_one_photo(tmp_path):
+    photo = read_photo(animation(tmp_path / "phone.jpg", format="MPO"))
+    assert np.abs(photo.pixels.astype(int) - np.asarray(portrait())).mean() < 4
+
+
+def test_damaged_metadata_does_not_matter(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    path = tmp_path / "photo.jpg"
+    portrait().save(path, exif=exif)
+    content = path.read_bytes()
+    entry = (
+        content.index(struct.pack(">HH", 0x010E, 2)) if b"MM" in content[:40] else content.index(b"\x0e\x01\x02\x00")
+    )
+    path.write_bytes(content[: entry + 4] + b"\x7f" * 4 + content[entry + 8 :])  # a length beyond the file
+    assert read_photo(path).pixels.shape == (512, 512, 3)
+
+
+def test_dark_16_bit_pictures_stay_dark(tmp_path):
+    Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path / "dark.png")
+    assert read_photo(tmp_path / "dark.png").pixels.max() == 1
+
+
+def test_48_bit_pictures_keep_their_upper_bits(tmp_path):
+    deep = np.asarray(portrait()).astype(np.uint16) * 257
+    assert cv2.imwrite(str(tmp_path / "deep.png"), deep[..., ::-1])
+    assert np.array_equal(read_photo(tmp_path / "deep.png").pixels, np.asarray(portrait()))
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "1", "LA", "YCbCr", "I;16"])
 def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
     path = tmp_path / ("in.tif" if mode in ("CMYK", "YCbCr") else "in.png")
@@ -175,17 +211,51 @@ def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
         (lambda p: written(p / "cut.png", PORTRAIT.read_bytes()[:9000]), "no readable picture"),
         (lambda p: bomb(p / "bomb.png"), "too large|more than 100,000,000"),
         (lambda p: bomb(p / "large.png", 12_000, 12_000), "more than 100,000,000"),
-        (lambda p: animation(p / "moving.gif"), r"animated \(2 frames\)"),
-        (lambda p: animation(p / "moving.png"), r"animated \(2 frames\)"),
-        (lambda p: animation(p / "moving.webp"), r"animated \(2 frames\)"),
+        (lambda p: animation(p / "moving.gif"), r"animated .*\(2 frames\)"),
+        (lambda p: animation(p / "moving.png"), r"animated .*\(2 frames\)"),
+        (lambda p: animation(p / "moving.webp"), r"animated .*\(2 frames\)"),
+        (lambda p: deep(p / "float.tif"), "floating-point"),
     ],
-    ids=["absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp"],
+    ids=["absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp", "float"],
 )
 def test_unusable_files_are_named(tmp_path, make, match):
     path = make(tmp_path)
     with pytest.raises(IDGuardError, match=match) as caught:
         read_photo(path)
     assert path.name in str(caught.value)
+
+
+def test_interrupted_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"before")
+    unwritable = read_photo(PORTRAIT)._replace(icc_profile=7)  # fails after the PNG's header is written
+    with pytest.raises(TypeError):
+        write_photo(unwritable, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+    assert path.read_bytes() == b"before"
+
+
+def test_crop_depends_on_the_face_alone(detector):
+    """Cut out of a large photo before it is warped, a face looks as when the whole photo is warped."""
+    photo = np.full((1500, 2000, 3), 90, np.uint8)
+    photo[700:1212, 1100:1612] = np.asarray(portrait())
+    points = torch.from_numpy(detector.detect(photo)[0].points)[None]
+    frame = template_frame(points, photo.shape[:2], CELEBA_TEMPLATE)
+    whole = align(from_array(photo[None]), frame, 64, antialias=True)
+    difference = (face_crop(photo, frame, 64) - whole).abs()
+    assert difference.mean() < 0.01
+    assert difference.max() < 0.15  # another phase of the shrunken pixels
+
+
+def test_useless_protectors_are_refused(protector, detector):
+    photo = read_photo(PORTRAIT)
+    weak = Protector(size=64, epsilon=0.005, generator_config={"channels": 8, "norm": "instance"}).eval()
+    with pytest.raises(IDGuardError, match="less than one level"):
+        protect_photo(photo, weak, detector)
+    broken = copy.deepcopy(protector)
+    broken.prior.data.fill_(float("nan"))
+    with pytest.raises(IDGuardError, match="not finite"):
+        protect_photo(photo, broken, detector)
 
 
 def test_effects_are_those_of_a_hand_made_comparison():

@@ -1,5 +1,5 @@
-import io
 import copy
+import io
 import json
 import tarfile
 import zlib
