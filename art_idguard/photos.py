@@ -73,7 +73,7 @@ def read_photo(path: Path) -> Photo:
         raise IDGuardError(f"{path} is too large ({error}); shrink it below {MAX_PIXELS:,} pixels") from error
     except FileNotFoundError as error:
         raise IDGuardError(f"no file at {path}") from error
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:  # what Pillow's decoders raise
+    except Exception as error:  # damaged files make decoders raise struct.error, TypeError, MemoryError and more
         raise IDGuardError(f"{path} is no readable picture ({error}); expected JPEG, PNG, WebP or the like") from error
 
 

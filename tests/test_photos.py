@@ -1,5 +1,6 @@
 """Photos that people really have: every mode and orientation, and everything that can be wrong with one."""
 
+import contextlib
 import copy
 import struct
 import zlib
@@ -8,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from art_idguard.errors import IDGuardError
@@ -60,6 +63,14 @@ def written(path, content):
 
 def animation(path, **options):
     portrait().save(path, save_all=True, append_images=[portrait().rotate(90)], **options)
+    return path
+
+
+def no_width(path):
+    Image.new("RGB", (8, 8)).save(path)
+    width = struct.pack("<HHI", 256, 4, 1)
+    assert width in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(width, struct.pack("<HHI", 255, 4, 1)))
     return path
 
 
@@ -202,6 +213,31 @@ def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
     assert np.abs(photo.pixels.astype(int) - expected).mean() < 1
 
 
+@pytest.fixture(scope="module", params=["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO"])
+def sound(request, tmp_path_factory):
+    """A small sound file of each format."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    path = tmp_path_factory.mktemp("sound") / "picture"
+    portrait().resize((32, 32)).save(path, format=request.param, **({"exif": exif} if request.param != "BMP" else {}))
+    return path
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=5),
+    cut=st.integers(0, 4000),
+)
+@settings(max_examples=40, deadline=None)
+def test_damage_gives_a_picture_or_a_clear_error(sound, changes, cut):
+    content = bytearray(sound.read_bytes())
+    for position, value in changes:
+        content[position % len(content)] = value
+    damaged = sound.with_name("damaged")
+    damaged.write_bytes(content[:cut] if cut < 2000 else content)
+    with contextlib.suppress(IDGuardError):
+        read_photo(damaged)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -215,8 +251,9 @@ def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
         (lambda p: animation(p / "moving.png"), r"animated .*\(2 frames\)"),
         (lambda p: animation(p / "moving.webp"), r"animated .*\(2 frames\)"),
         (lambda p: deep(p / "float.tif"), "floating-point"),
+        (lambda p: no_width(p / "size.tif"), "no readable picture"),  # Pillow raises TypeError
     ],
-    ids=["absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp", "float"],
+    ids=["absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp", "float", "no width"],
 )
 def test_unusable_files_are_named(tmp_path, make, match):
     path = make(tmp_path)

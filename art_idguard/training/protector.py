@@ -80,12 +80,13 @@ def advance(run: Run) -> StepReport:
 
 
 def _require_finite(run: Run, report: StepReport) -> None:
-    if bool(report.objective.isfinite().all() & report.weights.isfinite().all()):
+    gradients = torch.stack([p.grad.abs().sum() for p in run.protector.parameters() if p.grad is not None])
+    if bool(report.objective.isfinite().all() & report.weights.isfinite().all() & gradients.isfinite().all()):
         return
     bad = [t.name for t, o in zip(run.manipulators, report.objective, strict=True) if not o.isfinite()]
     good = run.folder / CHECKPOINT
     raise IDGuardError(
-        f"step {run.step + 1}: the objective of {', '.join(bad) or 'the weighting'} is not finite. "
+        f"step {run.step + 1}: the objective of {', '.join(bad) or 'some manipulator (its gradient)'} is not finite. "
         + (f"The last good checkpoint is {good}; " if good.exists() else "There is no checkpoint yet; ")
         + "check the weights and the faces, or train with precision 'no'"
     )

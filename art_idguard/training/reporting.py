@@ -5,11 +5,11 @@ import time
 from contextlib import suppress
 from typing import Any, Self
 
-import torch
 from tqdm import tqdm
 
-from art_idguard.grid import save_grid
-from art_idguard.training.run import Run, edits_of
+from art_idguard.baselines import id_guard, p_pert
+from art_idguard.evaluation import save_pictures
+from art_idguard.training.run import Run
 from art_idguard.training.step import StepReport
 
 
@@ -55,15 +55,9 @@ class Log:
                 file.close()
 
 
-@torch.no_grad()
 def save_sample(run: Run) -> None:
     """Rows of a picture: photo, forged, disrupted by the generator, disrupted by the prior, perturbation x10."""
-    batch = run.faces.batch(slice(len(run.manipulators)))
-    training = run.protector.training
-    protected = run.protector.eval()(batch.images)
-    run.protector.train(training)
-    rows = []
-    for i, (target, edit) in enumerate(zip(run.manipulators, edits_of(run.manipulators, batch, 0), strict=True)):
-        forged = [target(x, edit).output[i] for x in (batch.images, *protected)]
-        rows.append([batch.images[i], *forged, 10 * (protected.specific - batch.images)[i]])
-    save_grid(run.folder / "samples" / f"{run.step:06d}.png", rows)
+    protections = {"generator": id_guard(run.protector), "prior": p_pert(run.protector)}
+    targets = {str(k): target for k, target in enumerate(run.manipulators)}
+    save_pictures(run.folder / "samples" / f"{run.step:06d}.png", protections, targets, run.faces)
+    run.protector.train()
