@@ -305,8 +305,8 @@ def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     assert rows["A"][similarity].startswith("**0.200**")
     assert rows["B"][similarity].startswith("<u>0.600</u>")
     equal = head.index("s L2_face↑") - 1
-    assert rows["A"][equal].startswith("0.200 ")
-    assert rows["B"][equal].startswith("0.200 ")
+    assert rows["A"][equal].startswith("0.2000 ")
+    assert rows["B"][equal].startswith("0.2000 ")
     assert not any("*" in cell or "<u>" in cell for cell in rows[REFERENCE])
     assert all("±" in cell for name in "AB" for cell in rows[name])
     assert "±" not in rows[REFERENCE][similarity]  # one face
