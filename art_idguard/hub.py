@@ -22,6 +22,7 @@ from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.files import replacing
 
 WEIGHTS = "model.safetensors"
+_DOWNLOAD = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 _NESTINGS = (
     "G",
     "gen_test",
@@ -109,6 +110,26 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
     name: ClassVar[str]
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """A trained model from a folder or Hub id, in eval mode.
+
+        Args:
+            pretrained_model_name_or_path: folder or Hub id.
+            options: revision, token and so on, see `PyTorchModelHubMixin.from_pretrained`; and the model's own.
+
+        Raises:
+            WeightsError: there is no such model, it is of another kind, or its weights are damaged or do not fit.
+        """
+        source = pretrained_model_name_or_path
+        found = read_config(source, **{k: v for k, v in options.items() if k in _DOWNLOAD})["model_type"]
+        if found != cls.name:
+            raise WeightsError(f"{source} is of kind {found!r}, not {cls.name!r}; name another model")
+        try:
+            return super().from_pretrained(source, **options)
+        except TypeError as error:
+            raise WeightsError(f"the config.json of {source} does not fit {cls.__name__}: {error}") from error
+
+    @classmethod
     def _from_pretrained(
         cls,
         *,
@@ -188,8 +209,8 @@ def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: 
     return family[name].from_pretrained(spec, **config).eval().requires_grad_(False)
 
 
-def read_config(model: str | Path) -> dict[str, Any]:
-    """The config.json of a folder or Hub id.
+def read_config(model: str | Path, **download: Any) -> dict[str, Any]:
+    """The config.json of a folder or Hub id; `download` as `hf_hub_download` takes it.
 
     Raises:
         WeightsError: there is none, or it has no model_type.
@@ -197,7 +218,7 @@ def read_config(model: str | Path) -> dict[str, Any]:
     path = Path(model) / "config.json"
     try:
         if not Path(model).is_dir():
-            path = Path(hf_hub_download(str(model), "config.json"))
+            path = Path(hf_hub_download(str(model), "config.json", **download))
         config = json.loads(path.read_text())
         config["model_type"]
     except (

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 from art_idguard.errors import IDGuardError
 from art_idguard.hub import WEIGHTS, HubModel, read_config, shipped
@@ -41,9 +42,21 @@ def _model(model: str) -> dict[str, Any]:
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
+    if license_ := _license(model):
+        facts["license"] = license_
     if isinstance(network, Protector):
         facts["epsilon"] = f"{network.epsilon} on [-1, 1], {network.epsilon / 2} on [0, 1]"
     return facts
+
+
+def _license(model: str) -> str | None:
+    """What the model's card says."""
+    local = Path(model) / "README.md"
+    try:
+        data = ModelCard.load(local if local.is_file() else model).data
+    except (OSError, EntryNotFoundError):  # no card
+        return None
+    return data.get("license_name") or data.get("license")
 
 
 def _installation() -> dict[str, Any]:

@@ -51,13 +51,16 @@ def find_photos(inputs: Sequence[str]) -> list[Path]:
 
 def _pictures(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        ours = path.name.endswith((PROTECTED, SHOWN)) or path.name.startswith(".")
-        if path.is_file() and path.suffix.lower() in _PICTURES and not ours:
+        if path.is_file() and path.suffix.lower() in _PICTURES and not _ours(path):
             yield path
 
 
+def _ours(path: Path) -> bool:
+    return path.name.endswith((PROTECTED, SHOWN)) or path.name.startswith(".")
+
+
 def _glob(pattern: str) -> list[Path]:
-    return [path for path in map(Path, sorted(glob(pattern, recursive=True))) if path.is_file()]
+    return [path for path in map(Path, sorted(glob(pattern, recursive=True))) if path.is_file() and not _ours(path)]
 
 
 def protect_files(
@@ -80,7 +83,7 @@ def protect_files(
         revision: of the Hub model.
         check: manipulator whose forgery of the written file is measured; by default the shipped StarGAN,
             "none" for no check.
-        show: also write <name>.before-after.png with what each shipped manipulator makes of both.
+        show: also write <name>.before-after.png with what each shipped manipulator makes of both, if a face was found.
         whole: protect a photo without a findable face as a whole.
         overwrite: replace results that are there already.
 
@@ -103,14 +106,14 @@ def protect_files(
             write_photo(protected.photo, target)
             taken.add(target)
             tqdm.write(f"{path} -> {target}: {_verdict(photo, protected, target, protector, judge)}")
-            if show:
+            if show and protected.frames:
                 picture = target.with_name(f"{path.stem}{SHOWN}")
                 _save_before_after(picture, photo, protected, protector, gallery)
                 tqdm.write(f"{path}: before and after in {picture}")
         except (IDGuardError, OSError) as error:
             failed += 1
             message = str(error) if str(path) in str(error) else f"{path}: {error}"
-            tqdm.write(f"art-idguard: error: {message}", file=sys.stderr)
+            tqdm.write(f"art-idguard: error: {' '.join(message.split())}", file=sys.stderr)
     return failed
 
 
@@ -127,6 +130,7 @@ def _verdict(
     levels = largest_difference(photo, target)
     bound = epsilon_to_levels(protector.epsilon)
     if levels > bound:
+        target.unlink()
         raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
     faces = f"{len(protected.frames)} face(s)" if protected.frames else "as a whole"
     verdict = f"{faces}, changed by at most {levels} of 255 levels"
@@ -152,8 +156,6 @@ def _save_before_after(
     path: Path, photo: Photo, protected: ProtectedPhoto, protector: Protector, gallery: Sequence[Manipulator]
 ) -> None:
     """Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both."""
-    if not protected.frames:
-        raise IDGuardError("no face to show")
     side = protector.prior.shape[-1]
     crops = [face_crop(p.pixels, protected.frames[0], side) for p in (photo, protected.photo)]
     rows = [[*crops, 10 * (crops[1] - crops[0])]]

@@ -213,3 +213,28 @@ def test_evaluate_writes_a_report(tmp_path, model):
     assert report
     assert (tmp_path / "report" / "toy.md").is_file()
     assert (tmp_path / "report" / "toy.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "[]", "{}", '{"model_type": "stargan"}', '{"model_type": "protector", "epsilon": "x"}']
+)
+def test_bad_configs_are_one_line_errors(tmp_path, photo, model, capsys, config):
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    (folder / "config.json").write_text(config)
+    assert protect(photo, model=folder) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("art-idguard: error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_glob_leaves_our_own_results_out(photo, model):
+    pattern = f"{photo.parent}/*.png"
+    assert protect(pattern, model=model) == 0
+    assert protect(pattern, "--overwrite", model=model) == 0
+    assert sorted(p.name for p in photo.parent.glob("*.png")) == ["photo.png", "photo.protected.png"]
+
+
+def test_a_faceless_photo_as_a_whole_has_nothing_to_show_and_is_no_failure(tmp_path, model):
+    Image.new("RGB", (64, 64), "gray").save(tmp_path / "plain.png")
+    assert protect(tmp_path / "plain.png", "--whole", "--show", model=model) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plain.png", "plain.protected.png"]
