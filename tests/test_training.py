@@ -236,3 +236,15 @@ def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
     script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.protector"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_training_goes_on_from_a_protector(workplace, tmp_path):
+    """`start` takes generator, prior and bound from a finished protector; without a step nothing changes."""
+    from art_idguard.training.run import prepare
+
+    first = train_protector(config(workplace, tmp_path / "first", steps=1), verbose=False)
+    run = prepare(config(workplace, tmp_path / "second", start=str(first), seed=1))
+    for key, value in load_file(first / "model.safetensors").items():
+        assert torch.equal(run.protector.state_dict()[key], value)
+    assert run.protector.training
+    assert run.step == 0
