@@ -11,6 +11,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "IDGuardAttack": "art_idguard.attacks",
+    "IDGuardUniversalAttack": "art_idguard.attacks",
+    "PyTorchManipulator": "art_idguard.estimators",
     "Protector": "art_idguard.perturbation",
     "MANIPULATORS": "art_idguard.manipulators",
     "RECOGNIZERS": "art_idguard.recognizers",

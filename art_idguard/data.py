@@ -25,7 +25,7 @@ from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_fra
 from art_idguard.hub import save_atomically
 from art_idguard.images import from_array, from_uint8, to_array
 from art_idguard.sources import SUFFIXES, Entry, entries
-from art_idguard.types import Attributes, Images, Points
+from art_idguard.types import ATTRIBUTES, Attributes, Images, Points
 
 Framing = Literal["resize", "align"]
 """How a picture becomes a square face: resized whole (official code), or warped to CelebA's framing."""
@@ -147,6 +147,17 @@ def read_faces(
     )
 
 
+def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = None) -> Faces:
+    """Square pictures in memory as a set of faces; those in which no face is found are left out.
+
+    Raises:
+        IDGuardError: no picture has a face.
+    """
+    names = tuple(f"picture {i}" for i in range(len(images)))
+    labels = images.new_zeros(len(images), len(ATTRIBUTES), dtype=torch.float32) if attributes is None else attributes
+    return _with_points(Faces(names, images, labels, points=torch.zeros(len(images), 5, 2)), regions=None)
+
+
 def _fingerprint(entry: Entry, size: int, framing: Framing) -> str:
     return f"{hashlib.sha256(entry.picture).hexdigest()[:16]}-{size}-{framing}"
 
@@ -174,17 +185,18 @@ def _decode(entry: Entry, size: int, framing: Framing) -> tuple[Tensor, Tensor |
 
 
 def _with_points(faces: Faces, regions: str | Path | None) -> Faces:
-    points = cached(regions, f"points.{faces.digest()}", lambda: _detect(faces))
+    points = cached(regions, f"points.{faces.digest()}", lambda: find_points(faces.images))
     keep = points.isfinite().all(dim=(1, 2)).nonzero().flatten().tolist()
     if not keep:
         raise IDGuardError(f"no face found in the {len(faces)} pictures, {faces.names[0]} the first")
     return replace(faces, points=points).select(keep)
 
 
-def _detect(faces: Faces) -> Points:
+def find_points(images: UInt8[Tensor, "N 3 H W"]) -> Points:
+    """The five points of the most certain face of each picture; NaN where there is none."""
     detector = FaceDetector()
-    points = torch.full((len(faces), 5, 2), torch.nan)
-    for i, image in enumerate(tqdm(faces.images, desc="finding faces", disable=len(faces) < 500)):
+    points = torch.full((len(images), 5, 2), torch.nan)
+    for i, image in enumerate(tqdm(images, desc="finding faces", disable=len(images) < 500)):
         if found := detector.detect(image.permute(1, 2, 0).numpy()):
             points[i] = torch.from_numpy(found[0].points)
     return points

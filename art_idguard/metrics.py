@@ -17,6 +17,8 @@ from art_idguard.recognizers.base import cosine as identity_similarity
 from art_idguard.types import Images, Maps
 
 __all__ = [
+    "L2_THRESHOLD",
+    "SIMILARITY_THRESHOLD",
     "bootstrap_interval",
     "disrupted",
     "identity_similarity",
@@ -25,6 +27,9 @@ __all__ = [
     "psnr",
     "ssim",
 ]
+
+L2_THRESHOLD, SIMILARITY_THRESHOLD = 0.05, 0.4
+"""A forgery is disrupted above the one and below the other (section IV-A4)."""
 
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
 
@@ -49,8 +54,8 @@ def disrupted(
     l2: Float[Tensor, " B"],
     similarity: Float[Tensor, " B"],
     *,
-    l2_threshold: float = 0.05,
-    similarity_threshold: float = 0.4,
+    l2_threshold: float = L2_THRESHOLD,
+    similarity_threshold: float = SIMILARITY_THRESHOLD,
 ) -> Bool[Tensor, " B"]:
     """Which forgeries are spoilt (section IV-A4): far from the clean one, and of another identity.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.files import replacing
-from art_idguard.metrics import bootstrap_interval, disrupted
+from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, bootstrap_interval, disrupted
 
 REFERENCE = "White box"
 """The row of the attack that knows manipulator, face and edit."""
@@ -173,7 +173,7 @@ class Report:
             f"Faces: {self.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
             "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
             "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
-            "with L2_face > 0.05 and ID sim. < 0.4.",
+            f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}.",
             f"**ID sim. by {first}, the recogniser that training used**",
             self._markdown(self._by_manipulator(["l2_face", f"similarity.{first}", f"dsr.{first}"])),
         ]

@@ -21,22 +21,26 @@ from art_idguard.regions import scene
 from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.training.reporting import Log, save_sample
-from art_idguard.training.run import Run, edits_of, loss_config, prepare
+from art_idguard.training.run import Parts, Run, edits_of, loss_config, prepare
 from art_idguard.training.step import StepReport, cut_graph_step
 
 
-def train_protector(config: ProtectorConfig, *, resume: bool = False, verbose: bool = True) -> Path:
+def train_protector(
+    config: ProtectorConfig, *, resume: bool = False, verbose: bool = True, parts: Parts | None = None
+) -> Path:
     """Train a protector by Algorithm 1 and save it; returns the folder of the finished protector.
 
     Args:
         config: the settings; see `ProtectorConfig`.
         resume: go on from the checkpoint in `config.output`; without one, start anew.
         verbose: show a progress bar.
+        parts: faces, manipulators and the protector to go on from (it is changed), in place of those that the
+            settings name.
 
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    run = prepare(config, resume=resume)
+    run = prepare(config, resume=resume, parts=parts)
     if config.steps > run.step:
         with _stop_signals() as stopped:
             _loop(run, stopped, verbose=verbose)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -26,6 +26,14 @@ from art_idguard.types import Edit, Images
 from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
 
 PROBE_FACES = 8  # of the small-sample heuristic
+
+
+class Parts(NamedTuple):
+    """What a caller has in memory already, in place of what the settings name."""
+
+    faces: Faces
+    manipulators: list[Manipulator]
+    protector: Protector
 
 
 @dataclass
@@ -58,7 +66,7 @@ class Run:
         }
 
 
-def prepare(config: ProtectorConfig, *, resume: bool = False) -> Run:
+def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None) -> Run:
     """Data, frozen networks, protector and optimiser of a run, at its checkpoint if it resumes."""
     accelerator = Accelerator(mixed_precision=config.precision)
     if config.batch_size % accelerator.num_processes:
@@ -73,13 +81,14 @@ def prepare(config: ProtectorConfig, *, resume: bool = False) -> Run:
     if checkpoint and (changed := config.differences(ProtectorConfig(**checkpoint["config"]))):
         raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
     device = accelerator.device
-    targets = [manipulators_.load(spec).to(device) for spec in config.manipulators]
+    targets = parts.manipulators if parts else [manipulators_.load(spec) for spec in config.manipulators]
+    targets = [target.to(device) for target in targets]
     recognizer = recognizers.load(config.recognizer) if config.recognizer else recognizers.default()
     recognizer = recognizer.to(device)
     with accelerator.main_process_first():  # one process fills the cache, the others read it
-        faces = _faces(config, recognizer).to(device)
+        faces = _faces(config, recognizer, parts).to(device)
     torch.manual_seed(config.seed)
-    protector = _protector(config, faces, accelerator).to(device)
+    protector = _protector(config, faces, accelerator, parts).to(device)
     if checkpoint:
         protector.load_state_dict(checkpoint["protector"])
     optimizer = torch.optim.Adam(protector.parameters(), lr=config.lr, betas=(0.5, 0.999))
@@ -92,7 +101,9 @@ def prepare(config: ProtectorConfig, *, resume: bool = False) -> Run:
     return run
 
 
-def _faces(config: ProtectorConfig, recognizer: Recognizer) -> Faces:
+def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None) -> Faces:
+    if parts:
+        return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "art-idguard"
     regions = config.regions or cache / "regions.safetensors"
     faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, regions=regions)
@@ -101,8 +112,9 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer) -> Faces:
     return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, regions=regions)
 
 
-def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) -> Protector:
-    protector = Protector.from_pretrained(config.start).train() if config.start else _new(config, faces, accelerator)
+def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator, parts: Parts | None) -> Protector:
+    start = parts.protector if parts else Protector.from_pretrained(config.start) if config.start else None
+    protector = _new(config, faces, accelerator) if start is None else start.requires_grad_().train()
     if not accelerator.use_distributed:
         return protector
     normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in protector.modules())

@@ -1,0 +1,64 @@
+"""Images as ART has them: numpy NCHW within clip values. Checks and slices, without ART itself."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from art_idguard.errors import IDGuardError
+
+Array = Float[np.ndarray, "N 3 H W"]
+
+
+class NullAttackWarning(UserWarning):
+    """An attack has no effect: its gradient is zero, or it returned its input."""
+
+
+def check_images(x: np.ndarray, clip_values: Any = (0.0, 1.0)) -> Array:
+    """The images as ART attacks take them, or an error that says what is wrong with them.
+
+    Args:
+        x: float images (N, 3, H, W) within `clip_values`; any float type and memory order, perhaps read-only.
+        clip_values: lowest and highest value of a pixel.
+
+    Raises:
+        IDGuardError: another number of dimensions, channels last, integers, values that are not finite or out of range.
+    """
+    x = np.asarray(x)
+    low, high = (float(v) for v in clip_values)
+    if x.ndim != 4 or x.shape[1] != 3:
+        last = x.ndim == 4 and x.shape[3] == 3
+        hint = "; channels come first: x.transpose(0, 3, 1, 2)" if last else "; one image needs x[None]"
+        raise IDGuardError(f"expected RGB images of shape (N, 3, H, W), found {x.shape}{hint}")
+    if not np.issubdtype(x.dtype, np.floating):
+        raise IDGuardError(f"expected float images within [{low:g}, {high:g}], found {x.dtype}; divide by 255 first")
+    if not x.size:
+        return x
+    lowest, highest = float(x.min()), float(x.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise IDGuardError("the images hold values that are not finite (NaN or infinity); remove them")
+    if lowest < low - 1e-6 or highest > high + 1e-6:
+        raise IDGuardError(
+            f"expected pixels within [{low:g}, {high:g}], found [{lowest:.3g}, {highest:.3g}]; rescale the images, "
+            "or give the estimator the clip_values that they have"
+        )
+    return x
+
+
+def batches(x: np.ndarray, size: int) -> Iterator[slice]:
+    """Slices of at most `size` images."""
+    for start in range(0, len(x), size):
+        yield slice(start, start + size)
+
+
+def warn_if_null(attack: str, x: np.ndarray, attacked: np.ndarray) -> None:
+    """Warn where an attack returned images as they were."""
+    same = sum(np.array_equal(a, b) for a, b in zip(x, attacked, strict=True))
+    if same:
+        warnings.warn(
+            f"{attack} returned {same} of {len(x)} images unchanged: its bound, its mask or its perturbation is zero",
+            NullAttackWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,118 @@
+"""What the attacks of this package share: ART's conventions around one function from faces to protected faces."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from tqdm import tqdm
+
+from art_idguard.arrays import batches, check_images, warn_if_null
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.types import Images
+
+
+class ProtectionAttack(EvasionAttack, ABC):
+    """An ART attack that makes photos whose forgeries are spoilt; subclasses write `protect`.
+
+    Args:
+        estimator: the manipulator under attack; None for attacks that need none.
+        batch_size: images at a time.
+        verbose: show a progress bar.
+        summary_writer: as in ART; it notes the estimator's loss on each batch.
+
+    Raises:
+        EstimatorError: another kind of estimator.
+        ValueError: a parameter has a wrong type or value.
+    """
+
+    attack_params = [*EvasionAttack.attack_params, "batch_size", "verbose"]  # noqa: RUF012 - ART's convention
+    _estimator_requirements: tuple[Any, ...] = (PyTorchManipulator,)
+
+    def __init__(
+        self,
+        estimator: PyTorchManipulator | None,
+        *,
+        batch_size: int = 32,
+        verbose: bool = True,
+        summary_writer: Any = False,
+    ) -> None:
+        super().__init__(estimator=estimator, summary_writer=summary_writer)
+        self.batch_size = batch_size
+        self.verbose = verbose
+        ProtectionAttack._check_params(self)
+
+    @abstractmethod
+    def protect(self, x: Images) -> Images:
+        """Protected faces for faces on the [-1, 1] scale, on the attack's device."""
+
+    def generate(
+        self, x: np.ndarray, y: np.ndarray | None = None, *, mask: np.ndarray | None = None, **_: Any
+    ) -> np.ndarray:
+        """Protected images.
+
+        Args:
+            x: (N, 3, H, W) within the estimator's `clip_values`, by default [0, 1].
+            y: not used.
+            mask: broadcastable to x; the perturbation is multiplied by it.
+
+        Returns:
+            Images with the shape, range and float type of x.
+
+        Raises:
+            IDGuardError: see `arrays.check_images`; or a mask of another shape.
+        """
+        x = check_images(x, self.clip_values)
+        mask = _checked_mask(mask, x)
+        low, high = self.clip_values
+        protected = np.empty_like(x, order="C")
+        with tqdm(total=len(x), desc=type(self).__name__, unit="image", disable=not self.verbose) as bar:
+            for i, part in enumerate(batches(x, self.batch_size)):
+                clean = np.ascontiguousarray(x[part], dtype=np.float32)
+                images = torch.tensor(clean, device=self.device).sub_(low).mul_(2 / (high - low)).sub_(1)
+                forged = self.protect(images).detach().add(1).mul_((high - low) / 2).add_(low)
+                protected[part] = forged.clamp_(low, high).cpu().numpy()
+                if mask is not None:
+                    protected[part] = x[part] + (protected[part] - x[part]) * mask[part].astype(x.dtype)
+                self._summarise(i, x[part], protected[part])
+                bar.update(len(clean))
+        warn_if_null(type(self).__name__, x, protected)
+        return protected
+
+    @property
+    def clip_values(self) -> tuple[float, float]:
+        """Lowest and highest value of a pixel: the estimator's, or (0, 1) without one."""
+        if self.estimator is None:
+            return 0.0, 1.0
+        low, high = self.estimator.clip_values
+        return float(low), float(high)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are protected: the estimator's device, or the GPU if there is one."""
+        if self.estimator is not None:
+            return self.estimator.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _summarise(self, batch_id: int, x: np.ndarray, protected: np.ndarray) -> None:
+        if self.summary_writer is not None and self.estimator is not None:
+            y = self.estimator.predict(x)
+            self.summary_writer.update(batch_id, 0, estimator=self.estimator, x=protected, y=y)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.batch_size, int) or isinstance(self.batch_size, bool) or self.batch_size < 1:
+            raise ValueError(f"`batch_size` has to be a positive int, found {self.batch_size!r}")
+        if not isinstance(self.verbose, bool):
+            raise ValueError(f"`verbose` has to be a bool, found {self.verbose!r}")
+
+
+def _checked_mask(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray | None:
+    if mask is None:
+        return None
+    try:
+        return np.broadcast_to(np.asarray(mask), x.shape)
+    except ValueError as error:
+        raise IDGuardError(f"a mask of shape {np.shape(mask)} does not fit images of shape {x.shape}") from error

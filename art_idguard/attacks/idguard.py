@@ -1,0 +1,120 @@
+"""ID-Guard as an ART attack: one forward pass protects an image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.perturbation import Protector
+from art_idguard.types import Images
+
+
+class IDGuardAttack(ProtectionAttack):
+    """Eq. (14) for ART: x + G(cat(x, delta_p)), bounded by the protector's epsilon.
+
+    Images of any size. The bound is the protector's: epsilon on its [-1, 1] scale, half of that on [0, 1].
+
+    Args:
+        estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
+        protector: a trained protector; by default the one that ships.
+        batch_size: images at a time.
+        verbose: show a progress bar.
+        summary_writer: as in ART.
+
+    Raises:
+        EstimatorError: `estimator` is no `PyTorchManipulator`.
+        ValueError: a parameter has a wrong type or value.
+    """
+
+    _estimator_requirements = ((PyTorchManipulator, type(None)),)
+
+    def __init__(
+        self,
+        estimator: PyTorchManipulator | None = None,
+        protector: Protector | None = None,
+        *,
+        batch_size: int = 32,
+        verbose: bool = True,
+        summary_writer: Any = False,
+    ) -> None:
+        super().__init__(estimator, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
+        if not isinstance(protector, (Protector, type(None))):
+            raise ValueError(f"`protector` has to be a Protector, found {type(protector).__name__}")
+        self.protector = Protector.from_pretrained() if protector is None else protector
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        *,
+        estimator: PyTorchManipulator | None = None,
+        revision: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """The attack with a trained protector.
+
+        Args:
+            model: folder or Hub id; by default the protector that ships.
+            estimator: see the class.
+            revision: of the Hub model.
+            options: as the class takes them.
+
+        Raises:
+            WeightsError: there are no weights, or they are damaged or do not fit.
+        """
+        return cls(estimator, Protector.from_pretrained(model, revision=revision), **options)
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray | None = None,
+        *,
+        estimators: Sequence[PyTorchManipulator] | None = None,
+        batch_size: int = 32,
+        nb_epochs: int = 20,
+        output: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
+        """Train the protector further by Algorithm 1 on one's own faces and manipulators.
+
+        Args:
+            x: square faces (N, 3, S, S) within `clip_values`; those in which no face is found are left out.
+            y: 0/1 labels (N, 5) in the order of `types.ATTRIBUTES`; None where nothing is known.
+            estimators: the manipulators to protect against, by default the attack's own; each a `Manipulator` inside.
+            batch_size: faces in a step.
+            nb_epochs: how often each face is seen.
+            output: folder that keeps the run's checkpoint, log and samples; by default nothing is kept.
+            settings: any other field of `training.config.ProtectorConfig`, such as weighting="mgda" or lr=1e-4.
+
+        Raises:
+            IDGuardError: unusable faces, labels, manipulators or settings, or a loss that is not finite.
+        """
+        from art_idguard.attacks.fitting import fit_protector  # accelerate is not needed to protect
+
+        own = () if self.estimator is None else (self.estimator,)
+        self.protector = fit_protector(
+            self.protector,
+            x,
+            y,
+            estimators=own if estimators is None else estimators,
+            batch_size=batch_size,
+            nb_epochs=nb_epochs,
+            output=output,
+            verbose=self.verbose,
+            **settings,
+        )
+
+    @property
+    def eps(self) -> float:
+        """The L-inf bound in the units of `clip_values`."""
+        low, high = self.clip_values
+        return self.protector.epsilon * (high - low) / 2
+
+    @torch.inference_mode()
+    def protect(self, x: Images) -> Images:
+        """Eq. (14) on the [-1, 1] scale."""
+        return self.protector.to(self.device).eval()(x).specific

@@ -1,0 +1,81 @@
+"""P-Pert as an ART attack: one perturbation for every image."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from art_idguard.attacks.idguard import IDGuardAttack
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import resize
+from art_idguard.perturbation import Protector
+from art_idguard.types import Images
+
+
+class IDGuardUniversalAttack(IDGuardAttack):
+    """P-Pert of Eq. (14) for ART: x + delta_p, the jointly trained prior alone.
+
+    After `generate`, as in ART's universal perturbations:
+        noise: (1, 3, H, W), what was added to every image (before clipping), in the units of `clip_values`.
+        fooling_rate: the defence success rate (DSR) on the estimator; None without one.
+        converged: whether it reaches 1 - delta; None without an estimator.
+
+    Args:
+        estimator: the manipulator that the fooling rate is measured on.
+        protector: see `IDGuardAttack`.
+        delta: share of images whose forgeries may stay intact.
+        batch_size: images at a time.
+        verbose: show a progress bar.
+        summary_writer: as in ART.
+
+    Raises:
+        EstimatorError: `estimator` is no `PyTorchManipulator`.
+        ValueError: a parameter has a wrong type or value.
+    """
+
+    attack_params = [*IDGuardAttack.attack_params, "delta"]  # noqa: RUF012 - ART's convention
+
+    def __init__(
+        self,
+        estimator: PyTorchManipulator | None = None,
+        protector: Protector | None = None,
+        *,
+        delta: float = 0.2,
+        batch_size: int = 32,
+        verbose: bool = True,
+        summary_writer: Any = False,
+    ) -> None:
+        self.delta = delta
+        self.noise: np.ndarray | None = None
+        self.fooling_rate: float | None = None
+        super().__init__(estimator, protector, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether the fooling rate reaches 1 - delta."""
+        return None if self.fooling_rate is None else self.fooling_rate >= 1 - self.delta
+
+    def generate(
+        self, x: np.ndarray, y: np.ndarray | None = None, *, mask: np.ndarray | None = None, **_: Any
+    ) -> np.ndarray:
+        """Protected images; sets `noise`, `fooling_rate` and `converged`. See `ProtectionAttack.generate`."""
+        protected = super().generate(x, y, mask=mask)
+        low, high = self.clip_values
+        self.noise = (self._prior(protected.shape[2:]) * (high - low) / 2).cpu().numpy()
+        if self.estimator is not None and len(protected):
+            self.fooling_rate = self.estimator.disruption(np.asarray(x), protected).dsr
+        return protected
+
+    @torch.inference_mode()
+    def protect(self, x: Images) -> Images:
+        """P-Pert on the [-1, 1] scale: x + delta_p."""
+        return (x + self._prior(x.shape[2:])).clamp(-1, 1)
+
+    def _prior(self, size: tuple[int, ...]) -> Images:
+        prior = self.protector.to(self.device).prior.detach()
+        return resize(prior.clamp(-self.protector.epsilon, self.protector.epsilon), (size[0], size[1]))
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.delta, float) or not 0 <= self.delta <= 1:
+            raise ValueError(f"`delta` has to be a float within [0, 1], found {self.delta!r}")

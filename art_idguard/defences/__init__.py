@@ -1,0 +1,1 @@
+"""ART defences: images protected before a model sees them, manipulators that withstand attacks."""

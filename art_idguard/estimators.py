@@ -1,0 +1,286 @@
+"""A face manipulator as an estimator of the Adversarial Robustness Toolbox (ART).
+
+ART has estimators for classifiers, detectors and speech recognisers, none for image-to-image models. With this one,
+ART's attacks on estimators with loss gradients (PGD, FGSM, BIM, momentum) run unmodified, and with
+`PyTorchManipulator.classifier` those that need a classifier do as well.
+
+Images are numpy NCHW within `clip_values` (ART's usual [0, 1]); losses and thresholds are on the [-1, 1] scale
+of the paper.
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from art.estimators.pytorch import PyTorchEstimator
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from art_idguard import manipulators, recognizers
+from art_idguard.arrays import NullAttackWarning, batches, check_images
+from art_idguard.data import find_points
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import arcface_frame
+from art_idguard.images import to_uint8
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import disrupted, identity_similarity, l2_face, l2_image
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import face_mask
+from art_idguard.types import ATTRIBUTES, Edit
+
+ImageToImage = Callable[[Tensor], Tensor]
+
+
+class Disruption(NamedTuple):
+    """What protecting N images did to their forged faces (section IV-A4)."""
+
+    l2_face: Float[np.ndarray, " N"]
+    """Eq. (16), on the [-1, 1] scale."""
+    similarity: Float[np.ndarray, " N"]
+    """Cosine of the embeddings of the two forged faces."""
+
+    @property
+    def dsr(self) -> float:
+        """Defence success rate: the share of forged faces that are both far and of another identity."""
+        spoilt = disrupted(torch.from_numpy(self.l2_face), torch.from_numpy(self.similarity))
+        return float(spoilt.float().mean())
+
+
+class PyTorchManipulator(PyTorchEstimator):
+    """A manipulator, or any image-to-image model, as an ART estimator.
+
+    `predict(x)` is the forged image M_k(x) of Eq. (1). The loss of x against y is the mean squared difference of M_k(x)
+    and y on the [-1, 1] scale, y being what the model made of the clean images (ART's attacks take that by themselves).
+
+    Args:
+        model: a `Manipulator`; or any callable that maps (B, 3, H, W) within `clip_values` to the same.
+        edit: the name of one of the manipulator's edits; the first by default. None for other models.
+        attributes: five 0/1 labels of the faces in the order of `types.ATTRIBUTES`, for the edits that depend on them.
+        input_shape: of one image.
+        clip_values: lowest and highest value of a pixel.
+        jitter: sigma of a fixed noise on the [-1, 1] scale; `loss_gradient` looks there, beside the image. At the clean
+            image itself the gradient of a distance from its own output is exactly zero: sign attacks would return
+            their input without an error.
+        preprocessing_defences: as in ART; gradients flow through those made for PyTorch.
+        postprocessing_defences: as in ART.
+        preprocessing: as in ART.
+        device_type: "gpu" (where there is one) or "cpu".
+
+    Raises:
+        IDGuardError: an edit that the model does not have.
+    """
+
+    estimator_params = [*PyTorchEstimator.estimator_params, "edit", "jitter"]  # noqa: RUF012 - ART's convention
+
+    def __init__(
+        self,
+        model: Manipulator | ImageToImage,
+        *,
+        edit: str | None = None,
+        attributes: tuple[float, ...] = (0.0,) * len(ATTRIBUTES),
+        input_shape: tuple[int, int, int] = (3, 256, 256),
+        clip_values: tuple[float, float] = (0.0, 1.0),
+        jitter: float = 1e-3,
+        preprocessing_defences: Any = None,
+        postprocessing_defences: Any = None,
+        preprocessing: Any = (0.0, 1.0),
+        device_type: str = "gpu",
+    ) -> None:
+        super().__init__(
+            model=model,
+            device_type=device_type,
+            channels_first=True,
+            clip_values=clip_values,
+            preprocessing_defences=preprocessing_defences,
+            postprocessing_defences=postprocessing_defences,
+            preprocessing=preprocessing,
+        )
+        if isinstance(model, nn.Module):
+            model.to(self.device).eval().requires_grad_(False)
+        self.attributes = attributes
+        self.jitter = jitter
+        self._input_shape = input_shape
+        self.edit = edit
+
+    @classmethod
+    def from_pretrained(cls, spec: str | Path, **options: Any) -> Self:
+        """The estimator of a trained manipulator: a folder, a Hub id, or name=file; see `manipulators.load`."""
+        return cls(manipulators.load(spec), **options)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._device
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(3, H, W)."""
+        return self._input_shape
+
+    @property
+    def edit(self) -> str | None:
+        """What the manipulator is asked to do."""
+        return self._edit
+
+    @edit.setter
+    def edit(self, name: str | None) -> None:
+        names = self.edit_names
+        if name is not None and name not in names:
+            known = ", ".join(names) or "none, it is no Manipulator"
+            raise IDGuardError(f"unknown edit {name!r}; this model has: {known}")
+        self._edit = name or (names[0] if names else None)
+
+    @property
+    def edit_names(self) -> tuple[str, ...]:
+        """The paper's edits of this manipulator."""
+        return tuple(self._edits(1)) if isinstance(self._model, Manipulator) else ()
+
+    def _edits(self, count: int) -> dict[str, Edit]:
+        labels = torch.tensor(self.attributes, device=self.device).expand(count, -1)
+        return {edit.name: edit for edit in self._model.edits(labels)}
+
+    @property
+    def layer_names(self) -> list[str]:
+        """`features` (the paper's E_k) for a manipulator, then the names of the model's modules."""
+        own = ["features"] if isinstance(self._model, Manipulator) else []
+        modules = self._model.named_modules() if isinstance(self._model, nn.Module) else ()
+        return own + [name for name, _ in modules if name]
+
+    def signed(self, x: Tensor) -> Tensor:
+        """Pixels within `clip_values` on the [-1, 1] scale."""
+        low, high = (float(v) for v in self.clip_values)
+        return 2 * (x - low) / (high - low) - 1
+
+    def unsigned(self, x: Tensor) -> Tensor:
+        """Pixels on the [-1, 1] scale within `clip_values`."""
+        low, high = (float(v) for v in self.clip_values)
+        return low + (x + 1) / 2 * (high - low)
+
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """The model with its preprocessing, differentiable, within `clip_values` on both sides."""
+        if self.all_framework_preprocessing:
+            x, _ = self._apply_preprocessing(x, None, fit=False, no_grad=False)
+        if isinstance(self._model, Manipulator):
+            return self.unsigned(self._model(self.signed(x), self._edits(len(x))[self.edit]).output)
+        output = self._model(x)
+        if output.shape != x.shape:
+            raise IDGuardError(
+                f"the model returned {tuple(output.shape)} for images of {tuple(x.shape)}; the same is due"
+            )
+        return output
+
+    def distance(self, x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+        """Mean squared difference of M_k(x) and y, on the [-1, 1] scale, beside x by the jitter."""
+        noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
+        beside = x + self.jitter * noise * float(self.clip_values[1] - self.clip_values[0]) / 2
+        return l2_image(self.signed(self.forward(beside)), self.signed(y))
+
+    def predict(self, x: np.ndarray, batch_size: int = 128, **_: Any) -> np.ndarray:
+        """The forged images, float32, with the shape and range of x.
+
+        Raises:
+            IDGuardError: see `check_images`.
+        """
+        x = self._before(check_images(x, self.clip_values))
+        forged = np.empty(x.shape, np.float32)
+        with torch.no_grad():
+            for part in batches(x, batch_size):
+                forged[part] = self.forward(self._tensor(x[part])).cpu().numpy()
+        return self._apply_postprocessing(forged, fit=False)
+
+    def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
+        """The gradient by x of each image's distance from y, see `distance`; warns where it is zero."""
+        inputs = self._tensor(self._before(check_images(x, self.clip_values))).requires_grad_()
+        (gradient,) = torch.autograd.grad(self.distance(inputs, self._tensor(y)).sum(), inputs)
+        if len(x) and not gradient.flatten(1).any(dim=1).all():
+            warnings.warn(
+                "the output does not depend on some image (zero gradient): attacks return it unchanged",
+                NullAttackWarning,
+                stacklevel=2,
+            )
+        result = gradient.cpu().numpy()
+        return result if self.all_framework_preprocessing else self._apply_preprocessing_gradient(x, result)
+
+    def compute_loss(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
+        """(N,) mean squared differences of M_k(x) and y, on the [-1, 1] scale."""
+        forged = self._tensor(self.predict(x))
+        return l2_image(self.signed(forged), self.signed(self._tensor(y))).cpu().numpy()
+
+    def get_activations(
+        self, x: np.ndarray, layer: int | str = "features", batch_size: int = 128, framework: bool = False
+    ) -> Any:
+        """What a layer of `layer_names` returns; "features" are the paper's E_k.
+
+        Raises:
+            IDGuardError: there is no such layer.
+        """
+        name = self.layer_names[layer] if isinstance(layer, int) else layer
+        if name not in self.layer_names:
+            raise IDGuardError(f"unknown layer {name!r}; choose from: {', '.join(self.layer_names)}")
+        x = self._before(check_images(x, self.clip_values))
+        with torch.no_grad():
+            found = torch.cat([self._activation(self._tensor(x[part]), name) for part in batches(x, batch_size)])
+        return found if framework else found.cpu().numpy()
+
+    def _activation(self, x: Tensor, name: str) -> Tensor:
+        if name == "features" and isinstance(self._model, Manipulator):
+            return self._model(self.signed(x), self._edits(len(x))[self.edit]).features
+        seen: list[Tensor] = []
+        handle = self._model.get_submodule(name).register_forward_hook(lambda *call: seen.append(call[2]))
+        try:
+            self.forward(x)
+        finally:
+            handle.remove()
+        return seen[-1]
+
+    def fit(self, x: np.ndarray, y: Any, batch_size: int = 128, nb_epochs: int = 20, **_: Any) -> None:
+        """Not here: see `defences.ManipulatorAdversarialTrainer` and `art-idguard train-manipulator`.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "a GAN is not fitted to pairs of x and y; train it with art_idguard.defences.ManipulatorAdversarialTrainer "
+            "or with art-idguard train-manipulator"
+        )
+
+    @torch.no_grad()
+    def disruption(self, x: np.ndarray, x_adv: np.ndarray, recognizer: Recognizer | None = None) -> "Disruption":
+        """What an attack did to the forged faces (section IV-A4); NaN, with a warning, where no face is found.
+
+        Args:
+            x: clean images (N, 3, H, W) within `clip_values`, one face each.
+            x_adv: the same images, attacked.
+            recognizer: judges identity; by default the one that ships.
+
+        Raises:
+            IDGuardError: see `check_images`.
+        """
+        judge = (recognizers.default() if recognizer is None else recognizer).to(self.device)
+        found = find_points(to_uint8(self.signed(self._tensor(check_images(x, self.clip_values)))).cpu())
+        if found.isnan().any():
+            missing = int(found.isnan().any(dim=(1, 2)).sum())
+            warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)
+        values = [torch.empty(2, 0)]
+        for part in batches(x, 32):
+            points = found[part].to(self.device)
+            y, y_hat = (self.signed(self._tensor(self.predict(images[part]))) for images in (x, x_adv))
+            size = (y.shape[-2], y.shape[-1])
+            frame = arcface_frame(points.nan_to_num(), size)
+            similarity = identity_similarity(judge(y, frame), judge(y_hat, frame))
+            pair = torch.stack([l2_face(y, y_hat, face_mask(points.nan_to_num(), size)), similarity])
+            values.append(pair.where(points.isfinite().all(dim=(1, 2)), torch.nan).cpu())
+        return Disruption(*torch.cat(values, dim=1).numpy())
+
+    def _before(self, x: np.ndarray) -> np.ndarray:
+        """Preprocessing that is not made for PyTorch; `forward` does the other."""
+        if not self.all_framework_preprocessing:
+            x, _ = self._apply_preprocessing(x, None, fit=False)
+        return x
+
+    def _tensor(self, x: np.ndarray) -> Tensor:
+        # A copy: ART users' arrays may be read-only, float64 or not contiguous.
+        return torch.tensor(np.ascontiguousarray(x, dtype=np.float32), device=self.device)

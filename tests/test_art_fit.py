@@ -1,0 +1,65 @@
+"""Training from an ART user's arrays."""
+
+import numpy as np
+import pytest
+import torch
+from tests.toys import tiny_manipulators, write_portraits
+
+from art_idguard.attacks import IDGuardAttack
+from art_idguard.data import read_faces
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import from_uint8, to_unit
+from art_idguard.perturbation import Protector
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def x(tmp_path_factory):
+    faces = read_faces(write_portraits(tmp_path_factory.mktemp("faces"), 4, SIZE), size=SIZE)
+    return to_unit(from_uint8(faces.images)).numpy()
+
+
+def attack(**options):
+    torch.manual_seed(3)
+    protector = Protector(generator_config={"channels": 8, "norm": "instance"}, size=SIZE)
+    estimators = [PyTorchManipulator(m, input_shape=(3, SIZE, SIZE)) for m in tiny_manipulators()[:2]]
+    return IDGuardAttack(estimators[0], protector, verbose=False, **options), estimators
+
+
+def test_training_on_arrays_raises_the_objective(x, tmp_path):
+    idguard, estimators = attack()
+    before = [e.compute_loss(idguard.generate(x), e.predict(x)).mean() for e in estimators]
+    idguard.fit(x, estimators=estimators, batch_size=2, nb_epochs=15, lr=2e-3, weighting="kpi", output=tmp_path / "run")
+    after = [e.compute_loss(idguard.generate(x), e.predict(x)).mean() for e in estimators]
+    assert all(b > 1.5 * a for a, b in zip(before, after, strict=True)), (before, after)
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 30
+
+
+def test_without_estimators_the_attacks_own_is_trained_against_and_nothing_is_kept(x):
+    idguard, _ = attack()
+    before = idguard.protector.generator.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    labels = np.zeros((len(x), 5))
+    labels[:, 0] = 1
+    idguard.fit(x, labels, batch_size=4, nb_epochs=1)
+    assert any(not torch.equal(t, before[n]) for n, t in idguard.protector.generator.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros((2, 3, 64, 32), np.float32)}, "square"),
+        ({"x": np.zeros((2, 3, 64, 64), np.float32)}, "no face found"),
+        ({"y": np.zeros((4, 3))}, "labels"),
+        ({"estimators": ()}, "no manipulators"),
+        ({"estimators": (PyTorchManipulator(lambda x: x),)}, "subclass Manipulator"),
+        ({"weighting": "none"}, "none"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_named(x, change, message):
+    idguard, _ = attack()
+    with pytest.raises(IDGuardError, match=message):
+        idguard.fit(**({"x": x, "batch_size": 2, "nb_epochs": 1} | change))
