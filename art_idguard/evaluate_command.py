@@ -28,6 +28,7 @@ from art_idguard.hub import WEIGHTS, HubModel, shipped
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.report import Report, write_text
+from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
 
@@ -121,8 +122,10 @@ def evaluate_protector(
     guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
     targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
-    weights = {ID_GUARD: _sha256(protector or str(shipped("protectors/default")))}
-    weights |= {k: _sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)}
+    weights = {ID_GUARD: weights_sha256(protector or str(shipped("protectors/default")))}
+    weights |= {
+        k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
+    }
     size = size or guard.prior.shape[-1]
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
     protections = dict(own)
@@ -187,7 +190,7 @@ def _named(models: Sequence[Model]) -> dict[str, Model]:
     return named
 
 
-def _sha256(spec: str) -> str | None:
+def weights_sha256(spec: str) -> str | None:
     """Of the weights file that a specification names, None where it is not on this machine."""
     path = Path(spec.partition("=")[2] or spec)
     if path.is_dir():
@@ -197,5 +200,4 @@ def _sha256(spec: str) -> str | None:
         if not isinstance(found, str):
             return None
         path = Path(found)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

@@ -1,32 +1,27 @@
-"""Weights: safetensors and config.json in the Hub's layout, strict loading, official checkpoints read safely."""
+"""Models with weights in the Hub's layout, config.json and model.safetensors: loaded strictly, saved, pushed."""
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
 
+from art_idguard import cards
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.files import replacing
+from art_idguard.repository import CONFIG, WEIGHTS, explained, locate, parse_config, read_config
+from art_idguard.weights import check_fit, load_strict, read_state_dict, save_atomically, sha256
 
-WEIGHTS = "model.safetensors"
 _DOWNLOAD = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-_NESTINGS = (
-    "G",
-    "gen_test",
-)  # RelGAN's and HiSD's official checkpoints keep the generator under these
+_LARGEST = 2**16
+"""No width, depth or side of a network is larger; a config.json that says so is damaged or hostile."""
 
 
 def shipped(path: str) -> Path:
@@ -35,130 +30,79 @@ def shipped(path: str) -> Path:
     return (installed if installed.is_dir() else Path(__file__).parents[1] / "hub") / path
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or torch file, as the file nests them in official repositories.
-
-    Torch files are read with weights_only=True: a pickle that holds code is refused.
-
-    Raises:
-        WeightsError: the file is missing, truncated, no weights file, or holds anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path}; give the path of a .safetensors or torch file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged or no weights file: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError and what a hostile pickle may raise
-        raise WeightsError(f"{path} was refused, it holds more than tensors: {error}") from error
-    return _flatten(content, path)
-
-
-def _flatten(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in _NESTINGS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(
-            f"{path} holds no state_dict; expected tensors by name, alone or under " + " or ".join(_NESTINGS)
-        )
-    return {key.removeprefix("module."): value for key, value in content.items()}
-
-
-def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Load `state` into `model`; every name and shape must fit, but for absent num_batches_tracked.
-
-    Raises:
-        WeightsError: a name is missing or unknown, or a shape differs.
-    """
-    own = model.state_dict()
-    absent = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in state if k not in own]
-    misfit = [
-        f"{k}: expected {tuple(own[k].shape)}, found {tuple(state[k].shape)}"
-        for k in own
-        if k in state and own[k].shape != state[k].shape
-    ]
-    problems = [
-        f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-        for what, found in (("missing", absent), ("unknown", unknown), ("of another shape", misfit))
-        if found
-    ]
-    if problems:
-        raise WeightsError(
-            f"{source} does not fit {type(model).__name__}: entries {'; '.join(problems)}. "
-            "Check that the file belongs to this model and configuration."
-        )
-    model.load_state_dict(state, strict=False)
-
-
-def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; it is whole or absent."""
-    with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
-
-
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags=["art-idguard"]):
     """A model with from_pretrained, save_pretrained and push_to_hub; `name` is its config's model_type.
 
-    Weights are read from safetensors only, strictly, and come back as float32 in eval mode.
+    config.json has the constructor's options, model_type, and the sha256 of model.safetensors. Weights are read
+    from safetensors only, strictly, and come back as float32 in eval mode.
     """
 
     name: ClassVar[str]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **options: Any,
+    ) -> Self:
         """A trained model from a folder or Hub id, in eval mode.
 
+        The environment rules as it does elsewhere: HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN.
+
         Args:
-            pretrained_model_name_or_path: folder or Hub id.
-            options: revision, token and so on, see `PyTorchModelHubMixin.from_pretrained`; and the model's own.
+            pretrained_model_name_or_path: folder or Hub id; a folder of that name wins.
+            revision: branch, tag or commit on the Hub; by default the newest of main.
+            cache_dir: where downloads are kept, by default the Hub's cache.
+            force_download: download even what the cache has.
+            local_files_only: do not ask the Hub, use what the cache has.
+            token: of the Hub; by default that of `hf auth login`.
+            options: the model's own, where they differ from its config.json.
 
         Raises:
-            WeightsError: there is no such model, it is of another kind, or its weights are damaged or do not fit.
+            WeightsError: there is no such model, the Hub does not give it, it is of another kind, or its weights
+                are damaged, are not those that config.json names, or do not fit.
         """
+        download: dict[str, Any] = {
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
         source = pretrained_model_name_or_path
-        found = read_config(source, **{k: v for k, v in options.items() if k in _DOWNLOAD})["model_type"]
-        if found != cls.name:
-            raise WeightsError(f"{source} is of kind {found!r}, not {cls.name!r}; name another model")
-        try:
-            return super().from_pretrained(source, **options)
-        except TypeError as error:
-            raise WeightsError(f"the config.json of {source} does not fit {cls.__name__}: {error}") from error
+        path = locate(source, CONFIG, revision=revision, **download)
+        config = parse_config(path)
+        if config["model_type"] != cls.name:
+            raise WeightsError(f"{source} is of kind {config['model_type']!r}, not {cls.name!r}; name another model")
+        # The folder that the Hub's cache has it in is named by commit: config and weights are of one.
+        weights = locate(source, WEIGHTS, revision=path.parent.name, **download)
+        digest = config.get("sha256")
+        if digest is not None and digest != (found := sha256(weights)):
+            raise WeightsError(
+                f"{weights} is not what it should be: its sha256 is {found}, {path} says {digest}. "
+                f"Delete {weights.resolve()} and get it anew (from the Hub: force_download=True)"
+            )
+        given = {key: value for key, value in config.items() if key not in ("model_type", "sha256")}
+        return cls._load(given | options, weights, path)
 
     @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **model_kwargs: Any,
-    ) -> Self:
-        path = Path(model_id) / WEIGHTS
-        if not Path(model_id).is_dir():
-            try:
-                path = Path(
-                    hf_hub_download(
-                        model_id,
-                        WEIGHTS,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        force_download=force_download,
-                        local_files_only=local_files_only,
-                        token=token,
-                    )
-                )
-            except (EntryNotFoundError, RepositoryNotFoundError) as error:
-                raise WeightsError(f"no {WEIGHTS} in {model_id}: {error}") from error
-        model = cls(**model_kwargs)
-        load_strict(model, read_state_dict(path), path)
+    def _load(cls, config: dict[str, Any], weights: Path, source: Path) -> Self:
+        config = _checked(config, cls, source)
+        state = read_state_dict(weights)
+        try:
+            with torch.device("meta"):  # costs no memory, whatever sizes are asked for
+                check_fit(cls(**config), state, weights)
+            model = cls(**config)
+        except WeightsError:
+            raise
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+            raise WeightsError(f"{source} does not describe a {cls.__name__}: {error}") from error
+        load_strict(model, state, weights)
         return model.eval()
 
     @classmethod
@@ -172,14 +116,76 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         load_strict(model, read_state_dict(path), path)
         return model.eval()
 
-    def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **kwargs: Any) -> str | None:
-        """Write config.json (with model_type), model.safetensors and, unless there is one, a card."""
-        options: Any = self._hub_mixin_config or {}
-        config = {"model_type": self.name, **options, **(config or {})}
-        return super().save_pretrained(save_directory, config=config, **kwargs)
+    def save_pretrained(
+        self, save_directory: str | Path, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> str | None:
+        """Write config.json, model.safetensors and, unless someone wrote one by hand, a card.
+
+        Args:
+            save_directory: folder.
+            model_card_kwargs: source, what the card says to load; by default the folder's name.
+            options: see `PyTorchModelHubMixin.save_pretrained`.
+        """
+        card = {**(model_card_kwargs or {}), "folder": Path(save_directory)}
+        return super().save_pretrained(save_directory, model_card_kwargs=card, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload config.json, model.safetensors and a card; returns the commit's address.
+
+        Args:
+            repo_id: where to; made if it is not there.
+            options: private, branch, token and so on, see `PyTorchModelHubMixin.push_to_hub`.
+
+        Raises:
+            WeightsError: the Hub does not take it.
+        """
+        with explained(repo_id):
+            return super().push_to_hub(repo_id, **options | {"model_card_kwargs": {"source": repo_id}})
+
+    def generate_model_card(self, folder: Path, *, source: str | None = None) -> ModelCard:
+        """The card of this model as saved in `folder`, see `cards.generate`."""
+        ancestors = type(self).__mro__
+        family = ancestors[ancestors.index(HubModel) - 1].__name__.lower()  # such as manipulator
+        return cards.generate(folder, source=source, kind=family)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_atomically(self.state_dict(), Path(save_directory) / WEIGHTS)
+        save_atomically(self.state_dict(), save_directory / WEIGHTS)
+        options: Any = self._hub_mixin_config or {}
+        config = {"model_type": self.name, **options, "sha256": sha256(save_directory / WEIGHTS)}
+        with replacing(save_directory / CONFIG) as temporary:
+            temporary.write_text(json.dumps(config, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+        if not cards.is_by_hand(save_directory):
+            (save_directory / cards.CARD).unlink(missing_ok=True)  # the mixin writes it where there is none
+
+
+def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path) -> dict[str, Any]:
+    """The options, each one of the model's, of its type, and no network's size beyond all reason."""
+    hints = get_type_hints(model.__init__)
+    known = list(inspect.signature(model).parameters)
+    if unknown := sorted(config.keys() - set(known)):
+        raise WeightsError(
+            f"{source} has unknown settings: {', '.join(unknown)}; {model.__name__} has {', '.join(known)}"
+        )
+    fields = [(key, float | int if hints[key] is float else hints[key]) for key in config]
+    try:
+        checked: Any = strict(make_dataclass("Config", fields))
+        checked(**config)
+    except StrictDataclassError as error:
+        raise WeightsError(f"{source} does not fit {model.__name__}: {error}") from error
+    sizes = {key: value for key, value in config.items() if key != "seed"}
+    if any(abs(number) > _LARGEST for number in _numbers(sizes)):
+        raise WeightsError(f"{source} asks for a network of impossible size: a number in it is beyond {_LARGEST}")
+    return {key: float(value) if hints[key] is float else value for key, value in config.items()}  # JSON's 1 is 1.0
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _numbers(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _numbers(item)
 
 
 Member = TypeVar("Member", bound=HubModel)
@@ -192,7 +198,8 @@ def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: 
         family: the members by name.
         spec: a folder or Hub id with config.json and model.safetensors, or "name=path" with a name of the
             family and a file of its official repository.
-        config: the model's options where they differ from its config.json or its defaults.
+        config: the model's options where they differ from its config.json or its defaults; of a Hub id also
+            revision and so on, see `HubModel.from_pretrained`.
 
     Raises:
         IDGuardError: the name is unknown.
@@ -201,37 +208,9 @@ def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: 
     name, equals, path = str(spec).partition("=")
     official = bool(equals) and not Path(spec).is_dir()
     if not official:
-        name = read_config(spec)["model_type"]
+        name = read_config(spec, **{key: value for key, value in config.items() if key in _DOWNLOAD})["model_type"]
     if name not in family:
         raise IDGuardError(f"unknown model {name!r} in {spec}; choose from: {', '.join(family)}")
     if official:
         return family[name].from_checkpoint(path, **config).requires_grad_(False)
-    return family[name].from_pretrained(spec, **config).eval().requires_grad_(False)
-
-
-def read_config(model: str | Path, **download: Any) -> dict[str, Any]:
-    """The config.json of a folder or Hub id; `download` as `hf_hub_download` takes it.
-
-    Raises:
-        WeightsError: there is none, or it has no model_type.
-    """
-    path = Path(model) / "config.json"
-    try:
-        if not Path(model).is_dir():
-            path = Path(hf_hub_download(str(model), "config.json", **download))
-        config = json.loads(path.read_text())
-        config["model_type"]
-    except (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OSError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise WeightsError(
-            f"cannot tell what {model} is: {error}. Expected a folder or Hub id with a config.json that has a "
-            "model_type, or name=file for an official checkpoint"
-        ) from error
-    return config
+    return family[name].from_pretrained(spec, **config).requires_grad_(False)

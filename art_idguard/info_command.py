@@ -1,6 +1,5 @@
 """`art-idguard info`: what a model is, and what this installation has."""
 
-import hashlib
 import json
 import platform
 from importlib.metadata import version
@@ -8,55 +7,55 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import ModelCard, ModelCardData
 
-from art_idguard.errors import IDGuardError
-from art_idguard.hub import WEIGHTS, HubModel, read_config, shipped
-from art_idguard.manipulators import MANIPULATORS
+from art_idguard.errors import WeightsError
+from art_idguard.hub import shipped
+from art_idguard.images import epsilon_to_unit
+from art_idguard.models import load
 from art_idguard.perturbation import Protector
-from art_idguard.recognizers import RECOGNIZERS
-
-MODELS: dict[str, type[HubModel]] = {Protector.name: Protector, **MANIPULATORS, **RECOGNIZERS}
+from art_idguard.repository import CONFIG, locate, parse_config
 
 
-def describe(model: str | None) -> dict[str, Any]:
-    """Facts about a model (folder or Hub id), or about this installation.
+def describe(model: str | None, *, revision: str | None = None) -> dict[str, Any]:
+    """Facts about a model (folder, or Hub id at a revision), or about this installation.
 
     Raises:
         IDGuardError: there is no such model, or its weights do not fit.
     """
-    return _installation() if model is None else _model(model)
+    return _installation() if model is None else _model(model, revision)
 
 
-def _model(model: str) -> dict[str, Any]:
-    config = read_config(model)
-    if config["model_type"] not in MODELS:
-        raise IDGuardError(f"unknown model_type {config['model_type']!r}; known: {', '.join(MODELS)}")
-    network = MODELS[config["model_type"]].from_pretrained(model)
-    local = Path(model) / WEIGHTS
-    weights = local if local.is_file() else Path(hf_hub_download(model, WEIGHTS))
-    facts = {
-        "model": model,
-        "config": json.dumps(config),
-        "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-    }
-    if license_ := _license(model):
-        facts["license"] = license_
+def _model(model: str, revision: str | None) -> dict[str, Any]:
+    path = locate(model, CONFIG, revision=revision)
+    config = parse_config(path)
+    remote = not Path(model).is_dir()
+    commit = path.parent.name if remote else None  # the cache's folder; config, weights and card are of one commit
+    network = load(model, revision=commit)
+    facts = {"model": model, "kind": config["model_type"]}
+    if remote:
+        facts |= {"revision": revision or "main", "commit": commit}
+    facts["config"] = json.dumps({k: v for k, v in config.items() if k != "sha256"})
+    facts["parameters"] = f"{sum(p.numel() for p in network.parameters()):,}"
     if isinstance(network, Protector):
-        facts["epsilon"] = f"{network.epsilon} on [-1, 1], {network.epsilon / 2} on [0, 1]"
-    return facts
+        facts["epsilon"] = f"{network.epsilon} on [-1, 1], {epsilon_to_unit(network.epsilon)} on [0, 1]"
+    # from_pretrained has compared them.
+    facts["sha256"] = f"{config['sha256']} (verified)" if "sha256" in config else "none in config.json, not verified"
+    return facts | _card(model, commit)
 
 
-def _license(model: str) -> str | None:
-    """What the model's card says."""
-    local = Path(model) / "README.md"
+def _card(model: str, revision: str | None) -> dict[str, Any]:
+    """What the model's card says, if it has one."""
     try:
-        data = ModelCard.load(local if local.is_file() else model).data
-    except (OSError, EntryNotFoundError):  # no card
-        return None
-    return data.get("license_name") or data.get("license")
+        data = ModelCard.load(locate(model, "README.md", revision=revision), ignore_metadata_errors=True).data
+    except WeightsError:
+        return {}
+    facts = {"license": data.get("license_name") or data.get("license") or "not stated"}
+    results = data.eval_results if isinstance(data, ModelCardData) else None
+    for result in results or []:
+        place = f"{result.dataset_name}, {result.dataset_split}" if result.dataset_split else result.dataset_name
+        facts[f"{place}: {result.metric_name or result.metric_type}"] = str(result.metric_value)
+    return facts
 
 
 def _installation() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Turn an official checkpoint into a folder in the Hub's layout: `python hub/convert.py stargan G.ckpt FOLDER`.
 
-Writes config.json and model.safetensors (fp16); a README.md that is there already stays.
+Writes config.json (with the weights' sha256), model.safetensors (fp16) and a card; one that someone wrote stays.
 """
 
 import argparse

@@ -1,0 +1,85 @@
+"""What the evaluations in a model's folder say, for its card: results for the Hub's index, and Markdown."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+_AGGREGATES = ("mean over manipulators", "worst manipulator", "photo")
+
+Result = Mapping[str, Any]
+"""A report as `report.Report.to_json` writes it, or another with "metadata" and estimates that have a "mean"."""
+
+
+def read_results(folder: Path) -> dict[Path, Result]:
+    """evaluation/*.json and quality.json of a model's folder."""
+    paths = [*sorted(folder.glob("evaluation/*.json")), *sorted(folder.glob("quality.json"))]
+    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    return {path: report for path, report in found.items() if isinstance(report, dict)}
+
+
+def is_of(report: Result, config: Mapping[str, Any]) -> bool:
+    """Whether these very weights were measured, as far as report and config.json say."""
+    weights = report.get("metadata", {}).get("weights")
+    hashes = [weights] if isinstance(weights, str) else list((weights or {}).values())
+    return not hashes or "sha256" not in config or config["sha256"] in hashes
+
+
+def index(report: Result) -> Iterator[EvalResult]:
+    """The model's own means: of a protector the row ID-Guard over manipulators, of others everything."""
+    data = report.get("metadata", {}).get("data", {})
+    data = data if isinstance(data, Mapping) else {"name": data}
+    summary = report.get("summary", report)
+    own = {name: summary["ID-Guard"][name] for name in _AGGREGATES} if "ID-Guard" in summary else summary
+    for path, mean in _means(own):
+        yield EvalResult(
+            task_type="image-to-image",
+            dataset_type=str(data.get("name", "faces")),
+            dataset_name=str(data.get("name", "faces")),
+            dataset_split=data.get("split"),
+            metric_type=path[-1],
+            metric_name=", ".join(path),
+            metric_value=mean,
+        )
+
+
+def _means(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    """The estimates in a report, which have a mean, by where they stand."""
+    if isinstance(tree, Mapping):
+        if path and isinstance(tree.get("mean"), (int, float)):
+            yield path, float(tree["mean"])
+        else:
+            for name, value in tree.items():
+                yield from _means(value, (*path, name))
+
+
+def markdown(path: Path, report: Result) -> str:
+    """Data set, setting, and the table that was written beside the report, or one of its means."""
+    table = path.with_suffix(".md")
+    text = table.read_text(encoding="utf-8") if table.is_file() else _plain_table(report)
+    return f"{_setting(path, report)}\n\n{text.strip()}"
+
+
+def _setting(path: Path, report: Result) -> str:
+    """Heading and setting of one data set."""
+    known = report.get("metadata", {})
+    data = known.get("data", {})
+    if not isinstance(data, Mapping):
+        data = {"name": data}
+    heading = [str(data.get("name", path.stem)), *([f"{data['split']} split"] if "split" in data else [])]
+    heading += [f"{known['n']} faces"] if "n" in known else []
+    heading += ["warped to CelebA's framing"] if data.get("framing") == "align" else []
+    edits = {"cycle": "one edit a face (face i meets edit i modulo their number)", "all": "every edit of every face"}
+    said = [edits.get(known.get("edits", ""), "")]
+    said += [f"epsilon {known['epsilon']} on {known.get('range', '[-1, 1]')}"] if "epsilon" in known else []
+    said += [f"white-box attack on {known['reference_faces']} faces"] if known.get("reference_faces") else []
+    said += [f"{name} {known[name]}" for name in ("seed", "hardware", "date") if name in known]
+    line = "; ".join(part for part in said if part)
+    return f"### {', '.join(heading)}\n\n" + (f"Setting: {line}. Raw: `{path.name}`." if line else "")
+
+
+def _plain_table(report: Result) -> str:
+    means = list(_means(report.get("summary", report)))
+    return "\n".join(["| measure | mean |", "|---|---:|", *(f"| {', '.join(p)} | {mean:.4g} |" for p, mean in means)])

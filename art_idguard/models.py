@@ -1,0 +1,24 @@
+"""Every kind of model with weights, and how to load one without knowing its kind."""
+
+from pathlib import Path
+
+from art_idguard.errors import IDGuardError
+from art_idguard.hub import HubModel
+from art_idguard.manipulators import MANIPULATORS
+from art_idguard.perturbation import Protector
+from art_idguard.recognizers import RECOGNIZERS
+from art_idguard.repository import read_config
+
+MODELS: dict[str, type[HubModel]] = {Protector.name: Protector, **MANIPULATORS, **RECOGNIZERS}
+
+
+def load(model: str | Path, *, revision: str | None = None) -> HubModel:
+    """Any model of the package by its config.json: a protector, a manipulator, a recogniser.
+
+    Raises:
+        IDGuardError: there is none of this kind, or what its from_pretrained raises.
+    """
+    kind = read_config(model, revision=revision)["model_type"]
+    if kind not in MODELS:
+        raise IDGuardError(f"{model} is of unknown kind {kind!r}; known: {', '.join(MODELS)}")
+    return MODELS[kind].from_pretrained(model, revision=revision)

@@ -1,0 +1,86 @@
+"""`art-idguard push`: a model's folder to the Hub, with its card."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi
+
+from art_idguard import cards
+from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.models import load
+from art_idguard.repository import CONFIG, PICKLES, check_link, explained
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    tag: str | None = None,
+    message: str | None = None,
+    dry_run: bool = False,
+) -> str:
+    """Check a folder, generate its card, and upload it in one commit; what is not in the folder stays on the Hub.
+
+    Args:
+        folder: in the Hub's layout; a README.md that someone wrote is taken as it is. Hidden files stay here.
+        repo_id: where to, such as "user/name"; made if it is not there.
+        private: whether a new repository is private; by default as the account has it.
+        revision: branch to commit to, made if it is not there; by default main.
+        tag: name for the commit.
+        message: of the commit.
+        dry_run: only say what would be done.
+
+    Returns:
+        The commit's address, or what would be done.
+
+    Raises:
+        IDGuardError: the folder's model does not load, or its card cannot be generated.
+        WeightsError: the folder has a pickle or a link that leaves it, or the Hub does not take it.
+    """
+    files = _files(folder)
+    generate = load(folder).generate_model_card if folder / CONFIG in files else cards.generate
+    by_hand = cards.is_by_hand(folder)
+    card = (folder / cards.CARD).read_text(encoding="utf-8") if by_hand else str(generate(folder, source=repo_id))
+    if dry_run:
+        sizes = (f"{path.relative_to(folder)} ({path.stat().st_size:,} bytes)" for path in files)
+        return f"would push to {repo_id}, revision {revision or 'main'}: {', '.join(sizes)}, and the card\n\n{card}"
+    with TemporaryDirectory() as copy, explained(repo_id):
+        for path in files:
+            target = Path(copy) / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        (Path(copy) / cards.CARD).write_text(card, encoding="utf-8")
+        return _upload(
+            Path(copy), repo_id, private, revision, tag, message or f"{folder.resolve().name}: art-idguard push"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    """What is to be uploaded; nothing that could run code, and nothing from outside the folder."""
+    if not folder.is_dir():
+        raise IDGuardError(f"no folder at {folder}; give a model's folder, such as hub/protectors/default")
+    visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    files = sorted(path for path in visible if path.is_symlink() or path.is_file())
+    for path in files:
+        check_link(path, folder)
+        if path.suffix in PICKLES:
+            raise WeightsError(f"{path} is not pushed: a pickle can run code; convert it to safetensors, or remove it")
+    if not files:
+        raise IDGuardError(f"nothing to push in {folder}")
+    return files
+
+
+def _upload(
+    folder: Path, repo_id: str, private: bool | None, revision: str | None, tag: str | None, message: str
+) -> str:
+    hub = HfApi(library_name="art-idguard")
+    hub.create_repo(repo_id, private=private, exist_ok=True)
+    if revision:
+        hub.create_branch(repo_id, branch=revision, exist_ok=True)
+    commit = hub.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message)
+    if tag:
+        hub.create_tag(repo_id, tag=tag, revision=commit.oid, exist_ok=True)
+    return str(commit.commit_url)

@@ -1,0 +1,157 @@
+"""The files of a model, in a local folder or on the Hub, and what can go wrong on the way to them."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from art_idguard.errors import IDGuardError, WeightsError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+"""Endings of files that can run code when they are read."""
+
+LARGEST_CONFIG = 64 * 1024
+_EXPECTED = (
+    "expected a folder or Hub id with a config.json that has a model_type, or name=file for an official checkpoint"
+)
+_LOG_IN = "log in with `hf auth login` or set HF_TOKEN to a token that may read it"
+
+
+def locate(model: str | Path, filename: str, **download: Any) -> Path:
+    """A file of a model: in a folder, or downloaded to the Hub's cache (once).
+
+    Args:
+        model: folder or Hub id.
+        filename: the file's name.
+        download: revision, token and so on, as `hf_hub_download` takes them; of no meaning to a folder.
+
+    Raises:
+        WeightsError: there is no such file, it is a link that leaves the folder, or the Hub does not give it.
+    """
+    if os.path.isdir(model):
+        return _inside(Path(model), filename)
+    revision = download.get("revision") or "main"
+    # The cache has a file named after each revision.
+    if os.path.isabs(revision) or ".." in Path(revision).parts:
+        raise WeightsError(f"{revision!r} is no revision; expected a branch, a tag or a commit")
+    with explained(str(model), filename, revision):
+        return Path(hf_hub_download(str(model), filename, **download))
+
+
+def _inside(folder: Path, filename: str) -> Path:
+    path = folder / filename
+    if not path.is_file():
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+        hint = f"; {pickles[0]} is refused, a pickle can run code: convert it to safetensors first" if pickles else ""
+        raise WeightsError(f"no {filename} in {folder}{hint}")
+    check_link(path, folder)
+    return path
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Refuse a file of a model folder that is a link to somewhere else.
+
+    Raises:
+        WeightsError: the file lies outside `folder`; and outside the cache, if that is a snapshot in the Hub's.
+    """
+    root, target = folder.resolve(), path.resolve()
+    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
+        root = root.parents[2]
+    if not target.is_relative_to(root):
+        raise WeightsError(f"{path} is a link to {target}, outside of the model's folder; put the file itself there")
+
+
+def read_config(model: str | Path, **download: Any) -> dict[str, Any]:
+    """The config.json of a folder or Hub id; `download` as `locate` takes it.
+
+    Raises:
+        WeightsError: there is none, or it is no JSON object with a model_type.
+    """
+    try:
+        path = locate(model, CONFIG, **download)
+    except WeightsError as error:
+        raise WeightsError(f"cannot tell what {model} is: {error}; {_EXPECTED}") from error
+    return parse_config(path)
+
+
+def parse_config(path: Path) -> dict[str, Any]:
+    """The content of a config.json.
+
+    Raises:
+        WeightsError: it is no JSON object with a model_type, or larger than 64 KiB.
+    """
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise WeightsError(f"{path} is larger than {LARGEST_CONFIG // 1024} KiB, as no model's config.json is")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is no JSON: {error}; {_EXPECTED}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise WeightsError(f"{path} is no JSON object with a model_type; {_EXPECTED}")
+    return config
+
+
+@contextmanager
+def explained(model: str, filename: str = "", revision: str = "main") -> Iterator[None]:
+    """Say of every failure of the Hub what to do about it.
+
+    Raises:
+        WeightsError: in place of any error of the Hub or of the network.
+    """
+    try:
+        yield
+    except IDGuardError:
+        raise
+    except HFValidationError as error:
+        raise WeightsError(f"{model} is neither a folder nor a Hub id: {error}") from error
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        # Behind "not in the cache" and "error while uploading" stands why.
+        wraps = isinstance(error, (LocalEntryNotFoundError, RuntimeError))
+        cause = (error.__cause__ if wraps else None) or error
+        raise WeightsError(f"{_reason(cause, model, filename, revision)} ({_first_line(cause)})") from error
+
+
+def _reason(error: BaseException, model: str, filename: str, revision: str) -> str:
+    place, name = constants.ENDPOINT, f"{filename} of {model}" if filename else model
+    if isinstance(error, GatedRepoError):
+        return f"{model} is gated: accept its terms at {place}/{model} and {_LOG_IN}"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"no model {model} at {place}, or it is private: check the id, and {_LOG_IN}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{model} has no revision {revision!r}: name a branch, tag or commit that {place}/{model} has"
+    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+        return (
+            f"{name} at revision {revision!r} is not in the cache, and this is offline (HF_HUB_OFFLINE or "
+            "local_files_only): load it once while online"
+        )
+    if isinstance(error, EntryNotFoundError):
+        return f"{model} has no {filename} at revision {revision!r}; only safetensors are read, never a pickle"
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return f"{place} refuses access to {model} ({status}): {_LOG_IN}"
+        return f"{place} failed on {name} ({status}): try again later"
+    if isinstance(error, HTTPError):
+        return f"cannot reach {place} for {name}: check the network and HF_ENDPOINT, or use a local folder"
+    return f"the transfer of {name} broke off at {place}: try again"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

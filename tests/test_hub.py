@@ -1,0 +1,447 @@
+"""Models on the Hub, end to end against a server on loopback; and model folders that are malformed or hostile."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard, close_session
+from safetensors.torch import save_file
+
+from art_idguard import cards
+from art_idguard.cli import main
+from art_idguard.errors import WeightsError
+from art_idguard.hub import load_member
+from art_idguard.manipulators import MANIPULATORS
+from art_idguard.models import MODELS, load
+from art_idguard.perturbation import Protector
+from tests.hub_server import STATUS, serving
+from tests.toys import PORTRAIT, TINY
+
+# huggingface_hub hands its uploads to httpx by an argument that httpx warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(path.parent for path in (ROOT / "hub").glob("*/*/card.toml"))
+CONFIGS = {
+    "protector": {"size": 16, "generator_config": {"channels": 8, "norm": "instance"}, "epsilon": 0.03},
+    "hisd": {"widths": (8, 8, 8), "style_widths": (8,) * 7, "style": 8, "noise": 4, "translator_width": 8},
+    "sface": {"width": 2},
+    "mobilefacenet": {"width": 4},
+    "arcface": {"blocks": (1, 1, 1, 1), "width": 16, "normalisation": "imagenet"},
+    "vggface": {"width": 1, "classes": 3},
+}
+ID = "someone/model"
+
+
+def tiny(kind="stargan"):
+    torch.manual_seed(1)
+    return MODELS[kind](**CONFIGS.get(kind, TINY)).eval()
+
+
+def same(a, b):
+    return a.state_dict().keys() == b.state_dict().keys() and all(
+        torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items()
+    )
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The server, as if HF_ENDPOINT and HF_HUB_CACHE had been set before the start."""
+    with serving() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.endpoint)
+        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)  # between retries
+        yield server
+
+
+@pytest.fixture
+def pushed(hub):
+    model = tiny()
+    model.push_to_hub(ID)
+    return model
+
+
+def pull(**options):
+    return MANIPULATORS["stargan"].from_pretrained(ID, **options)
+
+
+# --- push and pull ---
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_was_pushed_is_pulled_to_the_bit_and_downloaded_once(kind, hub):
+    model = tiny(kind)
+    model.push_to_hub(f"someone/{kind}", private=True)
+    pulled = MODELS[kind].from_pretrained(f"someone/{kind}")
+    assert same(pulled, model)
+    assert not pulled.training
+    assert {k: v for k, v in vars(pulled).items() if isinstance(v, (float, str))} == {
+        k: v for k, v in vars(model).items() if isinstance(v, (float, str))
+    }
+    assert hub.repositories[f"someone/{kind}"].private
+    assert sorted(hub.downloads) == ["config.json", "model.safetensors"]
+    assert same(load(f"someone/{kind}"), model)
+    assert len(hub.downloads) == 2  # a second pull makes no body downloads
+
+
+def test_revisions_are_pinned(hub, pushed):
+    first = hub.repositories[ID].refs["main"]
+    second = tiny()
+    with torch.no_grad():
+        next(second.parameters()).add_(1)
+    second.push_to_hub(ID)
+    assert same(pull(), second)
+    assert same(pull(revision=first), pushed)
+    assert same(load_member(MANIPULATORS, ID, revision=first), pushed)
+    assert same(pull(revision="main", local_files_only=True), second)
+    with pytest.raises(WeightsError, match="no revision 'v9'"):
+        pull(revision="v9")
+    for revision in ("../../../escaped", "/escaped"):
+        with pytest.raises(WeightsError, match="is no revision"):
+            pull(revision=revision)
+
+
+def test_config_and_weights_are_of_one_commit(hub, pushed, monkeypatch):
+    """A push between the two downloads changes nothing."""
+    other = tiny()
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    seen = []
+    serve = hub.RequestHandlerClass._file
+
+    def push_in_between(handler, repo_id, revision, name):
+        serve(handler, repo_id, revision, name)
+        if name == "config.json" and handler.command == "GET":
+            files = dict(hub.repositories[ID].commits[hub.repositories[ID].refs["main"]])
+            seen.append(hub.repositories[ID].commit("main", files | {"model.safetensors": b"other"}))
+
+    monkeypatch.setattr(hub.RequestHandlerClass, "_file", push_in_between)
+    assert same(pull(), pushed)
+    assert len(seen) == 1
+
+
+def test_offline_with_and_without_cache(hub, pushed, monkeypatch):
+    with pytest.raises(WeightsError, match="not in the cache, and this is offline"):
+        pull(local_files_only=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="not in the cache, and this is offline"):
+        pull()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    pull()
+    assert same(pull(local_files_only=True), pushed)
+    hub.failure = "broken"
+    assert same(pull(), pushed)  # the Hub is down: what the cache has
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert same(pull(), pushed)
+    assert len(hub.downloads) == 2
+
+
+def test_the_environment_is_respected_from_push_to_protected_photo(hub, tmp_path):
+    """In a process of its own: HF_ENDPOINT and the cache's place are read when huggingface_hub is imported."""
+    tiny("protector").save_pretrained(tmp_path / "protector")
+    shutil.copy(PORTRAIT, tmp_path / "photo.png")
+    push = ["push", str(tmp_path / "protector"), ID, "--tag", "v1"]
+    protect = ["protect", str(tmp_path / "photo.png"), "--model", ID, "--revision", "v1", "--check", "none"]
+    script = f"from art_idguard.cli import main; raise SystemExit(main({push}) or main({protect}))"
+    given = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(tmp_path / "own"), "HF_HUB_DISABLE_XET": "1"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))} | given
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "photo.protected.png").is_file()
+    assert (tmp_path / "own" / "models--someone--model").is_dir()
+
+
+# --- failures ---
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        ("unauthorized", "hf auth login"),
+        ("forbidden", "hf auth login"),
+        ("gated", "is gated: accept its terms"),
+        ("absent", "no model someone/model at http"),
+        ("broken", r"failed on config.json of someone/model \(500\): try again later"),
+    ],
+)
+def test_every_failure_says_what_to_do(hub, pushed, failure, message):
+    hub.failure = failure
+    assert failure in STATUS
+    with pytest.raises(WeightsError, match=message):
+        pull()
+    with pytest.raises(WeightsError, match=r"try again|auth login"):
+        pushed.push_to_hub("someone/other")
+
+
+def test_an_unreachable_hub_and_a_name_that_is_none(hub, pushed):
+    hub.shutdown()
+    hub.server_close()
+    close_session()  # and the connection that is kept alive
+    with pytest.raises(WeightsError, match="check the network and HF_ENDPOINT"):
+        pull()
+    for name in ("../../etc", "/etc/passwd/x", "a/b/c", "..", "some one", "x" * 5000):
+        with pytest.raises(WeightsError):
+            load(name)
+
+
+def test_truncated_download_is_refused_and_leaves_nothing(hub, pushed, tmp_path):
+    hub.failure = "truncated"
+    with pytest.raises(WeightsError, match="broke off"):
+        pull()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.endswith((".json", ".safetensors"))]
+    hub.failure = None
+    assert same(pull(), pushed)
+
+
+def test_wrong_hash_names_both_and_how_to_mend_it(hub, pushed):
+    hub.failure = "altered"
+    with pytest.raises(WeightsError, match=r"its sha256 is [0-9a-f]{64}, .* says [0-9a-f]{64}") as caught:
+        pull()
+    hub.failure = None
+    assert "force_download=True" in str(caught.value)
+    with pytest.raises(WeightsError, match="sha256"):
+        pull()  # it is in the cache
+    assert same(pull(force_download=True), pushed)
+
+
+def test_a_model_without_safetensors_or_of_another_kind(hub, pushed):
+    files = hub.repositories[ID].commits[hub.repositories[ID].refs["main"]]
+    hub.repositories[ID].commit("main", {"pytorch_model.bin": files.pop("model.safetensors")})
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors .* never a pickle"):
+        pull()
+    with pytest.raises(WeightsError, match="is of kind 'stargan', not 'protector'"):
+        Protector.from_pretrained(ID)
+
+
+# --- folders ---
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def changed(folder, **settings):
+    config = json.loads((folder / "config.json").read_text()) | settings
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"channnels": 8}, "unknown settings: channnels"),
+        ({"channels": "8"}, "expected int, got str"),
+        ({"channels": 8.0}, "expected int, got float"),
+        ({"channels": True}, "expected int, got bool"),
+        ({"blocks": None}, "expected int"),
+        ({"channels": 10**9}, "impossible size"),
+        ({"channels": 4096}, "does not fit"),  # without allocating 10 GB
+        ({"channels": -8}, "does not describe"),
+        ({"sha256": "0" * 64}, "sha256 is"),
+        ({"sha256": 5}, "sha256 is"),
+        ({"model_type": "../stargan"}, "is of kind"),
+        ({"model_type": ["stargan"]}, "model_type"),
+    ],
+)
+def test_malformed_settings_are_refused(folder, settings, message):
+    changed(folder, **settings)
+    with pytest.raises(WeightsError, match=message):
+        MANIPULATORS["stargan"].from_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null", '"x"', "{", "", "[" * 60_000, "\udcff"])
+def test_a_config_that_is_no_object_is_refused(folder, content):
+    (folder / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        load(folder)
+
+
+def test_a_huge_config_is_not_even_read(folder):
+    with (folder / "config.json").open("a") as config:
+        config.write(" " * 64 * 1024)
+    with pytest.raises(WeightsError, match="larger than 64 KiB"):
+        load(folder)
+
+
+def test_a_pickle_beside_the_weights_is_not_pushed(folder, capsys):
+    (folder / "optimizer.pt").write_bytes(b"")
+    assert same(load(folder), tiny())
+    assert main(["push", str(folder), ID, "--dry-run"]) == 1
+    assert "optimizer.pt is not pushed" in capsys.readouterr().err
+
+
+def test_a_config_without_hash_or_with_options_given_loads(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert same(load(folder), tiny())
+    tiny("protector").save_pretrained(folder.parent / "protector")
+    assert Protector.from_pretrained(folder.parent / "protector", epsilon=1).epsilon == 1.0
+    with pytest.raises(WeightsError, match="epsilon"):
+        Protector.from_pretrained(folder.parent / "protector", epsilon="1")
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return open, (self.target, "w")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_is_refused_and_does_not_run(folder, tmp_path, name, write):
+    (folder / "model.safetensors").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    write(Payload(tmp_path / "ran"), folder / name)
+    with pytest.raises(WeightsError, match="pickle"):
+        load(folder)
+    assert main(["push", str(folder), ID, "--dry-run"]) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md", "more/deep.txt"])
+def test_a_link_that_leaves_the_folder_is_refused(folder, tmp_path, name, capsys):
+    (folder / "more").mkdir()
+    outside = tmp_path / "outside"
+    if (folder / name).exists():
+        shutil.move(folder / name, outside)
+    else:
+        outside.write_text("secret")
+    (folder / name).symlink_to(outside)
+    if name.endswith(("config.json", ".safetensors")):
+        with pytest.raises(WeightsError, match="is a link to"):
+            load(folder)
+    assert main(["push", str(folder), ID, "--dry-run"]) == 1
+    assert "is a link to" in capsys.readouterr().err
+
+
+def test_links_inside_a_folder_or_the_cache_are_followed(hub, pushed, folder, tmp_path):
+    (folder / "model.safetensors").rename(folder / "v2.safetensors")
+    (folder / "model.safetensors").symlink_to("v2.safetensors")
+    (tmp_path / "alias").symlink_to(folder)
+    assert same(load(tmp_path / "alias"), tiny())
+    pull()
+    (snapshot,) = (tmp_path / "cache" / "models--someone--model" / "snapshots").iterdir()
+    assert (snapshot / "model.safetensors").is_symlink()
+    assert same(load(snapshot), pushed)
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(shutil.copy(folder / "config.json", tmp_path))
+    with pytest.raises(WeightsError, match="is a link to"):
+        load(snapshot)
+
+
+# --- cards, push, info ---
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_shipped_cards_are_what_the_generator_makes(folder):
+    """Else: python -m art_idguard.cards hub/*/*/."""
+    card = cards.generate(folder)
+    assert (folder / "README.md").read_text() == f"{card}\n"
+    card = ModelCard(str(card))
+    assert card.data.license
+    assert card.data.tags[0] == "art-idguard"
+    for heading in ("## How to load it", "## Intended use", "## Not for", "## Limits", "## Licence and terms"):
+        assert heading in card.content
+
+
+def test_shipped_models_name_their_hash_and_load():
+    for folder in SHIPPED:
+        if (folder / "config.json").is_file():
+            assert len(json.loads((folder / "config.json").read_text())["sha256"]) == 64
+            load(folder)
+
+
+def test_the_protectors_card_has_its_results(folder):
+    source = ROOT / "hub" / "protectors" / "default"
+    report = json.loads((source / "evaluation" / "celeba128.json").read_text())
+    results = ModelCard.load(source / "README.md").data.eval_results
+    (found,) = (r for r in results if r.dataset_name == "celeba128" and r.metric_name == "worst manipulator, l2_face")
+    assert found.metric_value == report["summary"]["ID-Guard"]["worst manipulator"]["l2_face"]["mean"]
+
+
+def test_results_of_other_weights_are_left_out(folder):
+    (folder / "evaluation").mkdir()
+    report = {"metadata": {"weights": {"x": "0" * 64}}, "summary": {"edit": {"success": {"mean": 0.5}}}}
+    (folder / "evaluation" / "faces.json").write_text(json.dumps(report))
+    assert "`faces.json` is of other weights and left out" in str(cards.generate(folder))
+    config = json.loads((folder / "config.json").read_text())
+    report["metadata"]["weights"]["x"] = config["sha256"]
+    (folder / "evaluation" / "faces.json").write_text(json.dumps(report))
+    (result,) = cards.generate(folder).data.eval_results
+    assert (result.metric_name, result.metric_value) == ("edit, success", 0.5)
+
+
+def test_a_generated_card_follows_the_model_and_a_written_one_stays(folder):
+    model = tiny()
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(folder)
+    digest = json.loads((folder / "config.json").read_text())["sha256"]
+    assert digest in (folder / "README.md").read_text()
+    assert "Making pictures of people without their consent" in (folder / "README.md").read_text()
+    (folder / "README.md").write_text("mine")
+    model.save_pretrained(folder)
+    assert (folder / "README.md").read_text() == "mine"
+
+
+def test_bad_facts_are_named(folder):
+    (folder / "card.toml").write_text('titel = "x"')
+    with pytest.raises(ValueError, match="unknown keys: titel"):
+        cards.generate(folder)
+    (folder / "card.toml").write_text('[[training]]\nrecipe = "absent.toml"')
+    with pytest.raises(ValueError, match=r"absent\.toml"):
+        cards.generate(folder)
+
+
+def test_push_makes_branch_and_tag_and_info_says_it_all(hub, folder, capsys):
+    (folder / ".secret").write_text("x")
+    assert main(["push", str(folder), ID, "--dry-run"]) == 0
+    assert hub.repositories == {}
+    assert main(["push", str(folder), ID, "--private", "--revision", "next", "--tag", "v1"]) == 0
+    repository = hub.repositories[ID]
+    assert repository.private
+    assert repository.refs["v1"] == repository.refs["next"] != repository.refs["main"]
+    files = repository.commits[repository.refs["v1"]]
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert f'from_pretrained("{ID}")' in files["README.md"].decode()
+    capsys.readouterr()
+    assert main(["info", ID, "--revision", "v1"]) == 0
+    text = capsys.readouterr().out
+    digest = json.loads((folder / "config.json").read_text())["sha256"]
+    for line in ("kind: stargan", f"commit: {repository.refs['v1']}", f"sha256: {digest} (verified)", "license: "):
+        assert line in text
+
+
+def test_info_shows_epsilon_licence_and_results(capsys):
+    assert main(["info", str(ROOT / "hub" / "protectors" / "default")]) == 0
+    text = capsys.readouterr().out
+    assert "epsilon: 0.05 on [-1, 1], 0.025 on [0, 1]" in text
+    assert "license: non-commercial-research" in text
+    assert "worst manipulator, l2_face: 0.0033" in text
+
+
+def test_a_folder_without_a_model_is_pushed_with_its_card(hub, tmp_path):
+    for name in ("README.md", "card.toml", "face_detection_yunet_2023mar.onnx"):
+        shutil.copy(ROOT / "hub" / "detectors" / "yunet" / name, tmp_path)
+    assert main(["push", str(tmp_path), "someone/yunet"]) == 0
+    assert len(hub.repositories["someone/yunet"].commits) == 2
+    save_file({}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "yunet"}')
+    assert main(["push", str(tmp_path), "someone/yunet"]) == 1  # what does not load is not pushed
