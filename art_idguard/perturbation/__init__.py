@@ -1,6 +1,7 @@
 """The Protector and what it is made of: generators, prior perturbation, PGD."""
 
 from art_idguard.perturbation.base import Generator
+from art_idguard.perturbation.carlini_wagner import carlini_wagner
 from art_idguard.perturbation.pgd import pgd
 from art_idguard.perturbation.prior import (
     FaceReconstructor,
@@ -21,6 +22,7 @@ __all__ = [
     "ResnetGenerator",
     "TransformerGenerator",
     "UNetGenerator",
+    "carlini_wagner",
     "gradient_prior",
     "initial_prior",
     "pgd",

@@ -1,0 +1,230 @@
+"""Table VII: how far white-box attacks move an original manipulator, and a hardened one."""
+
+import json
+import platform
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from art_idguard import manipulators, recognizers
+from art_idguard.arrays import NullAttackWarning
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.evaluate_command import DataSpec, weights_sha256
+from art_idguard.grid import save_grid
+from art_idguard.images import from_uint8, to_unit
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.records import Record, append, resume
+from art_idguard.report import Estimate, estimate, write_text
+from art_idguard.white_boxes import EPSILON, SIGMA, STEP, STEPS, WHITE_BOXES, reference_pgd
+
+
+def attack_manipulator(
+    original: str,
+    *,
+    hardened: str | None = None,
+    recognizer: str | None = None,
+    data: str,
+    output: Path,
+    limit: int | None = None,
+    size: int = 128,
+    attacks: Sequence[str] = tuple(WHITE_BOXES),
+    verbose: bool = True,
+) -> "Robustness":
+    """Attack a manipulator, and perhaps its hardened version, and write <output>/<NAME>.{json,md,png}.
+
+    A rerun goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
+
+    Args:
+        original: folder or Hub id, or name=file for an official checkpoint.
+        hardened: likewise.
+        recognizer: likewise; by default the one that ships.
+        data: a data set as `DataSpec` reads it.
+        output: folder of the results.
+        limit: use this many faces at most.
+        size: side of the faces in pixels.
+        attacks: names of `WHITE_BOXES`.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: unusable weights, data or names.
+    """
+    specs = {"original": original} | ({} if hardened is None else {"hardened": hardened})
+    models = {name: manipulators.load(spec) for name, spec in specs.items()}
+    judge = recognizers.load(recognizer) if recognizer else recognizers.default()
+    spec = DataSpec.parse(data)
+    faces = spec.read(size=size, limit=limit, regions=output / "regions.safetensors")
+    x = to_unit(from_uint8(faces.images)).numpy()
+    table = white_box_table(
+        models,
+        x,
+        judge,
+        attacks=attacks,
+        metadata={
+            "data": f"{spec.name} ({spec.split})",
+            "digest": faces.digest(),
+            "weights": {name: f"{models[name].name} {weights_sha256(path)}" for name, path in specs.items()},
+        },
+        resume_file=output / f"{spec.name}.jsonl",
+        verbose=verbose,
+    )
+    write_text(output / f"{spec.name}.json", json.dumps(table.json(), indent=1, allow_nan=False) + "\n")
+    write_text(output / f"{spec.name}.md", table.markdown())
+    save_attacked(output / f"{spec.name}.png", models, x)
+    return table
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What the attacks did to each model: per face, on the [-1, 1] scale."""
+
+    models: tuple[str, ...]
+    records: tuple[Record, ...]
+    """For each attack and model: l2_face, similarity and linf of each face, seconds, notes."""
+    metadata: Mapping[str, Any]
+
+    def cell(self, model: str, attack: str, measure: str) -> Estimate:
+        """Mean and bootstrap 95 % interval over the faces."""
+        (record,) = (r for r in self.records if (r["model"], r["attack"]) == (model, attack))
+        values = torch.tensor([torch.nan if v is None else v for v in record[measure]], dtype=torch.float64)
+        return estimate(values[:, None])
+
+    def json(self) -> dict[str, Any]:
+        """Everything, with the estimates."""
+        rows = [
+            {
+                "model": r["model"],
+                "attack": r["attack"],
+                **{m: _rounded(self.cell(r["model"], r["attack"], m)) for m in ("l2_face", "similarity", "linf")},
+                "seconds_per_face": round(r["seconds"] / max(len(r["l2_face"]), 1), 3),
+                "notes": r["notes"],
+            }
+            for r in self.records
+        ]
+        return {"metadata": dict(self.metadata), "rows": rows}
+
+    def markdown(self) -> str:
+        """A row an attack; for each model L2_face and identity similarity, and the ratio of the first two models."""
+        heads = [h for model in self.models for h in (f"{model} L2_face↓", f"{model} ID sim.↑")]
+        ratio = [f"L2_face {self.models[1]} / {self.models[0]}"] if len(self.models) > 1 else []
+        lines = [["White-box attack", *heads, *ratio, "max abs. perturbation"]]
+        lines.append(["---", *("---:" for _ in lines[0][1:])])
+        for attack in dict.fromkeys(r["attack"] for r in self.records):
+            l2 = [self.cell(model, attack, "l2_face") for model in self.models]
+            similarity = [self.cell(model, attack, "similarity") for model in self.models]
+            cells = [c for pair in zip(map(_text, l2), map(_text, similarity), strict=True) for c in pair]
+            if ratio:
+                cells.append(f"{l2[1].mean / l2[0].mean:.3f}" if l2[0].mean > 0 else "n/a")
+            linf = max(
+                (v for r in self.records if r["attack"] == attack for v in r["linf"] if v is not None), default=0
+            )
+            lines.append([attack, *cells, f"{linf:.3f}"])
+        notes = {f"{r['attack']} on {r['model']}: {note}" for r in self.records for note in r["notes"]}
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        about = (
+            f"{self.metadata['data']}, {self.metadata['faces']} faces of {self.metadata['size']} px, face i under edit "
+            f"i modulo 5; means ± half the bootstrap 95 % interval. Epsilon {EPSILON} and sigma {SIGMA} on the [-1, 1] "
+            f"scale, {STEPS} steps of {STEP}; seed 0; {self.metadata['hardware']}."
+        )
+        return "\n\n".join([about, table, *(f"- {note}" for note in sorted(notes))]) + "\n"
+
+
+def white_box_table(
+    models: Mapping[str, Manipulator],
+    x: np.ndarray,
+    recognizer: Recognizer,
+    *,
+    attacks: Sequence[str] = tuple(WHITE_BOXES),
+    metadata: Mapping[str, Any],
+    resume_file: Path | None = None,
+    verbose: bool = False,
+) -> Robustness:
+    """Every attack on every model, white box: it knows model, face and edit (face i meets edit i modulo their number).
+
+    Args:
+        models: the original first, then perhaps the hardened one.
+        x: faces (N, 3, H, W) within [0, 1].
+        recognizer: judges identity.
+        attacks: names of `WHITE_BOXES`.
+        metadata: data set and weights; a resumed file has to have the same.
+        resume_file: JSON lines, one for each attack on a model.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: an unknown attack, or `resume_file` belongs to another table.
+    """
+    if unknown := set(attacks) - set(WHITE_BOXES):
+        raise IDGuardError(f"unknown attacks: {', '.join(sorted(unknown))}; choose from: {', '.join(WHITE_BOXES)}")
+    about = {**metadata, "faces": len(x), "size": x.shape[-1], "hardware": f"{platform.machine()}, {_device()}"}
+    records = resume(resume_file, {"attacks": list(attacks), "models": list(models), "metadata": about})
+    todo = [(model, attack) for attack in attacks for model in models]
+    with tqdm(desc="attacking", total=len(todo), initial=len(records), disable=not verbose) as bar:
+        for model, attack in todo[len(records) :]:
+            bar.set_postfix_str(f"{attack} on {model}")
+            records.append({"model": model, "attack": attack} | _measure(models[model], x, attack, recognizer))
+            append(resume_file, records[-1])
+            bar.update()
+    return Robustness(tuple(models), tuple(records), about)
+
+
+def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recognizer) -> Record:
+    names = PyTorchManipulator(model, input_shape=x.shape[1:]).edit_names
+    values, seconds, notes = np.full((3, len(x)), np.nan), 0.0, set()
+    for e, edit in enumerate(names):
+        faces = x[e :: len(names)]
+        if not len(faces):
+            continue
+        estimator = PyTorchManipulator(model, edit=edit, input_shape=x.shape[1:])
+        start = time.monotonic()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NullAttackWarning)
+            try:
+                attacked = WHITE_BOXES[attack].run(estimator, faces)
+            except IDGuardError as error:  # torchattacks is not installed, or the attack refuses
+                notes.add(" ".join(str(error).split()))
+                continue
+        seconds += time.monotonic() - start
+        notes |= {"some images came back unchanged" for w in caught if issubclass(w.category, NullAttackWarning)}
+        effect = estimator.disruption(faces, attacked, recognizer)
+        values[:2, e :: len(names)] = effect.l2_face, effect.similarity
+        values[2, e :: len(names)] = 2 * np.abs(attacked - faces).max(axis=(1, 2, 3))
+    l2, similarity, linf = ([None if np.isnan(v) else float(v) for v in row] for row in values)
+    return {"l2_face": l2, "similarity": similarity, "linf": linf, "seconds": seconds, "notes": sorted(notes)}
+
+
+def save_attacked(path: Path, models: Mapping[str, Manipulator], x: np.ndarray, faces: int = 3) -> None:
+    """Rows of a picture: photo, then for each model its clean forgery and that of the photo attacked by PGD."""
+    captions, rows = [], []
+    for i in range(min(faces, len(x))):
+        row = [2 * torch.tensor(x[i]) - 1]
+        for model in models.values():
+            names = PyTorchManipulator(model).edit_names
+            estimator = PyTorchManipulator(model, edit=names[i % len(names)], input_shape=x.shape[1:])
+            for picture in (x[i : i + 1], reference_pgd(estimator, x[i : i + 1])):
+                row.append(2 * torch.tensor(estimator.predict(picture)[0]) - 1)
+        rows.append(row)
+        captions.append("photo | " + " | ".join(f"{name}: forged, under PGD" for name in models))
+    save_grid(path, rows, captions=captions)
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _rounded(estimate_: Estimate) -> dict[str, float | None]:
+    return {k: None if np.isnan(v) else round(v, 6) for k, v in estimate_._asdict().items() if isinstance(v, float)}
+
+
+def _text(estimate_: Estimate) -> str:
+    if np.isnan(estimate_.mean):
+        return "n/a"
+    spread = "" if np.isnan(estimate_.low) else f" ±{(estimate_.high - estimate_.low) / 2:.4f}"
+    return f"{estimate_.mean:.4f}{spread}"

@@ -1,0 +1,101 @@
+"""The attacks of Table VII, each white box: from torchattacks, from ART, and as the paper's source has them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from art.attacks.evasion import (
+    BasicIterativeMethod,
+    CarliniL2Method,
+    CarliniLInfMethod,
+    FastGradientMethod,
+    ProjectedGradientDescentPyTorch,
+)
+
+from art_idguard.attacks.classifier import ClassifierAttack
+from art_idguard.attacks.idguard import IDGuardAttack
+from art_idguard.attacks.torchattacks import TorchAttack
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import epsilon_to_unit
+from art_idguard.perturbation import carlini_wagner, pgd
+
+EPSILON, STEP, STEPS, SIGMA = 0.05, 0.01, 10, 0.05
+"""The paper's values, on the [-1, 1] scale."""
+
+Run = Callable[[PyTorchManipulator, np.ndarray], np.ndarray]
+"""Attacks images within [0, 1] against one edit of a manipulator."""
+
+
+class WhiteBox(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    library: str
+    run: Run
+
+    @property
+    def title(self) -> str:
+        """Attack and library."""
+        return f"{self.name} ({self.library})"
+
+
+def _gaussian(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, epsilon_to_unit(SIGMA), x.shape)
+    return (x + noise).clip(0, 1).astype(x.dtype)
+
+
+def _objective(estimator: PyTorchManipulator, x: np.ndarray) -> tuple[torch.Tensor, Callable[..., torch.Tensor]]:
+    """Faces on the [-1, 1] scale, and the squared distance of their forgery from the clean one."""
+    faces = torch.tensor(x, device=estimator.device)
+    clean = torch.tensor(estimator.predict(x), device=estimator.device)
+    return estimator.signed(faces), lambda z: estimator.distance(estimator.unsigned(z), clean)
+
+
+def reference_pgd(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
+    """PGD of this package: random start, then sign ascent on the distance from the clean forgery."""
+    faces, objective = _objective(estimator, x)
+    start = torch.Generator().manual_seed(0)
+    attacked = pgd(objective, faces, epsilon=EPSILON, steps=STEPS, step_size=STEP, generator=start)
+    return estimator.unsigned(attacked).cpu().numpy()
+
+
+def _carlini_wagner(epsilon: float | None) -> Run:
+    def run(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
+        faces, objective = _objective(estimator, x)
+        attacked = carlini_wagner(objective, faces, epsilon=epsilon, generator=torch.Generator().manual_seed(0))
+        return estimator.unsigned(attacked).cpu().numpy()
+
+    return run
+
+
+def _by_torchattacks(name: str, **params: Any) -> Run:
+    return lambda estimator, x: TorchAttack(estimator, name, verbose=False, **params).generate(x)
+
+
+def _by_classifier(attack: type, **params: Any) -> Run:
+    return lambda estimator, x: ClassifierAttack(estimator, attack, verbose=False, **params).generate(x)
+
+
+_EPS, _EPS_STEP = epsilon_to_unit(EPSILON), epsilon_to_unit(STEP)
+_ITERATED: dict[str, Any] = {"eps": _EPS, "eps_step": _EPS_STEP, "max_iter": STEPS}
+
+WHITE_BOXES: dict[str, WhiteBox] = {
+    row.title: row
+    for row in (
+        WhiteBox("Gaussian noise", f"sigma {SIGMA}", _gaussian),
+        WhiteBox("FGSM", "ART", lambda e, x: FastGradientMethod(e, eps=_EPS).generate(x)),
+        WhiteBox("FGSM", "torchattacks", _by_torchattacks("FGSM", eps=_EPS)),
+        WhiteBox("I-FGSM", "ART", lambda e, x: BasicIterativeMethod(e, verbose=False, **_ITERATED).generate(x)),
+        WhiteBox("I-FGSM", "torchattacks", _by_torchattacks("BIM", eps=_EPS, alpha=_EPS_STEP, steps=STEPS)),
+        WhiteBox("PGD", "ours", reference_pgd),
+        WhiteBox("PGD", "ART", _by_classifier(ProjectedGradientDescentPyTorch, num_random_init=1, **_ITERATED)),
+        WhiteBox("PGD", "torchattacks", _by_torchattacks("PGD", eps=_EPS, alpha=_EPS_STEP, steps=STEPS)),
+        WhiteBox("C&W", "the paper's, unbounded", _carlini_wagner(None)),
+        WhiteBox("C&W", "the paper's, bounded", _carlini_wagner(EPSILON)),
+        WhiteBox("C&W L2", "torchattacks, unbounded", _by_torchattacks("CW", c=100.0, steps=50, lr=0.01)),
+        WhiteBox("C&W L2", "ART, unbounded", _by_classifier(CarliniL2Method, max_iter=10, initial_const=10.0)),
+        WhiteBox("C&W L-inf", "ART, unbounded", _by_classifier(CarliniLInfMethod, max_iter=10)),
+        WhiteBox("ID-Guard", "shipped protector", lambda e, x: IDGuardAttack(e, verbose=False).generate(x)),
+    )
+}

@@ -1,0 +1,109 @@
+"""Table VII: white-box attacks on a manipulator and on its hardened version."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.toys import tiny_manipulators, write_portraits
+
+from art_idguard import recognizers
+from art_idguard.cli import main
+from art_idguard.data import read_faces
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import from_uint8, to_unit
+from art_idguard.perturbation import carlini_wagner
+from art_idguard.table7 import white_box_table
+from art_idguard.white_boxes import EPSILON, WHITE_BOXES
+
+SIZE = 64
+QUICK = ["Gaussian noise (sigma 0.05)", "FGSM (ART)", "PGD (ours)", "C&W (the paper's, bounded)"]
+
+
+@pytest.fixture(scope="module")
+def x(tmp_path_factory):
+    faces = read_faces(write_portraits(tmp_path_factory.mktemp("faces"), 6, SIZE), size=SIZE)
+    return to_unit(from_uint8(faces.images)).numpy()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_manipulators(["stargan"])[0]
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return recognizers.default()
+
+
+def test_a_cell_is_what_a_direct_call_gives(x, model, judge):
+    table = white_box_table({"original": model}, x, judge, attacks=QUICK, metadata={"data": "toy"})
+    values = []
+    for e, edit in enumerate(PyTorchManipulator(model).edit_names):
+        estimator = PyTorchManipulator(model, edit=edit, input_shape=x.shape[1:])
+        attacked = WHITE_BOXES["PGD (ours)"].run(estimator, x[e::5])
+        values += list(zip(range(e, len(x), 5), estimator.disruption(x[e::5], attacked, judge).l2_face, strict=True))
+    expected = np.mean([v for _, v in sorted(values)])
+    assert table.cell("original", "PGD (ours)", "l2_face").mean == pytest.approx(expected, rel=1e-6)
+
+
+def test_all_attacks_but_noise_keep_the_ball_or_say_that_they_have_none(x, model, judge):
+    table = white_box_table({"original": model}, x[:1], judge, metadata={"data": "toy"})
+    for record in table.records:
+        bounded = "unbounded" not in record["attack"] and "noise" not in record["attack"]
+        assert record["notes"] or None not in record["l2_face"], record["attack"]
+        if bounded and None not in record["linf"]:
+            assert max(record["linf"]) <= EPSILON + 1e-5, record["attack"]
+    unbounded = table.cell("original", "C&W (the paper's, unbounded)", "linf")
+    assert unbounded.mean > 2 * EPSILON
+    noise, pgd = (table.cell("original", a, "l2_face").mean for a in ("Gaussian noise (sigma 0.05)", "PGD (ours)"))
+    assert pgd > 2 * noise > 0
+
+
+def test_a_model_beside_itself_has_ratio_one_and_a_rerun_repeats_nothing(x, model, judge, tmp_path, monkeypatch):
+    def run():
+        return white_box_table(
+            {"original": model, "hardened": model},
+            x[:2],
+            judge,
+            attacks=QUICK,
+            metadata={"data": "toy"},
+            resume_file=tmp_path / "table.jsonl",
+        )
+
+    table = run()
+    assert table.markdown().count("| 1.000 |") == len(QUICK)
+    lines = (tmp_path / "table.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "table.jsonl").write_text("".join(lines[:-1]) + '{"cut')  # killed while writing the last
+    calls = []
+    monkeypatch.setattr("art_idguard.table7._measure", lambda *a: calls.append(a[2]) or json.loads(lines[-1]))
+    assert run().json() == table.json()
+    assert calls == [QUICK[-1]]
+
+
+def test_carlini_wagner_unbounded_minimises_what_the_paper_writes():
+    """For M(x) = x the optimum of ||z - x||^2 - c ||z - x|| is known: moving away pays once the image has left x."""
+    x = torch.full((2, 3, 8, 8), 0.5)
+    attacked = carlini_wagner(lambda z: (z - x).square().mean(dim=(1, 2, 3)), x, c=0.0, steps=60, restarts=1, lr=0.1)
+    assert (attacked < torch.tanh(x) - 0.3).all()  # tanh(x) < x, so away is down
+    held = carlini_wagner(lambda z: (z - x).square().mean(dim=(1, 2, 3)), x, c=10.0, steps=60, restarts=1, lr=0.01)
+    assert (held - x).abs().max() < (torch.tanh(x) - x).abs().max()  # the norm weighs more: back towards x
+
+
+def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
+    model.save_pretrained(tmp_path / "model")
+    write_portraits(tmp_path / "faces", 2, SIZE)
+    arguments = ["--data", f"toy={tmp_path / 'faces'}", "--output", str(tmp_path / "out"), "--size", str(SIZE)]
+    command = ["attack-manipulator", str(tmp_path / "model"), *arguments, "--attacks", *QUICK[:2]]
+    assert main(command) == 0
+    assert "FGSM (ART)" in capsys.readouterr().out
+    assert {p.suffix for p in (tmp_path / "out").glob("toy.*")} == {".json", ".jsonl", ".md", ".png"}
+    rows = json.loads((tmp_path / "out" / "toy.json").read_text())["rows"]
+    assert [r["attack"] for r in rows] == QUICK[:2]
+    assert main([*command[:1], str(tmp_path / "none"), *command[2:]]) == 1
+
+
+def test_an_unknown_attack_is_named(x, model, judge):
+    with pytest.raises(IDGuardError, match=r"unknown attacks: none.*PGD \(ART\)"):
+        white_box_table({"original": model}, x, judge, attacks=["none"], metadata={"data": "toy"})
