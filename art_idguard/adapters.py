@@ -27,11 +27,15 @@ class DisruptionLogits(nn.Module):
         scale: of the logits; it keeps soft-max and margins away from rounding.
 
     Raises:
-        IDGuardError: not exactly one image.
+        IDGuardError: not exactly one image; a defence that is not made for PyTorch; a threshold that the clean image
+            exceeds by itself, or one so high that the cross entropy has no gradient.
     """
 
-    reference: Tensor
-    DIFFERENT = 0.1  # of the range: mean difference of 8 x 8 thumbnails, above any noise in a small ball
+    thumbnail: Tensor
+    SATURATED = 60.0  # a difference of logits beyond which gradients of the soft-max leave float32
+    # Mean differences of 8 x 8 thumbnails, as shares of the range: two faces of CelebA differ by 0.26 (median; one pair
+    # in 1,000 by less than 0.1), PGD with epsilon 0.1 of the range moves one by 0.035, with 0.3 by 0.11.
+    DIFFERENT, STRANGE = 0.1, 0.2
 
     def __init__(
         self, estimator: PyTorchManipulator, x: np.ndarray, *, threshold: float = L2_THRESHOLD, scale: float = 100.0
@@ -47,14 +51,39 @@ class DisruptionLogits(nn.Module):
         self.estimator = estimator
         self.threshold = threshold
         self.scale = scale
-        self.register_buffer("reference", torch.from_numpy(estimator.predict(x)).to(estimator.device))
+        if scale * threshold > self.SATURATED:
+            raise IDGuardError(
+                f"scale x threshold = {scale * threshold:g} saturates the soft-max: no attack would find a gradient; "
+                f"at most {self.SATURATED:g}"
+            )
+        clean = torch.tensor(np.asarray(x, dtype=np.float32), device=estimator.device)
+        # A parameter, since torchattacks looks for the device there.
+        self.reference = nn.Parameter(torch.tensor(estimator.predict(x), device=estimator.device), requires_grad=False)
+        self.register_buffer("thumbnail", F.adaptive_avg_pool2d(clean, 8))
+        with torch.no_grad():
+            already = float(self.distance(clean))
+        if already >= threshold:
+            raise IDGuardError(
+                f"the clean image counts as disrupted: the estimator's jitter alone moves its forgery by {already:.2g}"
+                f", the threshold is {threshold:g}; raise the threshold or lower the jitter"
+            )
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 2"]:
-        """The logits of B versions of the image."""
+        """The logits of B versions of the image.
+
+        Raises:
+            IDGuardError: the batch holds another picture.
+        """
         x = x.to(self.reference.dtype)  # some of ART's attacks compute in float64
         self.require_one_picture(x)
-        distance = self.estimator.distance(x, self.reference.expand_as(x))
+        if x.requires_grad:  # attacks without gradients begin with noise, far from the image
+            self._require_near(x, self.thumbnail, self.STRANGE)
+        distance = self.distance(x)
         return self.scale * torch.stack([torch.full_like(distance, self.threshold), distance], dim=1)
+
+    def distance(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+        """How far the forgeries of B versions are from the clean one, on the [-1, 1] scale; see the estimator."""
+        return self.estimator.distance(x, self.reference.expand_as(x))
 
     def require_one_picture(self, x: Tensor) -> None:
         """Refuse a batch of different pictures.
@@ -62,12 +91,15 @@ class DisruptionLogits(nn.Module):
         Raises:
             IDGuardError: the batch holds pictures that are no versions of each other.
         """
-        low, high = (float(v) for v in self.estimator.clip_values)
-        thumbnails = F.adaptive_avg_pool2d(x.detach(), 8)
-        if ((thumbnails - thumbnails[:1]).abs().mean(dim=(1, 2, 3)) > self.DIFFERENT * (high - low)).any():
+        self._require_near(x, F.adaptive_avg_pool2d(x[:1].detach(), 8), self.DIFFERENT)
+
+    def _require_near(self, x: Tensor, thumbnail: Tensor, bound: float) -> None:
+        low, high = self.estimator.pixel_range
+        difference = (F.adaptive_avg_pool2d(x.detach(), 8) - thumbnail).abs().mean(dim=(1, 2, 3))
+        if (difference > bound * (high - low)).any():
             raise IDGuardError(
-                f"the batch of {len(x)} holds different pictures, and this classifier knows the reference of one; make "
-                "one classifier for each image, or use attacks.ClassifierAttack"
+                f"the batch of {len(x)} holds another picture (or one changed beyond recognition), and this classifier "
+                "knows the reference of one; make one classifier for each image, or use attacks.ClassifierAttack"
             )
 
 
@@ -81,7 +113,7 @@ class DisruptionClassifier(PyTorchClassifier):
             loss=nn.CrossEntropyLoss(),
             input_shape=x.shape[1:],
             nb_classes=2,
-            clip_values=tuple(float(v) for v in estimator.clip_values),
+            clip_values=estimator.pixel_range,
             device_type=estimator.device_type,
         )
 

@@ -39,7 +39,8 @@ def check_images(x: np.ndarray, clip_values: Any = (0.0, 1.0)) -> Array:
     lowest, highest = float(x.min()), float(x.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise IDGuardError("the images hold values that are not finite (NaN or infinity); remove them")
-    if lowest < low - 1e-6 or highest > high + 1e-6:
+    rounding = 1e-6 * (high - low)
+    if lowest < low - rounding or highest > high + rounding:
         raise IDGuardError(
             f"expected pixels within [{low:g}, {high:g}], found [{lowest:.3g}, {highest:.3g}]; rescale the images, "
             "or give the estimator the clip_values that they have"
@@ -53,12 +54,50 @@ def batches(x: np.ndarray, size: int) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def warn_if_null(attack: str, x: np.ndarray, attacked: np.ndarray) -> None:
-    """Warn where an attack returned images as they were."""
-    same = sum(np.array_equal(a, b) for a, b in zip(x, attacked, strict=True))
+def check_mask(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray | None:
+    """The mask with the shape of the images, or an error.
+
+    Raises:
+        IDGuardError: it is not broadcastable to x, or not within [0, 1].
+    """
+    if mask is None:
+        return None
+    try:
+        mask = np.broadcast_to(np.asarray(mask), x.shape)
+    except ValueError as error:
+        raise IDGuardError(f"a mask of shape {np.shape(mask)} does not fit images of shape {x.shape}") from error
+    if mask.size and not 0 <= mask.min() <= mask.max() <= 1:
+        raise IDGuardError(f"a mask lies within [0, 1], found [{mask.min():.3g}, {mask.max():.3g}]")
+    return mask
+
+
+def warn_if_null(
+    attack: str,
+    x: np.ndarray,
+    attacked: np.ndarray,
+    *,
+    clip_values: Any = (0.0, 1.0),
+    reason: str = "its bound, its mask or its perturbation is zero",
+) -> None:
+    """Warn where an attack returned images as they were, or changed them by less than survives in an 8-bit file.
+
+    Args:
+        attack: its name.
+        x: the images.
+        attacked: what came of them.
+        clip_values: lowest and highest value of a pixel.
+        reason: why images may be unchanged.
+    """
+    low, high = (float(v) for v in clip_values)
+    sizes = np.array([np.abs(b - a).max(initial=0) for a, b in zip(x, attacked, strict=True)])
+    same = int((sizes == 0).sum())
+    faint = int((sizes < (high - low) / 255 / 2).sum()) - same
     if same:
+        warnings.warn(f"{attack} returned {same} of {len(x)} images unchanged: {reason}", NullAttackWarning, 3)
+    if faint:
         warnings.warn(
-            f"{attack} returned {same} of {len(x)} images unchanged: its bound, its mask or its perturbation is zero",
+            f"{attack} changed {faint} of {len(x)} images by less than half an 8-bit level, which is lost when they "
+            f"are saved; its bound is in units of pixels within [{low:g}, {high:g}]",
             NullAttackWarning,
             stacklevel=3,
         )

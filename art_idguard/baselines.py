@@ -107,6 +107,7 @@ def cmua(
     steps: int = 10,
     step_size: float = 0.01,
     batch_size: int = 64,
+    factors: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Float[Tensor, "1 3 S S"]:
     """CMUA-Watermark (Huang et al. 2022): one perturbation for all faces and manipulators.
@@ -115,12 +116,24 @@ def cmua(
     batch's mean perturbation eta is averaged in: up = (up + eta) / 2. One pass is made.
 
     Deviates: the official code runs `steps` for each edit, here the edits take turns in
-    them (five times the steps make as many). The searched factors between manipulators are ones.
+    them (five times the steps make as many).
+
+    Args:
+        manipulators: frozen, in the order in which they are attacked.
+        faces: what the perturbation is averaged over.
+        epsilon: bound on the [-1, 1] scale.
+        steps: for each batch and manipulator.
+        step_size: length of a step, on the [-1, 1] scale.
+        batch_size: faces at a time.
+        factors: of each manipulator, by which its steps are multiplied before they are averaged in; its paper
+            searches them. Ones by default.
+        seed: of the random starts.
     """
     perturbation: Tensor | None = None
+    factors = factors or (1.0,) * len(manipulators)
     for batch in faces.batches(batch_size):
         x = batch.images
-        for manipulator in manipulators:
+        for manipulator, factor in zip(manipulators, factors, strict=True):
             distance = _distance(manipulator, manipulator.edits(batch.attributes), x)
             start = torch.rand(x.shape, generator=_generator(x, seed)).to(x)
             attacked = project(x + epsilon * (2 * start - 1), x, epsilon)
@@ -128,7 +141,7 @@ def cmua(
                 attacked.requires_grad_()
                 (gradient,) = torch.autograd.grad(distance(attacked), attacked)
                 moved = attacked.detach() + step_size * gradient.sign()
-                eta = (moved - x).clamp(-epsilon, epsilon).mean(dim=0, keepdim=True)
+                eta = (factor * (moved - x)).clamp(-epsilon, epsilon).mean(dim=0, keepdim=True)
                 perturbation = eta if perturbation is None else (perturbation + eta) / 2
                 attacked = (x + perturbation).clamp(-1, 1)
     if perturbation is None:

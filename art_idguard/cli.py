@@ -1,11 +1,14 @@
-"""The command line: art-idguard protect | train | evaluate | info. Imports nothing heavy before it is needed."""
+"""The command line: art-idguard protect | train | train-manipulator | evaluate | serve | info | push.
+
+Nothing heavy is imported before it is needed.
+"""
 
 import argparse
 import ast
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -13,7 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard import __version__
 from art_idguard.errors import IDGuardError
-from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.config import ProtectorConfig, TrainingConfig
+from art_idguard.training.manipulator_config import ManipulatorConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,9 +41,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_protect(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_evaluate_manipulator(commands)
+    _add_attack_manipulator(commands)
+    _add_serve(commands)
     info = commands.add_parser("info", help="what a model is, or what this installation has")
     info.add_argument("model", nargs="?", help="folder or Hub id")
+    info.add_argument("--revision", help="revision of the Hub model")
     info.set_defaults(run=_info)
+    _add_push(commands)
     return parser
 
 
@@ -52,31 +61,50 @@ def _add_protect(commands: Any) -> None:
     protect.add_argument("--check", help="manipulator that judges the written file (default: shipped StarGAN), or none")
     protect.add_argument("--show", action="store_true", help="also write a picture of before and after")
     protect.add_argument("--whole", action="store_true", help="protect a picture without a face as a whole")
-    protect.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    protect.add_argument("--overwrite", action="store_true", help="replace results that are there, not skip them")
+    protect.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="jpeg and webp are lossy")
+    protect.add_argument("--quality", type=int, default=95, help="of jpeg and webp, 1 to 100 (default: 95)")
+    protect.add_argument("--strip-metadata", action="store_true", help="leave EXIF and XMP out of the results")
+    protect.add_argument("--workers", type=int, default=1, help="photos to work on at the same time (default: 1)")
+    protect.add_argument("--csv", type=Path, help="add a row on each photo to this file")
     protect.set_defaults(run=_protect)
 
 
 def _protect(**options: Any) -> int:
-    from art_idguard.protect_command import protect_files
+    from art_idguard.protect_command import NoPhotosError, protect_files
 
-    return 1 if protect_files(**options) else 0
+    try:
+        return 1 if protect_files(**options) else 0
+    except NoPhotosError as error:
+        print(f"art-idguard: error: {error}", file=sys.stderr)
+        return 2
 
 
 def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train a protector (Algorithm 1)")
-    train.add_argument("--recipe", type=Path, help="TOML file with any of the settings below, which override it")
-    train.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
-    help_texts = _field_help(ProtectorConfig)
-    hints = get_type_hints(ProtectorConfig)
-    for field in fields(ProtectorConfig):
-        train.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
+    _add_settings(train, ProtectorConfig)
+    train.set_defaults(run=_train)
+    manipulator = commands.add_parser("train-manipulator", help="train a manipulator by its own losses")
+    _add_settings(manipulator, ManipulatorConfig, positional="manipulator")
+    manipulator.set_defaults(run=_train_manipulator)
+
+
+def _add_settings(parser: argparse.ArgumentParser, config: type[TrainingConfig], *, positional: str = "") -> None:
+    """An option for each field of the settings; the one called `positional` may also come from the recipe."""
+    parser.add_argument("--recipe", type=Path, help="TOML file with any of the settings below, which override it")
+    parser.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    help_texts = _field_help(config)
+    hints = get_type_hints(config)
+    for field in fields(config):
+        here: dict[str, Any] = {"nargs": "?"} if field.name == positional else {}
+        parser.add_argument(
+            field.name if here else f"--{field.name.replace('_', '-')}",
+            default=None if here else argparse.SUPPRESS,
             help=help_texts[field.name].replace("%", "%%"),
+            **here,
             **_argument(hints[field.name]),
         )
-    train.set_defaults(run=_train)
 
 
 def _argument(hint: Any) -> dict[str, Any]:
@@ -90,12 +118,13 @@ def _argument(hint: Any) -> dict[str, Any]:
 
 
 def _field_help(config: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass."""
-    (body,) = (node.body for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef))
-    pairs = pairwise(body)
+    """The docstring under each field of a dataclass and of those that it extends."""
+    classes = [ast.parse(inspect.getsource(c)).body[0] for c in reversed(config.__mro__) if is_dataclass(c)]
     return {
         field.target.id: inspect.cleandoc(str(text.value.value))
-        for field, text in pairs
+        for node in classes
+        if isinstance(node, ast.ClassDef)
+        for field, text in pairwise(node.body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)
@@ -106,9 +135,57 @@ def _field_help(config: type) -> dict[str, str]:
 def _train(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
     from art_idguard.training.protector import train_protector
 
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     config = ProtectorConfig.from_recipe(recipe, **given)
     print(train_protector(config, resume=resume, verbose=not quiet))
+    return 0
+
+
+def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
+    from art_idguard.training.manipulator import train_manipulator
+
+    given |= {"manipulator": manipulator} if manipulator else {}
+    config = ManipulatorConfig.from_recipe(recipe, **given)
+    print(train_manipulator(config, resume=resume, verbose=not quiet))
+    return 0
+
+
+def _add_evaluate_manipulator(commands: Any) -> None:
+    quality = commands.add_parser("evaluate-manipulator", help="how good manipulators are: edit success, identity, KID")
+    quality.add_argument("models", nargs="+", help="folders or Hub ids, or name=file")
+    quality.add_argument("--data", required=True, help="NAME=PATH[,split=test][,framing=resize|align], with labels")
+    quality.add_argument("--output", type=Path, required=True, help="folder for MODEL/quality.json and .md")
+    quality.add_argument("--limit", type=int, help="use this many faces at most")
+    quality.add_argument("--size", type=int, default=128, help="side of the faces in pixels")
+    quality.add_argument("--recognizer", help="judges whether the person is kept (default: the one that ships)")
+    quality.add_argument("--batch-size", type=int, default=16)
+    quality.set_defaults(run=_evaluate_manipulator)
+
+
+def _evaluate_manipulator(**options: Any) -> int:
+    from art_idguard.quality_command import evaluate_manipulators
+
+    for name, quality in evaluate_manipulators(options.pop("models"), **options).items():
+        print(f"# {name}\n\n{quality.markdown()}")
+    return 0
+
+
+def _add_attack_manipulator(commands: Any) -> None:
+    attack = commands.add_parser("attack-manipulator", help="white-box attacks on a manipulator (Table VII)")
+    attack.add_argument("original", help="manipulator: folder or Hub id, or name=file")
+    attack.add_argument("--hardened", help="its hardened version, to stand beside it")
+    attack.add_argument("--recognizer", help="judges identity (default: the one that ships)")
+    attack.add_argument("--data", required=True, help="NAME=PATH[,split=test][,framing=resize|align]")
+    attack.add_argument("--output", type=Path, required=True, help="folder for NAME.json, .md and .png")
+    attack.add_argument("--limit", type=int, help="use this many faces at most")
+    attack.add_argument("--size", type=int, default=128, help="side of the faces in pixels")
+    attack.add_argument("--attacks", nargs="+", default=argparse.SUPPRESS, help="rows of the table (default: all)")
+    attack.set_defaults(run=_attack_manipulator)
+
+
+def _attack_manipulator(**options: Any) -> int:
+    from art_idguard.table7 import attack_manipulator
+
+    print(attack_manipulator(options.pop("original"), **options).markdown())
     return 0
 
 
@@ -141,10 +218,49 @@ def _evaluate(**options: Any) -> int:
     return 0
 
 
-def _info(*, model: str | None) -> int:
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="a page on which to try it (extra: serve)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other computers in")
+    serve.add_argument("--port", type=int, default=7860)
+    serve.add_argument("--model", help="protector: folder or Hub id (default: the one that ships)")
+    serve.add_argument("--manipulators", nargs="+", help="folders, Hub ids or name=file (default: those that ship)")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(**options: Any) -> int:
+    try:
+        from art_idguard.serve import serve
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise IDGuardError("serve needs Gradio; install it with: pip install 'art-idguard[serve]'") from error
+    serve(**options)
+    return 0
+
+
+def _info(*, model: str | None, revision: str | None) -> int:
     from art_idguard.info_command import describe
 
-    print("\n".join(f"{name}: {value}" for name, value in describe(model).items()))
+    print("\n".join(f"{name}: {value}" for name, value in describe(model, revision=revision).items()))
+    return 0
+
+
+def _add_push(commands: Any) -> None:
+    push = commands.add_parser("push", help="upload a model's folder to the Hub, with its card")
+    push.add_argument("folder", type=Path, help="in the Hub's layout, such as hub/protectors/default")
+    push.add_argument("repo_id", metavar="ID", help="where to, such as user/name; made if it is not there")
+    push.add_argument("--private", action=argparse.BooleanOptionalAction, help="visibility of a new repository")
+    push.add_argument("--revision", help="branch to commit to, made if it is not there (default: main)")
+    push.add_argument("--tag", help="name for the commit, such as v1.0")
+    push.add_argument("--message", help="of the commit")
+    push.add_argument("--dry-run", action="store_true", help="only say what would be pushed, and show the card")
+    push.set_defaults(run=_push)
+
+
+def _push(**options: Any) -> int:
+    from art_idguard.push_command import push_folder
+
+    print(push_folder(**options))
     return 0
 
 

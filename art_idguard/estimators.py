@@ -29,7 +29,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, identity_similarity, l2_face, l2_image
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
-from art_idguard.types import ATTRIBUTES, Edit
+from art_idguard.types import ATTRIBUTES, Edit, Manipulation
 
 ImageToImage = Callable[[Tensor], Tensor]
 
@@ -69,11 +69,14 @@ class PyTorchManipulator(PyTorchEstimator):
         preprocessing: as in ART.
         device_type: "gpu" (where there is one) or "cpu".
 
+    Traps of ART's own attacks: `FastGradientMethod` ignores `mask` on all but classifiers, without a word (take
+    `BasicIterativeMethod` with max_iter=1, or `attacks.ClassifierAttack`); bounds are in units of `clip_values`.
+
     Raises:
-        IDGuardError: an edit that the model does not have.
+        IDGuardError: an edit that the model does not have, or a parameter with a wrong value.
     """
 
-    estimator_params = [*PyTorchEstimator.estimator_params, "edit", "jitter"]  # noqa: RUF012 - ART's convention
+    estimator_params = [*PyTorchEstimator.estimator_params, "edit", "attributes", "jitter"]  # noqa: RUF012 - ART's
 
     def __init__(
         self,
@@ -98,12 +101,11 @@ class PyTorchManipulator(PyTorchEstimator):
             postprocessing_defences=postprocessing_defences,
             preprocessing=preprocessing,
         )
-        if isinstance(model, nn.Module):
-            model.to(self.device).eval().requires_grad_(False)
         self.attributes = attributes
         self.jitter = jitter
         self._input_shape = input_shape
-        self.edit = edit
+        self._edit = edit
+        self._check_params()
 
     @classmethod
     def from_pretrained(cls, spec: str | Path, **options: Any) -> Self:
@@ -134,12 +136,18 @@ class PyTorchManipulator(PyTorchEstimator):
         self._edit = name or (names[0] if names else None)
 
     @property
+    def pixel_range(self) -> tuple[float, float]:
+        """The `clip_values` as two floats."""
+        low, high = self.clip_values
+        return float(low), float(high)
+
+    @property
     def edit_names(self) -> tuple[str, ...]:
         """The paper's edits of this manipulator."""
         return tuple(self._edits(1)) if isinstance(self._model, Manipulator) else ()
 
-    def _edits(self, count: int) -> dict[str, Edit]:
-        labels = torch.tensor(self.attributes, device=self.device).expand(count, -1)
+    def _edits(self, count: int) -> dict[Any, Edit]:
+        labels = torch.tensor(self.attributes, dtype=torch.float32, device=self.device).expand(count, -1)
         return {edit.name: edit for edit in self._model.edits(labels)}
 
     @property
@@ -151,31 +159,37 @@ class PyTorchManipulator(PyTorchEstimator):
 
     def signed(self, x: Tensor) -> Tensor:
         """Pixels within `clip_values` on the [-1, 1] scale."""
-        low, high = (float(v) for v in self.clip_values)
+        low, high = self.pixel_range
         return 2 * (x - low) / (high - low) - 1
 
     def unsigned(self, x: Tensor) -> Tensor:
         """Pixels on the [-1, 1] scale within `clip_values`."""
-        low, high = (float(v) for v in self.clip_values)
+        low, high = self.pixel_range
         return low + (x + 1) / 2 * (high - low)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """The model with its preprocessing, differentiable, within `clip_values` on both sides."""
-        if self.all_framework_preprocessing:
-            x, _ = self._apply_preprocessing(x, None, fit=False, no_grad=False)
+        x = self._defended(x)
         if isinstance(self._model, Manipulator):
-            return self.unsigned(self._model(self.signed(x), self._edits(len(x))[self.edit]).output)
+            return self.unsigned(self._manipulation(x).output)
         output = self._model(x)
-        if output.shape != x.shape:
-            raise IDGuardError(
-                f"the model returned {tuple(output.shape)} for images of {tuple(x.shape)}; the same is due"
-            )
+        if not isinstance(output, Tensor) or output.shape != x.shape:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise IDGuardError(f"the model returned {found} for images of {tuple(x.shape)}; the same is due")
         return output
+
+    def _manipulation(self, x: Tensor) -> Manipulation:
+        return self._model(self.signed(x), self._edits(len(x))[self.edit])
+
+    def _defended(self, x: Tensor) -> Tensor:
+        """Preprocessing that is made for PyTorch."""
+        return self._apply_preprocessing(x, None, no_grad=False)[0] if self.all_framework_preprocessing else x
 
     def distance(self, x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
         """Mean squared difference of M_k(x) and y, on the [-1, 1] scale, beside x by the jitter."""
         noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
-        beside = x + self.jitter * noise * float(self.clip_values[1] - self.clip_values[0]) / 2
+        low, high = self.pixel_range
+        beside = x + self.jitter * noise * (high - low) / 2
         return l2_image(self.signed(self.forward(beside)), self.signed(y))
 
     def predict(self, x: np.ndarray, batch_size: int = 128, **_: Any) -> np.ndarray:
@@ -192,12 +206,27 @@ class PyTorchManipulator(PyTorchEstimator):
         return self._apply_postprocessing(forged, fit=False)
 
     def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
-        """The gradient by x of each image's distance from y, see `distance`; warns where it is zero."""
-        inputs = self._tensor(self._before(check_images(x, self.clip_values))).requires_grad_()
-        (gradient,) = torch.autograd.grad(self.distance(inputs, self._tensor(y)).sum(), inputs)
-        if len(x) and not gradient.flatten(1).any(dim=1).all():
+        """The gradient by x of each image's distance from y, see `distance`; warns where it is zero or not finite.
+
+        Raises:
+            IDGuardError: see `check_images`; y is no output of the model; or the output has no gradient by x.
+        """
+        clean = check_images(x, self.clip_values)
+        if not len(clean):
+            return np.zeros(clean.shape, np.float32)
+        inputs = self._tensor(self._before(clean)).requires_grad_()
+        distance = self.distance(inputs, self._output(y, clean))
+        if not distance.requires_grad:
+            raise IDGuardError(
+                "the model's output has no gradient by its input (detached, or made under no_grad); "
+                "take an attack without gradients, such as ClassifierAttack with SquareAttack"
+            )
+        (gradient,) = torch.autograd.grad(distance.sum(), inputs)
+        slopes = gradient.flatten(1).abs().sum(dim=1)
+        if not ((slopes > 0) & slopes.isfinite()).all():
             warnings.warn(
-                "the output does not depend on some image (zero gradient): attacks return it unchanged",
+                "the gradient of some image is zero or not finite: its forgery does not depend on it there, "
+                "and attacks return it unchanged",
                 NullAttackWarning,
                 stacklevel=2,
             )
@@ -207,7 +236,15 @@ class PyTorchManipulator(PyTorchEstimator):
     def compute_loss(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
         """(N,) mean squared differences of M_k(x) and y, on the [-1, 1] scale."""
         forged = self._tensor(self.predict(x))
-        return l2_image(self.signed(forged), self.signed(self._tensor(y))).cpu().numpy()
+        return l2_image(self.signed(forged), self.signed(self._output(y, x))).cpu().numpy()
+
+    def _output(self, y: np.ndarray, x: np.ndarray) -> Tensor:
+        if np.shape(y) != np.shape(x):
+            raise IDGuardError(
+                f"y is what the model made of the clean images, of shape {np.shape(x)}, found {np.shape(y)}; "
+                "ART's attacks find it by themselves"
+            )
+        return self._tensor(y)
 
     def get_activations(
         self, x: np.ndarray, layer: int | str = "features", batch_size: int = 128, framework: bool = False
@@ -215,25 +252,30 @@ class PyTorchManipulator(PyTorchEstimator):
         """What a layer of `layer_names` returns; "features" are the paper's E_k.
 
         Raises:
-            IDGuardError: there is no such layer.
+            IDGuardError: there is no such layer, or no image; see `check_images`.
         """
-        name = self.layer_names[layer] if isinstance(layer, int) else layer
-        if name not in self.layer_names:
-            raise IDGuardError(f"unknown layer {name!r}; choose from: {', '.join(self.layer_names)}")
+        names = self.layer_names
+        if layer not in names and layer not in range(len(names)):
+            raise IDGuardError(f"unknown layer {layer!r}; choose from: {', '.join(names)}")
+        name = names[layer] if isinstance(layer, int) else layer
         x = self._before(check_images(x, self.clip_values))
+        if not len(x):
+            raise IDGuardError("found no images: the shape of their activations cannot be told")
         with torch.no_grad():
             found = torch.cat([self._activation(self._tensor(x[part]), name) for part in batches(x, batch_size)])
         return found if framework else found.cpu().numpy()
 
     def _activation(self, x: Tensor, name: str) -> Tensor:
         if name == "features" and isinstance(self._model, Manipulator):
-            return self._model(self.signed(x), self._edits(len(x))[self.edit]).features
+            return self._manipulation(self._defended(x)).features
         seen: list[Tensor] = []
         handle = self._model.get_submodule(name).register_forward_hook(lambda *call: seen.append(call[2]))
         try:
             self.forward(x)
         finally:
             handle.remove()
+        if not seen:
+            raise IDGuardError(f"layer {name!r} takes no part in this model's output")
         return seen[-1]
 
     def fit(self, x: np.ndarray, y: Any, batch_size: int = 128, nb_epochs: int = 20, **_: Any) -> None:
@@ -257,8 +299,10 @@ class PyTorchManipulator(PyTorchEstimator):
             recognizer: judges identity; by default the one that ships.
 
         Raises:
-            IDGuardError: see `check_images`.
+            IDGuardError: see `check_images`; or x and x_adv differ in shape.
         """
+        if np.shape(x) != np.shape(x_adv):
+            raise IDGuardError(f"x and x_adv are the same images, found {np.shape(x)} and {np.shape(x_adv)}")
         judge = (recognizers.default() if recognizer is None else recognizer).to(self.device)
         found = find_points(to_uint8(self.signed(self._tensor(check_images(x, self.clip_values)))).cpu())
         if found.isnan().any():
@@ -278,8 +322,20 @@ class PyTorchManipulator(PyTorchEstimator):
     def _before(self, x: np.ndarray) -> np.ndarray:
         """Preprocessing that is not made for PyTorch; `forward` does the other."""
         if not self.all_framework_preprocessing:
-            x, _ = self._apply_preprocessing(x, None, fit=False)
+            x, _ = self._apply_preprocessing(np.array(x, np.float32), None)
         return x
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if isinstance(self._model, nn.Module):
+            self._model.to(self.device).eval().requires_grad_(False)
+        if not isinstance(self.jitter, (int, float)) or self.jitter < 0:
+            raise IDGuardError(f"`jitter` has to be a number that is not negative, found {self.jitter!r}")
+        if np.shape(self.attributes) != (len(ATTRIBUTES),):
+            raise IDGuardError(
+                f"`attributes` are {len(ATTRIBUTES)} labels ({', '.join(ATTRIBUTES)}), found {self.attributes!r}"
+            )
+        self.edit = self._edit
 
     def _tensor(self, x: np.ndarray) -> Tensor:
         # A copy: ART users' arrays may be read-only, float64 or not contiguous.

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from art_idguard.attributes import AttributeClassifier
 from art_idguard.errors import IDGuardError
 from art_idguard.hub import HubModel
 from art_idguard.manipulators import MANIPULATORS
@@ -9,7 +10,10 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers import RECOGNIZERS
 from art_idguard.repository import read_config
 
-MODELS: dict[str, type[HubModel]] = {Protector.name: Protector, **MANIPULATORS, **RECOGNIZERS}
+MODELS: dict[str, type[HubModel]] = {
+    model.name: model
+    for model in (Protector, *MANIPULATORS.values(), *RECOGNIZERS.values(), AttributeClassifier)
+}
 
 
 def load(model: str | Path, *, revision: str | None = None) -> HubModel:

@@ -1,44 +1,44 @@
-"""A whole photo: read it safely, protect every face in it, write it, and check the written file.
+"""A whole photo: every face in it protected, and what that does to a manipulator.
 
 Each face is warped to the framing that the protector was trained on; its perturbation (not the resampled
-picture) is warped back, so that pixels outside faces stay as they are. Videos and animations are out of scope.
+picture) is warped back, so that pixels outside faces stay as they are.
 """
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import CELEBA_TEMPLATE, TEMPLATE_SIZE, FaceDetector, align, arcface_frame, template_frame
-from art_idguard.files import replacing
 from art_idguard.images import epsilon_to_levels, from_array, resize
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity, l2_face
 from art_idguard.perturbation import Protector
+from art_idguard.photo_files import Photo, Pixels, largest_difference, read_photo, write_photo
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.types import ATTRIBUTES, Frames, Images
 
-MAX_PIXELS = 100_000_000
+__all__ = [
+    "Effect",
+    "Photo",
+    "Pixels",
+    "ProtectedPhoto",
+    "effects",
+    "face_crop",
+    "forge",
+    "largest_difference",
+    "protect_photo",
+    "read_photo",
+    "write_photo",
+]
+
 TAPER = 0.1  # share of the half side over which a face's perturbation fades out
-
-Pixels = UInt8[np.ndarray, "H W 3"]
-
-
-class Photo(NamedTuple):
-    """An upright 8-bit RGB picture; transparency and colour profile are carried along."""
-
-    pixels: Pixels
-    alpha: UInt8[np.ndarray, "H W"] | None = None
-    icc_profile: bytes | None = None
 
 
 class ProtectedPhoto(NamedTuple):
@@ -53,54 +53,6 @@ class Effect(NamedTuple):
 
     l2_face: float
     similarity: float
-
-
-def read_photo(path: Path) -> Photo:
-    """Read any still picture that Pillow knows as upright 8-bit RGB.
-
-    Raises:
-        IDGuardError: the file is missing, no picture, damaged, animated, of a kind without a fixed range
-            (floating point), or has over `MAX_PIXELS` pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata does not matter, and _still checks the size
-            with Image.open(path) as picture:
-                return _upright_rgb(_still(picture, path))
-    except IDGuardError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise IDGuardError(f"{path} is too large ({error}); shrink it below {MAX_PIXELS:,} pixels") from error
-    except FileNotFoundError as error:
-        raise IDGuardError(f"no file at {path}") from error
-    except Exception as error:  # damaged files make decoders raise struct.error, TypeError, MemoryError and more
-        raise IDGuardError(f"{path} is no readable picture ({error}); expected JPEG, PNG, WebP or the like") from error
-
-
-def _still(picture: Image.Image, path: Path) -> Image.Image:
-    """The picture, if its header says that it is one picture of a bearable size and a known range."""
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
-    # MPO is a phone's JPEG with a depth or gain map behind it: the first picture is the photo.
-    if picture.format != "MPO" and (frames := getattr(picture, "n_frames", 1)) > 1:
-        raise IDGuardError(f"{path} is animated or has pages ({frames} frames); save the one you need as a picture")
-    if picture.mode == "F":
-        raise IDGuardError(f"{path} holds floating-point numbers, whose range is unknown; save it with 8 bits")
-    return picture
-
-
-def _upright_rgb(picture: Image.Image) -> Photo:
-    icc_profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip instead of scale
-        grey = np.clip(np.asarray(picture) / np.float32(257), 0, 255)
-        picture = Image.fromarray(grey.round().astype(np.uint8))
-    alpha = None
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        alpha = np.array(picture.getchannel("A"))
-    return Photo(np.array(picture.convert("RGB")), alpha, icc_profile)
 
 
 def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *, whole: bool = False) -> ProtectedPhoto:
@@ -189,27 +141,6 @@ def _add(
     total = so_far + 127.5 * delta[0].permute(1, 2, 0).numpy()
     whole_levels = np.clip(np.rint(total), -levels, levels)
     pixels[where] = np.clip(clean[where] + whole_levels, 0, 255).astype(np.uint8)
-
-
-def write_photo(photo: Photo, path: Path) -> None:
-    """Write a PNG with transparency and colour profile; it is whole or absent. Other metadata is left out."""
-    picture = Image.fromarray(photo.pixels)
-    if photo.alpha is not None:
-        picture.putalpha(Image.fromarray(photo.alpha))
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", icc_profile=photo.icc_profile)
-
-
-def largest_difference(photo: Photo, path: Path) -> int:
-    """How many 8-bit levels the picture in a file differs from a photo at most.
-
-    Raises:
-        IDGuardError: the file cannot be read, or has another size.
-    """
-    written = read_photo(path).pixels
-    if written.shape != photo.pixels.shape:
-        raise IDGuardError(f"{path} has shape {written.shape}, the photo {photo.pixels.shape}")
-    return int(np.abs(written.astype(np.int16) - photo.pixels).max())
 
 
 def face_crop(pixels: Pixels, frame: Frames, size: int) -> Float[Tensor, "1 3 S S"]:

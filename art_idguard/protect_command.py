@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from glob import glob
 from pathlib import Path
 
@@ -10,41 +11,35 @@ from tqdm import tqdm
 
 from art_idguard import manipulators, recognizers
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import FaceDetector
-from art_idguard.grid import save_grid
 from art_idguard.hub import shipped
-from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.photos import (
-    Photo,
-    ProtectedPhoto,
-    effects,
-    face_crop,
-    forge,
-    largest_difference,
-    protect_photo,
-    read_photo,
-    write_photo,
-)
+from art_idguard.photo_job import SHOWN, PhotoJob
+from art_idguard.photo_table import SKIPPED, Outcome, PhotoTable
 from art_idguard.sources import SUFFIXES
 
-PROTECTED, SHOWN = ".protected.png", ".before-after.png"
+PROTECTED = ".protected.png"
+_RESULTS = {"png": PROTECTED, "jpeg": ".protected.jpg", "webp": ".protected.webp"}
+_OURS = (*_RESULTS.values(), SHOWN)
 _PICTURES = (*SUFFIXES, ".gif", ".tif", ".tiff")
+
+
+class NoPhotosError(IDGuardError):
+    """The inputs stand for nothing."""
 
 
 def find_photos(inputs: Sequence[str]) -> list[Path]:
     """The files that files, folders (their pictures, recursively) and quoted globs stand for, each once.
 
     Raises:
-        IDGuardError: an input stands for nothing.
+        NoPhotosError: an input stands for nothing.
     """
     found: dict[Path, None] = {}
     for text in inputs:
         path = Path(text)
         matches = sorted(_pictures(path)) if path.is_dir() else [path] if path.is_file() else _glob(text)
         if not matches:
-            raise IDGuardError(f"no photo at {text}; expected a picture, a folder of pictures or a quoted glob")
+            raise NoPhotosError(f"no photo at {text}; expected a picture, a folder of pictures or a quoted glob")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -56,7 +51,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def _ours(path: Path) -> bool:
-    return path.name.endswith((PROTECTED, SHOWN)) or path.name.startswith(".")
+    return path.name.endswith(_OURS) or path.name.startswith(".")
 
 
 def _glob(pattern: str) -> list[Path]:
@@ -73,8 +68,16 @@ def protect_files(
     show: bool = False,
     whole: bool = False,
     overwrite: bool = False,
+    format: str = "png",
+    quality: int = 95,
+    strip_metadata: bool = False,
+    workers: int = 1,
+    csv: Path | None = None,
 ) -> int:
     """Write <name>.protected.png for every photo and print a line on each; returns how many failed.
+
+    A photo whose result is there already is skipped, so a batch that was cut off goes on where it was. At most
+    `workers` photos are in memory.
 
     Args:
         inputs: files, folders and globs.
@@ -86,35 +89,78 @@ def protect_files(
         show: also write <name>.before-after.png with what each shipped manipulator makes of both, if a face was found.
         whole: protect a photo without a findable face as a whole.
         overwrite: replace results that are there already.
+        format: png, or jpeg or webp, which are lossy.
+        quality: of jpeg and webp, 1 to 100.
+        strip_metadata: leave EXIF and XMP out.
+        workers: photos that are worked on at the same time, each by a thread.
+        csv: file that gets a row on each photo, see `PhotoTable`.
 
     Raises:
         IDGuardError: the inputs or the models cannot be used at all.
     """
-    photos = find_photos(inputs)
-    protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
-    detector = FaceDetector()
-    judge = _judge(check)
-    gallery = _shipped_manipulators() if show else []
-    failed, taken = 0, set[Path]()
-    for path in tqdm(photos, unit="photo", disable=len(photos) < 2):
-        target = (output or path.parent) / f"{path.stem}{PROTECTED}"
-        try:
-            if target in taken or (target.exists() and not overwrite):
-                raise IDGuardError(f"{target} is there already; use --overwrite or another --output")
-            photo = read_photo(path)
-            protected = protect_photo(photo, protector, detector, whole=whole)
-            write_photo(protected.photo, target)
-            taken.add(target)
-            tqdm.write(f"{path} -> {target}: {_verdict(photo, protected, target, protector, judge)}")
-            if show and protected.frames:
-                picture = target.with_name(f"{path.stem}{SHOWN}")
-                _save_before_after(picture, photo, protected, protector, gallery)
-                tqdm.write(f"{path}: before and after in {picture}")
-        except (IDGuardError, OSError) as error:
-            failed += 1
-            message = str(error) if str(path) in str(error) else f"{path}: {error}"
-            tqdm.write(f"art-idguard: error: {' '.join(message.split())}", file=sys.stderr)
+    if workers < 1 or not 1 <= quality <= 100:
+        raise IDGuardError(f"expected at least one worker and a quality of 1 to 100, found {workers} and {quality}")
+    targets = _targets(find_photos(inputs), output, _RESULTS[format])
+    table = PhotoTable(csv)
+    job = PhotoJob(
+        protector=Protector.from_pretrained(model, revision=revision).requires_grad_(False),
+        judge=_judge(check),
+        recognizer=recognizers.default(),
+        gallery=_shipped_manipulators() if show else (),
+        whole=whole,
+        format=format,
+        quality=quality,
+        strip_metadata=strip_metadata,
+    )
+    todo, failed = _left_to_do(targets, table, overwrite=overwrite)
+    with tqdm(total=len(targets), initial=len(targets) - len(todo), unit="photo", disable=len(targets) < 2) as bar:
+        for outcome, line in _outcomes(job, todo, workers):
+            table.add(outcome)
+            failed += bool(outcome.error)
+            _say(line, error=bool(outcome.error))
+            bar.update()
     return failed
+
+
+def _targets(photos: Sequence[Path], output: Path | None, suffix: str) -> dict[Path, Path]:
+    """Where each photo's result goes."""
+    return {path: (output or path.parent) / f"{path.stem}{suffix}" for path in photos}
+
+
+def _left_to_do(targets: dict[Path, Path], table: PhotoTable, *, overwrite: bool) -> tuple[dict[Path, Path], int]:
+    """The photos without a result, and how many cannot have one because it would be another photo's."""
+    todo: dict[Path, Path] = {}
+    owners: dict[Path, Path] = {}
+    clashes = 0
+    for path, target in targets.items():
+        if (owner := owners.setdefault(target, path)) != path:
+            error = f"{path}: {target} is the result of {owner}; use another --output for one of them"
+            table.add(Outcome(str(path), str(target), error=error))
+            _say(error, error=True)
+            clashes += 1
+        elif target.exists() and not overwrite:
+            reason = f"{target} is there already; use --overwrite to make it anew"
+            _say(f"{path}: {SKIPPED}{reason}")
+            if table.lacks(str(path)):
+                table.add(Outcome(str(path), str(target), error=SKIPPED + reason))
+        else:
+            todo[path] = target
+    return todo, clashes
+
+
+def _outcomes(job: PhotoJob, todo: dict[Path, Path], workers: int) -> Iterator[tuple[Outcome, str]]:
+    """What became of each photo, as it is done."""
+    threads = max(1, torch.get_num_threads() // workers)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        try:
+            for done in as_completed([pool.submit(job.run, *pair) for pair in todo.items()]):
+                yield done.result()
+        finally:  # Ctrl-C: the photos in hand are finished, no others are begun
+            pool.shutdown(cancel_futures=True)
+
+
+def _say(line: str, *, error: bool = False) -> None:
+    tqdm.write(f"art-idguard: error: {line}" if error else line, file=sys.stderr if error else sys.stdout)
 
 
 def _judge(check: str | None) -> Manipulator | None:
@@ -123,45 +169,6 @@ def _judge(check: str | None) -> Manipulator | None:
     return manipulators.load(check or shipped("manipulators/stargan-celeba128"))
 
 
-def _verdict(
-    photo: Photo, protected: ProtectedPhoto, target: Path, protector: Protector, judge: Manipulator | None
-) -> str:
-    """What holds in the written 8-bit file: the bound, and the effect on the largest face."""
-    levels = largest_difference(photo, target)
-    bound = epsilon_to_levels(protector.epsilon)
-    if levels > bound:
-        target.unlink()
-        raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
-    faces = f"{len(protected.frames)} face(s)" if protected.frames else "as a whole"
-    verdict = f"{faces}, changed by at most {levels} of 255 levels"
-    if judge is None or not protected.frames:
-        return verdict
-    side = protector.prior.shape[-1]
-    clean = face_crop(photo.pixels, protected.frames[0], side)
-    ideal_crop = protector(clean).specific
-    written = face_crop(read_photo(target).pixels, protected.frames[0], side)
-    ideal, real = effects(clean, [ideal_crop, written], judge, recognizers.default())
-    return (
-        f"{verdict}; {judge.name}: L2_face {real.l2_face:.4f} (in the protector's own frame {ideal.l2_face:.4f}), "
-        f"identity similarity {real.similarity:.2f} ({ideal.similarity:.2f})"
-    )
-
-
 def _shipped_manipulators() -> list[Manipulator]:
     folders = sorted(shipped("manipulators").glob("*/config.json"))
     return [manipulators.load(folder.parent) for folder in folders]
-
-
-def _save_before_after(
-    path: Path, photo: Photo, protected: ProtectedPhoto, protector: Protector, gallery: Sequence[Manipulator]
-) -> None:
-    """Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both."""
-    side = protector.prior.shape[-1]
-    crops = [face_crop(p.pixels, protected.frames[0], side) for p in (photo, protected.photo)]
-    rows = [[*crops, 10 * (crops[1] - crops[0])]]
-    for manipulator in gallery:
-        forged = forge(manipulator, torch.cat(crops))
-        rows.append([*forged.split(1), forged[1:] - forged[:1]])
-    captions = ["photo | protected | difference x10"]
-    captions += [f"{m.name}: of the photo | of the protected | difference" for m in gallery]
-    save_grid(path, [[picture[0] for picture in row] for row in rows], captions=captions, zoom=2)

@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,32 +36,52 @@ class Entry(NamedTuple):
     attributes: list[float]
 
 
-def entries(source: Path, split: str, limit: int | None = None) -> Iterator[Entry]:
+def entries(
+    source: Path,
+    split: str,
+    limit: int | None = None,
+    *,
+    required: Sequence[str] | None = None,
+    masks: bool = True,
+) -> Iterator[Entry]:
     """The pictures of a source, in its order, `limit` at most; labels are zeros where there are none.
 
+    Args:
+        source: see `data.read_faces`.
+        split: which part of a data set folder.
+        limit: use this many pictures at most.
+        required: attributes that every picture must have, in this order; by default `ATTRIBUTES` where known.
+        masks: put CelebAMask-HQ's annotations together, which takes longer than the pictures.
+
     Raises:
-        IDGuardError: the source does not exist, or its label file lacks an attribute.
+        IDGuardError: the source does not exist, or a label is missing.
     """
+    attributes = required or ATTRIBUTES
     if not source.exists():
         raise IDGuardError(f"no faces at {source}: no such file or folder")
     if (source / "CelebA-HQ-img").is_dir():
-        yield from itertools.islice(_celebamask_hq(source, split), limit)
+        yield from itertools.islice(_celebamask_hq(source, split, attributes, masks), limit)
         return
     tars = [source] if source.suffix == ".tar" else sorted(source.glob(f"{split}*.tar"))
     table = source.with_suffix(".csv") if tars == [source] else source / f"{split}.csv"
-    labels = _csv_labels(table) or _celeba_labels(source / "list_attr_celeba.txt")
-    masks: dict[str, bytes] = {}
+    labels = _csv_labels(table, attributes) or _celeba_labels(source / "list_attr_celeba.txt", attributes)
+    annotations: dict[str, bytes] = {}
     pictures: list[tuple[str, bytes]] = []
     for name, content in _tar_files(tars) if tars else _folder_files(source):
         if name.endswith(MASK):
-            masks[name.removesuffix(MASK)] = content
+            annotations[name.removesuffix(MASK)] = content
         elif Path(name).suffix.lower() in SUFFIXES:
             pictures.append((name, content))
         if limit is not None and len(pictures) > limit:  # one more: its mask may follow a picture
             break
     for name, content in pictures[:limit]:
-        label = labels.get(Path(name).name, [0.0] * len(ATTRIBUTES))
-        yield Entry(name, content, masks.get(str(Path(name).with_suffix(""))), label)
+        label = labels.get(Path(name).name)
+        if label is None and required:
+            raise IDGuardError(
+                f"{name} of {source} has no labels; expected {table} with the columns file, {', '.join(required)} "
+                "(0/1), or CelebA's list_attr_celeba.txt beside the pictures"
+            )
+        yield Entry(name, content, annotations.get(str(Path(name).with_suffix(""))), label or [0.0] * len(ATTRIBUTES))
 
 
 def _tar_files(tars: list[Path]) -> Iterator[tuple[str, bytes]]:
@@ -78,39 +98,40 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield str(path.relative_to(folder)), path.read_bytes()
 
 
-def _csv_labels(path: Path) -> dict[str, list[float]]:
+def _csv_labels(path: Path, attributes: Sequence[str]) -> dict[str, list[float]]:
     """Columns file and attributes, as 0/1 or -1/1."""
     if not path.is_file():
         return {}
     with path.open(newline="") as file:
         rows = csv.DictReader(file)
-        _require(path, rows.fieldnames or ())
-        return {row["file"]: [float(float(row[a]) > 0) for a in ATTRIBUTES] for row in rows}
+        _require(path, rows.fieldnames or (), attributes)
+        return {row["file"]: [float(float(row[a]) > 0) for a in attributes] for row in rows}
 
 
-def _celeba_labels(path: Path) -> dict[str, list[float]]:
+def _celeba_labels(path: Path, attributes: Sequence[str]) -> dict[str, list[float]]:
     """CelebA's own text: a count, the names, then a file and -1/1 values a line."""
     if not path.is_file():
         return {}
     _, names, *rows = path.read_text().splitlines()
     columns = ["file", *names.split()]
-    _require(path, columns)
+    _require(path, columns, attributes)
     cells = (dict(zip(columns, row.split(), strict=True)) for row in rows if row.strip())
-    return {c["file"]: [float(int(c[a]) > 0) for a in ATTRIBUTES] for c in cells}
+    return {c["file"]: [float(int(c[a]) > 0) for a in attributes] for c in cells}
 
 
-def _require(path: Path, columns: object) -> None:
-    if absent := {"file", *ATTRIBUTES} - set(columns):  # type: ignore[call-overload]
+def _require(path: Path, columns: Iterable[str], attributes: Sequence[str]) -> None:
+    if absent := {"file", *attributes} - set(columns):
         raise IDGuardError(f"{path} lacks the columns {', '.join(sorted(absent))}")
 
 
-def _celebamask_hq(source: Path, split: str) -> Iterator[Entry]:
-    labels = _celeba_labels(source / "CelebAMask-HQ-attribute-anno.txt")
+def _celebamask_hq(source: Path, split: str, attributes: Sequence[str], masks: bool) -> Iterator[Entry]:
+    labels = _celeba_labels(source / "CelebAMask-HQ-attribute-anno.txt", attributes)
     rows = list(labels.items())
     for name, label in rows[:HQ_TEST] if split == "test" else rows[HQ_TEST:]:
         number = int(Path(name).stem)
         picture = (source / "CelebA-HQ-img" / name).read_bytes()
-        yield Entry(name, picture, _index_mask(source / "CelebAMask-HQ-mask-anno", number), label)
+        mask = _index_mask(source / "CelebAMask-HQ-mask-anno", number) if masks else None
+        yield Entry(name, picture, mask, label)
 
 
 def _index_mask(folder: Path, number: int) -> bytes:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.toys import tiny_manipulators, write_portraits
 
 from art_idguard.attacks import IDGuardAttack
 from art_idguard.data import read_faces
@@ -11,6 +10,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.perturbation import Protector
+from tests.toys import tiny_manipulators, write_portraits
 
 SIZE = 64
 

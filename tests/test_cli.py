@@ -85,8 +85,8 @@ def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
 def test_results_are_not_overwritten_unasked_nor_protected_again(photo, model, capsys):
     assert protect(photo, model=model) == 0
     before = photo.with_name("photo.protected.png").read_bytes()
-    assert protect(photo.parent, model=model) == 1  # the folder's only photo; the result is none
-    assert "is there already; use --overwrite" in capsys.readouterr().err
+    assert protect(photo.parent, model=model) == 0  # the folder's only photo; the result is none
+    assert "skipped: " in capsys.readouterr().out
     assert photo.with_name("photo.protected.png").read_bytes() == before
     assert protect(photo, "--overwrite", model=model) == 0
 
@@ -106,7 +106,7 @@ def test_globs(tmp_path, model):
 
 
 def test_nothing_to_protect_is_an_error(tmp_path, model, capsys):
-    assert protect(tmp_path / "absent*.png", model=model) == 1
+    assert protect(tmp_path / "absent*.png", model=model) == 2
     assert "no photo at" in capsys.readouterr().err
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_frame
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
+from art_idguard.photo_files import FORMATS
 from art_idguard.photos import (
     effects,
     face_crop,
@@ -201,7 +202,9 @@ def test_48_bit_pictures_keep_their_upper_bits(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "1", "LA", "YCbCr", "I;16"])
 def test_other_modes_are_read_as_upright_rgb(tmp_path, mode):
     path = tmp_path / ("in.tif" if mode in ("CMYK", "YCbCr") else "in.png")
-    if mode == "I;16":
+    if mode == "YCbCr":  # uncompressed, Pillow 12.3 cannot read what it wrote
+        portrait().convert(mode).save(path, compression="tiff_lzw")
+    elif mode == "I;16":
         grey = np.asarray(portrait().convert("L")).astype(np.uint16) * 257
         Image.fromarray(grey).save(path)
     else:
@@ -303,3 +306,112 @@ def test_effects_are_those_of_a_hand_made_comparison():
     assert same.similarity == pytest.approx(1, abs=1e-5)
     assert other.l2_face > 0
     assert other.similarity < 1
+
+
+def with_metadata(path, orientation=6, **options):
+    """The portrait as a phone writes it: turned, with all kinds of metadata and pictures of the face in them."""
+    picture = portrait().rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Artist] = "somebody"
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.DateTimeOriginal: "2020:02:20 20:20:20",
+        ExifTags.Base.MakerNote: b"a preview of the face",
+        ExifTags.Base.ExifImageWidth: 7777,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6">rights</rdf:Description></x:xmpmeta>'
+    options = {"xmp": xmp, "exif": with_thumbnail(exif.tobytes())} | options
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(path, format="JPEG", quality=95, icc_profile=profile, **options)
+    return path
+
+
+def with_thumbnail(exif):
+    """EXIF whose first directory points to a second one, that of a thumbnail."""
+    start = len(b"Exif\0\0")
+    assert exif[start : start + 4] == b"MM\0*"
+    (first,) = struct.unpack_from(">I", exif, start + 4)
+    (count,) = struct.unpack_from(">H", exif, start + first)
+    link = start + first + 2 + 12 * count
+    thumbnail = b"\xff\xd8the bare face\xff\xd9"
+    second = len(exif) - start
+    entries = [(0x0103, 3, 1, 6), (0x0201, 4, 1, second + 2 + 12 * 3 + 4), (0x0202, 4, 1, len(thumbnail))]
+    directory = struct.pack(">H", 3) + b"".join(struct.pack(">HHII", *e) for e in entries) + struct.pack(">I", 0)
+    return exif[:link] + struct.pack(">I", second) + exif[link + 4 :] + directory + thumbnail
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_metadata_is_kept_but_no_picture_of_the_bare_face(tmp_path, format):
+    source = with_metadata(tmp_path / "in.jpg")
+    with Image.open(source) as before:
+        assert before.getexif().get_ifd(ExifTags.IFD.IFD1)  # the thumbnail is there
+        profile = before.info["icc_profile"]
+    write_photo(read_photo(source), tmp_path / "out", format=format)
+    content = (tmp_path / "out").read_bytes()
+    with Image.open(tmp_path / "out") as written:
+        assert written.format == format.upper()
+        exif = written.getexif()
+        assert exif[ExifTags.Base.Artist] == "somebody"
+        assert exif.get(ExifTags.Base.Orientation, 1) == 1
+        assert exif.get_ifd(ExifTags.IFD.Exif) == {ExifTags.Base.DateTimeOriginal: "2020:02:20 20:20:20"}
+        assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
+        assert not exif.get_ifd(ExifTags.IFD.IFD1)
+        assert written.info["icc_profile"] == profile
+        assert b">rights<" in written.info["xmp"]
+        assert b"Orientation" not in written.info["xmp"]
+        assert np.abs(np.asarray(written.convert("RGB")).astype(int) - np.asarray(portrait())).mean() < 5
+    assert b"bare face" not in content
+    assert b"preview of the face" not in content
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_metadata_is_stripped_on_request(tmp_path, format):
+    photo = read_photo(with_metadata(tmp_path / "in.jpg")).without_metadata()
+    write_photo(photo, tmp_path / "out", format=format)
+    with Image.open(tmp_path / "out") as written:
+        assert not dict(written.getexif())
+        assert "xmp" not in written.info
+        assert written.info["icc_profile"] == photo.icc_profile
+
+
+def test_xmp_with_a_thumbnail_and_endless_metadata_are_left_out(tmp_path):
+    picture = b"<xmp:Thumbnails><xmpGImg:image>/9j/the face</xmpGImg:image></xmp:Thumbnails>"
+    assert read_photo(with_metadata(tmp_path / "a.jpg", xmp=picture)).xmp is None
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = "x" * 70_000
+    portrait().save(tmp_path / "b.png", exif=exif)
+    photo = read_photo(tmp_path / "b.png")
+    assert photo.exif is None
+    write_photo(photo, tmp_path / "b.jpg", format="jpeg")
+
+
+def test_a_tiffs_own_tags_do_not_become_metadata(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "somebody"
+    portrait().save(tmp_path / "in.tif", exif=exif)
+    write_photo(read_photo(tmp_path / "in.tif"), tmp_path / "out.jpg", format="jpeg")
+    with Image.open(tmp_path / "out.jpg") as written:
+        assert ExifTags.Base.StripOffsets not in written.getexif()
+        assert written.getexif()[ExifTags.Base.Artist] == "somebody"
+
+
+def test_jpeg_keeps_colour_at_full_resolution(tmp_path):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255, 0, 0
+    stripes[:, 1::2] = 0, 0, 255
+    photo = read_photo(PORTRAIT)._replace(pixels=stripes)
+    write_photo(photo, tmp_path / "out.jpg", format="jpeg", quality=95)
+    assert largest_difference(photo, tmp_path / "out.jpg") < 20  # halved colour would be off by over 100
+
+
+def test_formats_refuse_what_they_cannot_hold(tmp_path):
+    see_through = read_photo(PORTRAIT)._replace(alpha=np.full((512, 512), 200, np.uint8))
+    with pytest.raises(IDGuardError, match="transparent parts"):
+        write_photo(see_through, tmp_path / "a.jpg", format="jpeg")
+    opaque = see_through._replace(alpha=np.full((512, 512), 255, np.uint8))
+    write_photo(opaque, tmp_path / "a.jpg", format="jpeg")
+    long = see_through._replace(pixels=np.zeros((1, 20_000, 3), np.uint8), alpha=None)
+    with pytest.raises(IDGuardError, match="20000 x 1 pixels are too many for webp"):
+        write_photo(long, tmp_path / "a.webp", format="webp")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.toys import tiny_manipulators, write_portraits
 
 from art_idguard import recognizers
 from art_idguard.cli import main
@@ -16,6 +15,7 @@ from art_idguard.images import from_uint8, to_unit
 from art_idguard.perturbation import carlini_wagner
 from art_idguard.table7 import white_box_table
 from art_idguard.white_boxes import EPSILON, WHITE_BOXES
+from tests.toys import tiny_manipulators, write_portraits
 
 SIZE = 64
 QUICK = ["Gaussian noise (sigma 0.05)", "FGSM (ART)", "PGD (ours)", "C&W (the paper's, bounded)"]

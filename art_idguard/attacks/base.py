@@ -8,7 +8,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from tqdm import tqdm
 
-from art_idguard.arrays import batches, check_images, warn_if_null
+from art_idguard.arrays import batches, check_images, check_mask, warn_if_null
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.types import Images
@@ -25,7 +25,8 @@ class ProtectionAttack(EvasionAttack, ABC):
 
     Raises:
         EstimatorError: another kind of estimator.
-        ValueError: a parameter has a wrong type or value.
+        ValueError: a parameter has a wrong type or value, or a summary writer has no estimator to ask.
+        IDGuardError: ART's own summary writer was asked for, and tensorboardX is not installed.
     """
 
     attack_params = [*EvasionAttack.attack_params, "batch_size", "verbose"]  # noqa: RUF012 - ART's convention
@@ -39,7 +40,12 @@ class ProtectionAttack(EvasionAttack, ABC):
         verbose: bool = True,
         summary_writer: Any = False,
     ) -> None:
-        super().__init__(estimator=estimator, summary_writer=summary_writer)
+        try:
+            super().__init__(estimator=estimator, summary_writer=summary_writer)
+        except ModuleNotFoundError as error:
+            raise IDGuardError(
+                f"ART's summary writer needs {error.name}: pip install {error.name}, or pass your own SummaryWriter"
+            ) from error
         self.batch_size = batch_size
         self.verbose = verbose
         ProtectionAttack._check_params(self)
@@ -56,16 +62,16 @@ class ProtectionAttack(EvasionAttack, ABC):
         Args:
             x: (N, 3, H, W) within the estimator's `clip_values`, by default [0, 1].
             y: not used.
-            mask: broadcastable to x; the perturbation is multiplied by it.
+            mask: broadcastable to x, within [0, 1]; the perturbation is multiplied by it.
 
         Returns:
-            Images with the shape, range and float type of x.
+            Images with the shape, range and float type of x (float16 rounds what it is given).
 
         Raises:
-            IDGuardError: see `arrays.check_images`; or a mask of another shape.
+            IDGuardError: see `arrays.check_images`; or a mask of another shape or range.
         """
         x = check_images(x, self.clip_values)
-        mask = _checked_mask(mask, x)
+        mask = check_mask(mask, x)
         low, high = self.clip_values
         protected = np.empty_like(x, order="C")
         with tqdm(total=len(x), desc=type(self).__name__, unit="image", disable=not self.verbose) as bar:
@@ -75,10 +81,13 @@ class ProtectionAttack(EvasionAttack, ABC):
                 forged = self.protect(images).detach().add(1).mul_((high - low) / 2).add_(low)
                 protected[part] = forged.clamp_(low, high).cpu().numpy()
                 if mask is not None:
-                    protected[part] = x[part] + (protected[part] - x[part]) * mask[part].astype(x.dtype)
+                    masked = x[part] + (protected[part] - x[part]) * mask[part].astype(x.dtype)
+                    protected[part] = masked.clip(low, high)
                 self._summarise(i, x[part], protected[part])
                 bar.update(len(clean))
-        warn_if_null(type(self).__name__, x, protected)
+        if self.summary_writer is not None:
+            self.summary_writer.reset()
+        warn_if_null(type(self).__name__, x, protected, clip_values=self.clip_values)
         return protected
 
     @property
@@ -107,12 +116,5 @@ class ProtectionAttack(EvasionAttack, ABC):
             raise ValueError(f"`batch_size` has to be a positive int, found {self.batch_size!r}")
         if not isinstance(self.verbose, bool):
             raise ValueError(f"`verbose` has to be a bool, found {self.verbose!r}")
-
-
-def _checked_mask(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray | None:
-    if mask is None:
-        return None
-    try:
-        return np.broadcast_to(np.asarray(mask), x.shape)
-    except ValueError as error:
-        raise IDGuardError(f"a mask of shape {np.shape(mask)} does not fit images of shape {x.shape}") from error
+        if self.summary_writer is not None and self.estimator is None:
+            raise ValueError("`summary_writer` notes the loss of an estimator, and there is none; give `estimator`")

@@ -42,9 +42,8 @@ class IDGuardAttack(ProtectionAttack):
         summary_writer: Any = False,
     ) -> None:
         super().__init__(estimator, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
-        if not isinstance(protector, (Protector, type(None))):
-            raise ValueError(f"`protector` has to be a Protector, found {type(protector).__name__}")
         self.protector = Protector.from_pretrained() if protector is None else protector
+        self._check_params()
 
     @classmethod
     def from_pretrained(
@@ -118,3 +117,8 @@ class IDGuardAttack(ProtectionAttack):
     def protect(self, x: Images) -> Images:
         """Eq. (14) on the [-1, 1] scale."""
         return self.protector.to(self.device).eval()(x).specific
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.protector, Protector):
+            raise ValueError(f"`protector` has to be a Protector, found {type(self.protector).__name__}")

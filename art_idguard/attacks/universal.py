@@ -59,6 +59,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
         self, x: np.ndarray, y: np.ndarray | None = None, *, mask: np.ndarray | None = None, **_: Any
     ) -> np.ndarray:
         """Protected images; sets `noise`, `fooling_rate` and `converged`. See `ProtectionAttack.generate`."""
+        self.fooling_rate = None
         protected = super().generate(x, y, mask=mask)
         low, high = self.clip_values
         self.noise = (self._prior(protected.shape[2:]) * (high - low) / 2).cpu().numpy()
@@ -77,5 +78,5 @@ class IDGuardUniversalAttack(IDGuardAttack):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.delta, float) or not 0 <= self.delta <= 1:
-            raise ValueError(f"`delta` has to be a float within [0, 1], found {self.delta!r}")
+        if not isinstance(self.delta, (int, float)) or isinstance(self.delta, bool) or not 0 <= self.delta <= 1:
+            raise ValueError(f"`delta` has to be a number within [0, 1], found {self.delta!r}")

@@ -115,6 +115,10 @@ class StarGANFamily(Manipulator):
         """Target labels by StarGAN's rule, see `edited_labels`."""
         return edited_labels(attributes)
 
+    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
+        """The face's own labels."""
+        return Edit(edit.name, attributes)
+
 
 def edited_labels(attributes: Attributes) -> tuple[Edit, ...]:
     """StarGAN's rule: a hair colour is set and the other two cleared, other attributes flip."""

@@ -263,6 +263,10 @@ class HiSD(Manipulator):
         """
         return Edit(name, self.extract(reference, _tag_and_attribute(name)[0]))
 
+    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
+        """The face's own style of the tag."""
+        return self.edit_from_reference(edit.name, x)
+
 
 def _tag_and_attribute(name: str) -> tuple[int, int]:
     if name not in EDITS:

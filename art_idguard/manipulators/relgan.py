@@ -1,5 +1,7 @@
 """RelGAN (Wu et al., ICCV 2019): edits are differences of labels, normalisation is switchable."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.manipulators.blocks import (
+    InstanceNorm,
     edited_labels,
     halving_convolutions,
     moments,
@@ -55,6 +58,10 @@ class SwitchNorm(nn.Module):
         return scale_and_shift(x, scale, self.bias[..., 0, 0] - mean * scale)
 
 
+Norm = Literal["switchable", "instance"]
+_NORMS: dict[Norm, Callable[[int], nn.Module]] = {"switchable": SwitchNorm, "instance": InstanceNorm}
+
+
 def _pooled(
     mean: Float[Tensor, "B C"], square: Float[Tensor, "B C"], *, dim: int
 ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
@@ -64,14 +71,15 @@ def _pooled(
 
 
 class Residual(nn.Module):
-    """x + SN(conv(ReLU(SN(conv(x)))))."""
+    """x + norm(conv(ReLU(norm(conv(x)))))."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
+        bias = norm == "switchable"
         self.f = nn.Sequential(
-            *_stage(nn.Conv2d(channels, channels, 3, padding=1)),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            SwitchNorm(channels),
+            *_stage(nn.Conv2d(channels, channels, 3, padding=1, bias=bias), norm),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=bias),
+            _NORMS[norm](channels),
         )
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -79,8 +87,8 @@ class Residual(nn.Module):
         return x + self.f(x)
 
 
-def _stage(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
-    return nn.Sequential(convolution, SwitchNorm(convolution.out_channels), nn.ReLU(inplace=True))
+def _stage(convolution: nn.Conv2d | nn.ConvTranspose2d, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(convolution, _NORMS[norm](convolution.out_channels), nn.ReLU(inplace=True))
 
 
 class RelGAN(Manipulator):
@@ -93,21 +101,26 @@ class RelGAN(Manipulator):
         blocks: residual blocks; E_k ends after the first half of them.
         sign: +1 if the weights were trained on target - source vectors, as in the paper; -1 if on
             source - target, as the PyTorch repository does. Edits mean target - source either way.
+        norm: switchable, or instance without biases: the variant of the paper's gray box (Table VI).
     """
 
     name: ClassVar[str] = "relgan"
 
-    def __init__(self, *, channels: int = 64, blocks: int = 6, sign: Literal[1, -1] = 1) -> None:
+    def __init__(
+        self, *, channels: int = 64, blocks: int = 6, sign: Literal[1, -1] = 1, norm: Norm = "switchable"
+    ) -> None:
         super().__init__()
         c = channels
         self.sign = sign
-        self.conv_in = _stage(nn.Conv2d(3 + len(ATTRIBUTES), c, 7, padding=3))
-        self.down1 = _stage(nn.Conv2d(c, 2 * c, 4, stride=2, padding=1))
-        self.down2 = _stage(nn.Conv2d(2 * c, 4 * c, 4, stride=2, padding=1))
-        self.resb = nn.Sequential(*(Residual(4 * c) for _ in range(blocks)))
-        self.up2 = _stage(nn.ConvTranspose2d(4 * c, 2 * c, 4, stride=2, padding=1))
-        self.up1 = _stage(nn.ConvTranspose2d(2 * c, c, 4, stride=2, padding=1))
-        self.conv_out = nn.Sequential(nn.Conv2d(c, 3, 7, padding=3))
+        conv = partial(nn.Conv2d, bias=norm == "switchable")
+        transposed = partial(nn.ConvTranspose2d, bias=norm == "switchable")
+        self.conv_in = _stage(conv(3 + len(ATTRIBUTES), c, 7, padding=3), norm)
+        self.down1 = _stage(conv(c, 2 * c, 4, stride=2, padding=1), norm)
+        self.down2 = _stage(conv(2 * c, 4 * c, 4, stride=2, padding=1), norm)
+        self.resb = nn.Sequential(*(Residual(4 * c, norm) for _ in range(blocks)))
+        self.up2 = _stage(transposed(4 * c, 2 * c, 4, stride=2, padding=1), norm)
+        self.up1 = _stage(transposed(2 * c, c, 4, stride=2, padding=1), norm)
+        self.conv_out = nn.Sequential(conv(c, 3, 7, padding=3))
 
     def use_batch_statistics(self, enabled: bool = True) -> Self:
         """For training only: normalise by the batch's own statistics and track them.
@@ -136,6 +149,10 @@ class RelGAN(Manipulator):
         lists black, blond and brown hair, gender and age.
         """
         return tuple(Edit(name, target - attributes) for name, target in edited_labels(attributes))
+
+    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
+        """The opposite direction."""
+        return Edit(edit.name, -edit.condition)
 
 
 class RelGANDiscriminator(nn.Module):
@@ -166,9 +183,19 @@ class RelGANDiscriminator(nn.Module):
         The vector has the sign that the generator's weights were trained on.
         """
         before, after = self.convs(source), self.convs(target)
+        return self.conv_adv(after), self.match(before, after, vector)
+
+    def match(
+        self, before: Float[Tensor, "B D h w"], after: Float[Tensor, "B D h w"], vector: Attributes
+    ) -> Float[Tensor, "B 1 h w"]:
+        """Whether the vector leads from source to target, from the trunk's features of both."""
         tiled = vector.to(after)[:, :, None, None].expand(-1, -1, *after.shape[2:])
-        return self.conv_adv(after), self.convs_cls(torch.cat((before, after, tiled), 1))
+        return self.convs_cls(torch.cat((before, after, tiled), 1))
+
+    def degree(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B 1"]:
+        """How far a face is from the nearer end of an interpolated edit, from the trunk's features."""
+        return self.conv_int(features).mean((1, 2, 3)).unsqueeze(1)
 
     def interpolation(self, x: Images) -> Float[Tensor, "B 1"]:
         """How far a face is from the nearer end of an interpolated edit."""
-        return self.conv_int(self.convs(x)).mean((1, 2, 3)).unsqueeze(1)
+        return self.degree(self.convs(x))

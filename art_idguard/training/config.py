@@ -1,27 +1,96 @@
 """The settings of a protector's training; imports nothing heavy, so that the command line can list them."""
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from art_idguard.errors import IDGuardError
 
+MAY_CHANGE = ("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions")
+"""Settings that a resumed run may change."""
+
+
+def _as_hinted(value: Any, hint: Any) -> Any:
+    """TOML and the command line have lists for tuples, TOML also 1 for 1.0."""
+    if isinstance(value, list):
+        return tuple(_as_hinted(item, get_args(hint)[0]) for item in value)
+    return float(value) if type(value) is int and float in (hint, *get_args(hint)) else value
+
 
 @dataclass(frozen=True, kw_only=True)
-class ProtectorConfig:
-    """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
+class TrainingConfig:
+    """What the settings of every training have in common."""
 
     faces: str
     """Folder, tar, or data set folder with <split>.csv and <split>*.tar."""
-    manipulators: tuple[str, ...]
-    """Folders or Hub ids, or name=file for an official checkpoint."""
     output: str
-    """Folder of the run: checkpoint, log, samples and, at the end, the protector."""
+    """Folder of the run: checkpoint, log, samples and, at the end, the trained model."""
     split: str = "train"
     """Which part of the data set."""
     limit: int | None = None
     """Use this many faces at most."""
+    precision: Literal["no", "bf16"] = "no"
+    """bf16 runs the networks under autocast; losses and updates stay float32."""
+    seed: int = 0
+    """Everything random in step t depends on (seed, t) alone, so a resumed run repeats an unbroken one."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise IDGuardError(
+                    f"unknown {field.name} {value!r}; choose from: {', '.join(map(str, get_args(hint)))}"
+                )
+            least = 0 if field.default == 0 else 1
+            if hint is int and value < least:
+                raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
+
+    @classmethod
+    def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings to use where `values` has none and the general default does not fit."""
+        return {}
+
+    @classmethod
+    def from_recipe(cls, path: str | Path | None, **overrides: Any) -> Self:
+        """Settings from a TOML recipe, with `overrides` on top.
+
+        Raises:
+            IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
+        """
+        values: dict[str, Any] = {}
+        if path is not None:
+            try:
+                values = tomllib.loads(Path(path).read_text())
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                raise IDGuardError(f"cannot read the recipe {path}: {error}") from error
+        values |= overrides
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise IDGuardError(f"unknown settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        if missing := {field.name for field in fields(cls) if field.default is MISSING} - set(values):
+            raise IDGuardError(f"missing settings: {', '.join(sorted(missing))}")
+        values = cls.presets(values) | values
+        hints = get_type_hints(cls)
+        return cls(**{name: _as_hinted(value, hints[name]) for name, value in values.items()})
+
+    def differences(self, other: Self) -> list[str]:
+        """Settings in which another run differs, but for those that may change on resuming."""
+        return [
+            field.name
+            for field in fields(self)
+            if field.name not in MAY_CHANGE and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectorConfig(TrainingConfig):
+    """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
+
+    manipulators: tuple[str, ...]
+    """Folders or Hub ids, or name=file for an official checkpoint."""
     size: int = 256
     """Side of the faces in pixels."""
     regions: str | None = None
@@ -70,6 +139,9 @@ class ProtectorConfig:
     identity: Literal["embedding", "feature_map"] = "embedding"
     """What the identity term compares (official code: feature_map)."""
 
+    augment: tuple[str, ...] = ()
+    """What faces go through on their way to the manipulators: none, jpeg, resize, crop, blur, noise; one a step."""
+
     batch_size: int = 32
     """Faces in one step, over all processes."""
     steps: int = 10_000
@@ -80,60 +152,16 @@ class ProtectorConfig:
     """Adam's learning rate."""
     schedule: Literal["constant", "linear"] = "constant"
     """The learning rate stays, or falls linearly to zero at the last step (for short trainings)."""
-    precision: Literal["no", "bf16"] = "no"
-    """bf16 runs the networks under autocast; losses and updates stay float32."""
-    seed: int = 0
-    """Everything random in step t depends on (seed, t) alone, so a resumed run repeats an unbroken one."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
     sample_every: int = 200
     """Steps between sample pictures."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                choices = ", ".join(get_args(hint))
-                raise IDGuardError(f"unknown {name} {getattr(self, name)!r}; choose from: {choices}")
+        super().__post_init__()
         if not self.manipulators:
             raise IDGuardError("no manipulators; name at least one to defend against")
         if self.alpha is not None and len(self.alpha) != len(self.manipulators):
             raise IDGuardError(
                 f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
             )
-        for name in ("batch_size", "steps", "size", "checkpoint_every", "sample_every"):
-            if getattr(self, name) < 1:
-                raise IDGuardError(f"{name} is {getattr(self, name)}; expected at least 1")
-
-    @classmethod
-    def from_recipe(cls, path: str | Path | None, **overrides: Any) -> Self:
-        """Settings from a TOML recipe, with `overrides` on top.
-
-        Raises:
-            IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
-        """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = tomllib.loads(Path(path).read_text())
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise IDGuardError(f"cannot read the recipe {path}: {error}") from error
-        values |= overrides
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise IDGuardError(f"unknown settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        if missing := {"faces", "manipulators", "output"} - set(values):
-            raise IDGuardError(f"missing settings: {', '.join(sorted(missing))}")
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**settings)
-
-    def differences(self, other: Self) -> list[str]:
-        """Settings in which another run differs, but for those that may change on resuming."""
-        free: dict[str, Any] = {
-            "output": "",
-            "minutes": None,
-            "checkpoint_every": 1,
-            "sample_every": 1,
-            "regions": None,
-        }
-        a, b = replace(self, **free), replace(other, **free)
-        return [f.name for f in fields(a) if getattr(a, f.name) != getattr(b, f.name)]

@@ -4,22 +4,18 @@ Everything random in step t depends on (seed, t) alone, so a checkpoint needs no
 run repeats an unbroken one bit by bit.
 """
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 from tqdm import tqdm
 
 from art_idguard.errors import IDGuardError
 from art_idguard.regions import scene
+from art_idguard.robustness import draw
 from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
 from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.loop import anywhere, batch_index, seed_step, stop_signals
 from art_idguard.training.reporting import Log, save_sample
 from art_idguard.training.run import Parts, Run, edits_of, loss_config, prepare
 from art_idguard.training.step import StepReport, cut_graph_step
@@ -42,20 +38,9 @@ def train_protector(
     """
     run = prepare(config, resume=resume, parts=parts)
     if config.steps > run.step:
-        with _stop_signals() as stopped:
+        with stop_signals() as stopped:
             _loop(run, stopped, verbose=verbose)
     return _finish(run)
-
-
-@lru_cache(maxsize=1)
-def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " N"]:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-
-
-def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, " B"]:
-    """The faces of a step: every epoch is a new order, of which the incomplete last batch is dropped."""
-    epoch, i = divmod(step, n // batch_size)
-    return _permutation(n, seed, epoch)[i * batch_size : (i + 1) * batch_size]
 
 
 def advance(run: Run) -> StepReport:
@@ -63,7 +48,7 @@ def advance(run: Run) -> StepReport:
     config, accelerator = run.config, run.accelerator
     index = batch_index(run.step, len(run.faces), config.batch_size, config.seed)
     batch = run.faces.batch(index[accelerator.process_index :: accelerator.num_processes].to(accelerator.device))
-    torch.manual_seed((config.seed * 1_000_003 + run.step) * 1009 + accelerator.process_index)  # dropout
+    seed_step(config.seed, run.step, accelerator.process_index)  # dropout
     report = cut_graph_step(
         run.protector,
         run.manipulators,
@@ -73,6 +58,7 @@ def advance(run: Run) -> StepReport:
         scene(batch, aligned=config.aligned),
         accelerator,
         loss_config(config),
+        draw(config.augment, seed=config.seed * 1_000_003 + run.step),
     )
     _require_finite(run, report)
     for group in run.optimizer.param_groups:
@@ -103,36 +89,15 @@ def _loop(run: Run, stopped: dict[str, bool], *, verbose: bool) -> None:
     with bar, Log(run) as log:
         while run.step < config.steps:
             report = advance(run)
-            log.write(report, bar)
+            log.note(report, bar)
             late = deadline is not None and time.monotonic() > deadline
-            last = _anywhere(run, late or stopped["now"]) or run.step == config.steps
+            last = anywhere(run.accelerator, late or stopped["now"]) or run.step == config.steps
             if main and (last or run.step % config.checkpoint_every == 0):
                 save_checkpoint(run.folder, run.state())
             if main and (last or run.step % config.sample_every == 0):
                 save_sample(run)
             if last:
                 return
-
-
-def _anywhere(run: Run, flag: bool) -> bool:
-    """Whether any process wants to stop: they must all stop at the same step."""
-    if not run.accelerator.use_distributed:
-        return flag
-    total = run.accelerator.reduce(torch.tensor(float(flag), device=run.accelerator.device), "sum")
-    return bool(total > 0)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[dict[str, bool]]:
-    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
-    stopped = {"now": False}
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(s, lambda *_: stopped.update(now=True)) for s in signals]
-    try:
-        yield stopped
-    finally:
-        for s, handler in zip(signals, before, strict=True):
-            signal.signal(s, handler)
 
 
 def _finish(run: Run) -> Path:

@@ -20,6 +20,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, initial_prior, pgd
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import heat_maps
+from art_idguard.robustness import require_known
 from art_idguard.training.checkpoint import load_checkpoint
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.types import Edit, Images
@@ -68,6 +69,7 @@ class Run:
 
 def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None) -> Run:
     """Data, frozen networks, protector and optimiser of a run, at its checkpoint if it resumes."""
+    require_known(config.augment)
     accelerator = Accelerator(mixed_precision=config.precision)
     if config.batch_size % accelerator.num_processes:
         raise IDGuardError(

@@ -22,7 +22,9 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
-from art_idguard.types import Edit, Manipulation, Protected
+from art_idguard.robustness import NOTHING, Distortion
+from art_idguard.training.loop import single
+from art_idguard.types import Edit, Manipulation, Protected, Region
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 
 
@@ -46,12 +48,12 @@ def objective(
     frame = scene.frame
     identify = recognizer if loss.identity == "embedding" else recognizer.feature_map
     with torch.no_grad():
-        clean = Manipulation(*map(_single, manipulator(scene.images, edit)))
-        clean_identity = _single(identify(clean.output, frame))
+        clean = Manipulation(*map(single, manipulator(scene.images, edit)))
+        clean_identity = single(identify(clean.output, frame))
     # Both versions in one pass: one kernel launch instead of two.
     twice = Edit(edit.name, edit.condition.repeat(2, 1))
-    both = Manipulation(*map(_single, manipulator(torch.cat(protected), twice)))
-    identity = _single(identify(both.output, None if frame is None else frame.repeat(2, 1, 1)))
+    both = Manipulation(*map(single, manipulator(torch.cat(protected), twice)))
+    identity = single(identify(both.output, None if frame is None else frame.repeat(2, 1, 1)))
     parts = [
         adversarial_loss(clean, Manipulation(output, features), (clean_identity, who), scene.region, loss)
         for output, features, who in zip(both.output.chunk(2), both.features.chunk(2), identity.chunk(2), strict=True)
@@ -59,9 +61,13 @@ def objective(
     return Objective(parts[0].total + parts[1].total, parts[0].kpi + parts[1].kpi)
 
 
-def _single(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Losses are taken in float32 even where autocast made the networks bf16."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+def distorted(scene: Scene, distortion: Distortion) -> Scene:
+    """The scene as a manipulator sees it after the distortion; masks and frame follow the face."""
+    return Scene(
+        distortion.images(scene.images),
+        Region(*map(distortion.maps, scene.region)),
+        None if scene.frame is None else distortion.frame(scene.frame),
+    )
 
 
 class TaskGradients:
@@ -131,19 +137,24 @@ def cut_graph_step(
     scene: Scene,
     accelerator: Accelerator,
     loss: LossConfig,
+    distortion: Distortion = NOTHING,
 ) -> StepReport:
     """Lines 18-20 of Algorithm 1 up to the update: sets `.grad` of the protector to minus the ascent direction.
 
-    Manipulators and recogniser are frozen (no parameter requires a gradient); `edits` has one edit for each.
+    Manipulators and recogniser are frozen (no parameter requires a gradient); `edits` has one edit for each. They see
+    clean and protected faces through the `distortion`, whose gradient is part of v_k.
     """
     with accelerator.autocast():
-        protected = Protected(*map(_single, protector(scene.images)))
+        protected = Protected(*map(single, protector(scene.images)))
     leaves = Protected(*(t.detach().requires_grad_() for t in protected))
     tasks = TaskGradients(protector, protected, accelerator)
+    view = distorted(scene, distortion)
     seen = []
     for manipulator, edit in zip(manipulators, edits, strict=True):
+        # Not under autocast: bf16 is about as coarse as the perturbation.
+        arriving = Protected(*map(distortion.images, leaves))
         with accelerator.autocast():
-            task = objective(manipulator, edit, recognizer, scene, leaves, loss)
+            task = objective(manipulator, edit, recognizer, view, arriving, loss)
         tasks.add(torch.autograd.grad(task.total, leaves))
         seen.append(torch.stack([task.total.detach(), task.kpi]))
     objectives, kpis = accelerator.reduce(torch.stack(seen, dim=1), "mean")

@@ -1,0 +1,151 @@
+"""CMUA-Watermark as an ART attack: one perturbation for all faces and manipulators."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from art_idguard.attacks.trained import TrainedAttack
+from art_idguard.baselines import cmua
+from art_idguard.data import Faces
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import project, resize, to_uint8
+from art_idguard.metrics import l2_image
+from art_idguard.types import Images
+
+
+class CMUAAttack(TrainedAttack):
+    """CMUA-Watermark (Huang et al., AAAI 2022), see `baselines.cmua`; `noise` is None before `fit`.
+
+    Deviates: the search maximises the worst manipulator's mean squared distance on the training faces; the paper's mean
+    of success rates, a step function of the distances, gives no direction while none succeeds.
+
+    Args:
+        estimators: the manipulators, in the order in which they are attacked.
+        eps: L-inf bound in units of `clip_values`.
+        eps_step: length of a step, in the same units.
+        max_iter: steps for each batch and manipulator.
+        trials: of the search for the manipulators' step-size factors by TPE (needs optuna); 0: all are 1.
+        seed: of everything random.
+        batch_size: images at a time, in training as well.
+        verbose: show progress bars.
+        summary_writer: as in ART.
+
+    Raises:
+        EstimatorError: an estimator is no `PyTorchManipulator`.
+        IDGuardError: optuna is asked for and not installed.
+        ValueError: a parameter has a wrong type or value.
+    """
+
+    attack_params = [  # noqa: RUF012 - ART's convention
+        *TrainedAttack.attack_params,
+        *("eps_step", "max_iter", "trials"),
+    ]
+
+    def __init__(
+        self,
+        estimators: PyTorchManipulator | Sequence[PyTorchManipulator],
+        *,
+        eps: float = 0.025,
+        eps_step: float = 0.005,
+        max_iter: int = 10,
+        trials: int = 0,
+        seed: int = 0,
+        batch_size: int = 64,
+        verbose: bool = True,
+        summary_writer: Any = False,
+    ) -> None:
+        self.eps_step, self.max_iter, self.trials = eps_step, max_iter, trials
+        self.factors: tuple[float, ...] | None = None
+        self._perturbation: Images | None = None
+        super().__init__(
+            estimators, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
+        )
+
+    @property
+    def noise(self) -> np.ndarray | None:
+        """The perturbation (1, 3, H, W) in units of `clip_values`; None before `fit`."""
+        if self._perturbation is None:
+            return None
+        low, high = self.clip_values
+        return (self._perturbation * (high - low) / 2).cpu().numpy()
+
+    def train(self, x: Images, attributes: Float[Tensor, "B 5"]) -> None:
+        """Average the perturbation over the faces, with the factors that the search finds."""
+        names = tuple(str(i) for i in range(len(x)))
+        faces = Faces(names, to_uint8(x), attributes, points=x.new_zeros(len(x), 5, 2))
+        self.factors = self._search(faces) if self.trials else (1.0,) * len(self.estimators)
+        self._perturbation = self._average(faces, self.factors)
+
+    def protect(self, x: Images) -> Images:
+        """Faces plus the perturbation, resized to them, on the [-1, 1] scale.
+
+        Raises:
+            IDGuardError: before `fit`.
+        """
+        if self._perturbation is None:
+            raise IDGuardError("CMUAAttack has no perturbation yet; call fit(x) first")
+        return project(x + resize(self._perturbation, (x.shape[-2], x.shape[-1])), x, self.epsilon)
+
+    def _average(self, faces: Faces, factors: Sequence[float]) -> Images:
+        step = 2 * self.eps_step / (self.clip_values[1] - self.clip_values[0])
+        return cmua(
+            self.manipulators,
+            faces,
+            epsilon=self.epsilon,
+            steps=self.max_iter,
+            step_size=step,
+            batch_size=self.batch_size,
+            factors=factors,
+            seed=self.seed,
+        )
+
+    def _search(self, faces: Faces) -> tuple[float, ...]:
+        optuna = _optuna()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=self.seed))
+        names = [f"{i}-{model.name}" for i, model in enumerate(self.manipulators)]
+
+        def worst(trial: Any) -> float:
+            factors = [trial.suggest_float(name, 0.0, 10.0) for name in names]
+            return self._worst(faces, self._average(faces, factors))
+
+        study.enqueue_trial(dict.fromkeys(names, 1.0))
+        study.optimize(worst, n_trials=self.trials, show_progress_bar=self.verbose)
+        return tuple(study.best_params[name] for name in names)
+
+    @torch.no_grad()
+    def _worst(self, faces: Faces, perturbation: Images) -> float:
+        """The mean squared distance of the manipulator that is moved least, each under its first edit."""
+        distances = []
+        for model in self.manipulators:
+            found = []
+            for batch in faces.batches(self.batch_size):
+                edit = model.edits(batch.attributes)[0]
+                moved = project(batch.images + perturbation, batch.images, self.epsilon)
+                found.append(l2_image(model(moved, edit).output, model(batch.images, edit).output))
+            distances.append(float(torch.cat(found).mean()))
+        return min(distances)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.eps_step, (int, float)) or not self.eps_step > 0:
+            raise ValueError(f"`eps_step` has to be a positive number, found {self.eps_step!r}")
+        for name, least in (("max_iter", 1), ("trials", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"`{name}` has to be an int of at least {least}, found {value!r}")
+        if self.trials:
+            _optuna()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna  # an extra
+    except ImportError as error:
+        raise IDGuardError("the search of CMUA's factors needs optuna: pip install 'art-idguard[cmua]'") from error
+    return optuna

@@ -1,0 +1,181 @@
+"""What attacks have in common that are trained once and then protect at no cost."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from art.exceptions import EstimatorError
+from jaxtyping import Float
+from torch import Tensor
+
+from art_idguard.arrays import check_images
+from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.types import ATTRIBUTES, Images
+
+
+class TrainedAttack(ProtectionAttack):
+    """An attack with `fit(x, y)`; subclasses write `train` and `protect`.
+
+    Args:
+        estimators: the manipulators to train against, one or more; the first gives `clip_values` and device.
+        eps: L-inf bound in units of `clip_values`; 0.025 on [0, 1] is the paper's 0.05 on [-1, 1].
+        seed: of everything random.
+        batch_size: images at a time.
+        verbose: show progress bars.
+        summary_writer: as in ART.
+
+    Raises:
+        EstimatorError: an estimator is no `PyTorchManipulator`.
+        ValueError: a parameter has a wrong type or value, or an estimator's model is no `Manipulator`.
+    """
+
+    attack_params = [*ProtectionAttack.attack_params, "eps", "seed"]  # noqa: RUF012 - ART's convention
+
+    def __init__(
+        self,
+        estimators: PyTorchManipulator | Sequence[PyTorchManipulator],
+        *,
+        eps: float = 0.025,
+        seed: int = 0,
+        batch_size: int = 32,
+        verbose: bool = True,
+        summary_writer: Any = False,
+    ) -> None:
+        every: list[Any] = list(estimators) if isinstance(estimators, (list, tuple)) else [estimators]
+        if not every:
+            raise ValueError("`estimators` has to hold at least one PyTorchManipulator")
+        if others := [e for e in every if not isinstance(e, PyTorchManipulator)]:
+            raise EstimatorError(type(self), list(self._estimator_requirements), others[0])
+        self.eps, self.seed = eps, seed
+        super().__init__(every[0], batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
+        if strangers := [type(e.model).__name__ for e in every if not isinstance(e.model, Manipulator)]:
+            raise ValueError(f"training needs a Manipulator, which {', '.join(strangers)} is not; subclass it")
+        self.estimators: list[PyTorchManipulator] = every
+        self._check_params()
+
+    def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Self:
+        """Train on faces.
+
+        Args:
+            x: (N, 3, H, W) within `clip_values`.
+            y: 0/1 labels (N, 5) in the order of `types.ATTRIBUTES`; None where nothing is known.
+
+        Raises:
+            IDGuardError: unusable images or labels.
+        """
+        x = check_images(x, self.clip_values)
+        labels = np.zeros((len(x), len(ATTRIBUTES))) if y is None else np.asarray(y)
+        if not len(x) or labels.shape != (len(x), len(ATTRIBUTES)):
+            raise IDGuardError(f"expected faces with labels of shape (N, 5), found {x.shape} and {labels.shape}")
+        images = torch.tensor(np.ascontiguousarray(x, dtype=np.float32), device=self.device)
+        self.train(self.estimator.signed(images), torch.tensor(labels, dtype=torch.float32, device=self.device))
+        return self
+
+    @abstractmethod
+    def train(self, x: Images, attributes: Float[Tensor, "B 5"]) -> None:
+        """Learn from faces on the [-1, 1] scale."""
+
+    @property
+    def manipulators(self) -> list[Manipulator]:
+        """What is trained against."""
+        return [estimator.model for estimator in self.estimators]
+
+    @property
+    def epsilon(self) -> float:
+        """The bound on the [-1, 1] scale."""
+        low, high = self.clip_values
+        return 2 * self.eps / (high - low)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not isinstance(self.eps, (int, float)) or not self.eps > 0:
+            raise ValueError(f"`eps` has to be a positive number, found {self.eps!r}")
+
+
+class GeneratorAttack(TrainedAttack):
+    """A trained generator protects an image in one forward pass.
+
+    Args:
+        estimators: see `TrainedAttack`.
+        eps: see `TrainedAttack`.
+        steps: of the training.
+        lr: of Adam.
+        channels: width of the generator, ID-Guard's ResNet without its prior.
+        train_batch: faces in a step.
+        seed: of everything random.
+        batch_size: images at a time, when protecting.
+        verbose: show progress bars.
+        summary_writer: as in ART.
+
+    Raises:
+        EstimatorError: an estimator is no `PyTorchManipulator`.
+        ValueError: a parameter has a wrong type or value.
+    """
+
+    attack_params = [  # noqa: RUF012 - ART's convention
+        *TrainedAttack.attack_params,
+        *("steps", "lr", "channels", "train_batch"),
+    ]
+
+    def __init__(
+        self,
+        estimators: PyTorchManipulator | Sequence[PyTorchManipulator],
+        *,
+        eps: float = 0.025,
+        steps: int = 1000,
+        lr: float = 1e-4,
+        channels: int = 64,
+        train_batch: int = 8,
+        seed: int = 0,
+        batch_size: int = 32,
+        verbose: bool = True,
+        summary_writer: Any = False,
+    ) -> None:
+        self.steps, self.lr, self.channels, self.train_batch = steps, lr, channels, train_batch
+        self.protector: Protector | None = None
+        super().__init__(
+            estimators, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
+        )
+
+    def new_protector(self, size: int) -> Protector:
+        """A random generator with a prior of zero."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            options = {"channels": self.channels, "norm": "instance"}
+            return Protector(generator_config=options, epsilon=self.epsilon, size=size).to(self.device)
+
+    def settings(self) -> dict[str, Any]:
+        """What `trained_baselines` takes."""
+        return {
+            "steps": self.steps,
+            "batch_size": self.train_batch,
+            "lr": self.lr,
+            "seed": self.seed,
+            "verbose": self.verbose,
+        }
+
+    @torch.inference_mode()
+    def protect(self, x: Images) -> Images:
+        """The generator's face on the [-1, 1] scale.
+
+        Raises:
+            IDGuardError: before `fit`.
+        """
+        if self.protector is None:
+            raise IDGuardError(f"{type(self).__name__} has nothing to protect with yet; call fit(x) first")
+        return self.protector(x).specific
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        for name in ("steps", "channels", "train_batch"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`{name}` has to be a positive int, found {value!r}")
+        if not isinstance(self.lr, float) or not self.lr > 0:
+            raise ValueError(f"`lr` has to be a positive float, found {self.lr!r}")

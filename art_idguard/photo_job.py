@@ -1,0 +1,117 @@
+"""What happens to one photo of a batch: protected, written, and judged by what is in the written file."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import FaceDetector
+from art_idguard.grid import save_grid
+from art_idguard.images import epsilon_to_levels
+from art_idguard.manipulators import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.photo_files import Photo, difference, read_photo, write_photo
+from art_idguard.photo_table import Outcome
+from art_idguard.photos import Effect, ProtectedPhoto, effects, face_crop, forge, protect_photo
+from art_idguard.recognizers.base import Recognizer
+
+SHOWN = ".before-after.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoJob:
+    """The models and settings of a batch; one job serves several threads.
+
+    `judge` forges the largest face of the written file (None: no check), `gallery` is shown before and after.
+    `format` and `quality` are those of `write_photo`.
+    """
+
+    protector: Protector
+    judge: Manipulator | None
+    recognizer: Recognizer
+    gallery: Sequence[Manipulator] = ()
+    whole: bool = False
+    format: str = "png"
+    quality: int = 95
+    strip_metadata: bool = False
+
+    def run(self, path: Path, target: Path) -> tuple[Outcome, str]:
+        """Protect `path` into `target`; returns what became of it and a line that says so.
+
+        Nothing is raised for a bad photo: the outcome has the error.
+        """
+        start = time.perf_counter()
+        try:
+            outcome, verdict = self._protect(path, target)
+            return outcome._replace(seconds=round(time.perf_counter() - start, 2)), verdict
+        except Exception as error:  # one photo that cannot be protected spares the others
+            message = str(error) if str(path) in str(error) else f"{path}: {error}"
+            if not isinstance(error, (IDGuardError, OSError)):
+                message += f" ({type(error).__name__}; please report this)"
+            message = " ".join(message.split())
+            return Outcome(str(path), str(target), error=message), message
+
+    def _protect(self, path: Path, target: Path) -> tuple[Outcome, str]:
+        photo = read_photo(path)
+        protected = protect_photo(photo, self.protector, FaceDetector(), whole=self.whole)
+        kept = protected.photo.without_metadata() if self.strip_metadata else protected.photo
+        write_photo(kept, target, format=self.format, quality=self.quality)
+        written = read_photo(target)
+        levels = self._levels(photo, written, target)
+        outcome = Outcome(str(path), str(target), len(protected.frames), levels)
+        verdict = f"{path} -> {target}: {self._changed(outcome)}"
+        if self.judge is not None and protected.frames:
+            ideal, real = self._judged(self.judge, photo, written, protected)
+            outcome = outcome._replace(l2_face=real.l2_face, similarity=real.similarity)
+            verdict += (
+                f"; {self.judge.name}: L2_face {real.l2_face:.4f} (in the protector's own frame {ideal.l2_face:.4f}), "
+                f"identity similarity {real.similarity:.2f} ({ideal.similarity:.2f})"
+            )
+        if self.gallery and protected.frames:
+            picture = target.with_name(f"{path.stem}{SHOWN}")
+            self._save_before_after(picture, photo, written, protected)
+            verdict += f"; before and after in {picture}"
+        return outcome, verdict
+
+    def _levels(self, photo: Photo, written: Photo, target: Path) -> int:
+        """What the written file differs by; a PNG beyond the bound is removed, for it must not happen."""
+        levels = difference(photo, written, target)
+        bound = epsilon_to_levels(self.protector.epsilon)
+        if levels > bound and self.format == "png":
+            target.unlink()
+            raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
+        return levels
+
+    def _changed(self, outcome: Outcome) -> str:
+        faces = f"{outcome.faces} face(s)" if outcome.faces else "as a whole"
+        changed = f"{faces}, changed by at most {outcome.levels} of 255 levels"
+        bound = epsilon_to_levels(self.protector.epsilon)
+        if outcome.levels is not None and outcome.levels > bound:
+            changed += f", more than the protector's {bound}, because {self.format} is lossy"
+        return changed
+
+    def _judged(
+        self, judge: Manipulator, photo: Photo, written: Photo, protected: ProtectedPhoto
+    ) -> tuple[Effect, Effect]:
+        """The effect on the largest face in the protector's own frame, and in the written file."""
+        side = self.protector.prior.shape[-1]
+        clean, crop = (face_crop(p.pixels, protected.frames[0], side) for p in (photo, written))
+        with torch.no_grad():
+            own = self.protector(clean).specific
+        ideal, real = effects(clean, [own, crop], judge, self.recognizer)
+        return ideal, real
+
+    def _save_before_after(self, path: Path, photo: Photo, written: Photo, protected: ProtectedPhoto) -> None:
+        """Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both."""
+        side = self.protector.prior.shape[-1]
+        crops = [face_crop(p.pixels, protected.frames[0], side) for p in (photo, written)]
+        rows = [[*crops, 10 * (crops[1] - crops[0])]]
+        for manipulator in self.gallery:
+            forged = forge(manipulator, torch.cat(crops))
+            rows.append([*forged.split(1), forged[1:] - forged[:1]])
+        captions = ["photo | protected | difference x10"]
+        captions += [f"{m.name}: of the photo | of the protected | difference" for m in self.gallery]
+        save_grid(path, [[picture[0] for picture in row] for row in rows], captions=captions, zoom=2)

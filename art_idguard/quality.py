@@ -1,0 +1,213 @@
+"""How good a manipulator is: do its edits succeed, is the person kept, does the way back lead home, is it a face?"""
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from art_idguard.attributes import LABELS, AttributeClassifier, predictions
+from art_idguard.data import FaceBatch, Faces
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import arcface_frame
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import identity_similarity
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.report import Estimate, estimate, write_text
+from art_idguard.types import ATTRIBUTES
+
+MEASURES = {
+    "success": "edit success↑",
+    "before": "before the edit",
+    "similarity": "ID sim. to the photo↑",
+    "size": "size of the edit (L1)",
+    "cycle": "there and back (L1)↓",
+}
+"""What is measured of every face and edit, and its column."""
+
+SEED = 0
+"""Of the bootstrap and of KID's random halves."""
+
+FLIPPED = ("Male", "Young")
+"""Edits that turn an attribute over; the others set one."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Values per face and edit; NaN where a face is not concerned."""
+
+    edits: tuple[str, ...]
+    values: Mapping[str, Float[Tensor, "N E"]]
+    """By `MEASURES`; L1 distances are on the [-1, 1] scale."""
+    kid: Mapping[str, Estimate]
+    """Of each edit, and "photos": of real faces among each other, the floor."""
+    metadata: Mapping[str, Any]
+
+    def cell(self, measure: str, edit: str | None = None) -> Estimate:
+        """Mean and bootstrap 95 % interval over faces, of one edit or of all."""
+        columns = slice(None) if edit is None else slice(self.edits.index(edit), self.edits.index(edit) + 1)
+        return estimate(self.values[measure][:, columns])
+
+    def summary(self) -> dict[str, Any]:
+        """Estimates by edit, then over all edits."""
+        rows: dict[str, str | None] = {**{edit: edit for edit in self.edits}, "all edits": None}
+        found: dict[str, Any] = {
+            row: {measure: _json(self.cell(measure, edit)) for measure in MEASURES} for row, edit in rows.items()
+        }
+        for edit in self.edits:
+            found[edit]["kid"] = _json(self.kid[edit])
+        return found | {"photos": {"kid": _json(self.kid["photos"])}}
+
+    def markdown(self) -> str:
+        """One row an edit."""
+        lines = [["Edit", *MEASURES.values(), "KID↓"], ["---", *("---:" for _ in range(len(MEASURES) + 1))]]
+        for edit in self.edits:
+            lines.append([edit, *(_text(self.cell(m, edit)) for m in MEASURES), _text(self.kid[edit], 4)])
+        lines.append(["all edits", *(_text(self.cell(m)) for m in MEASURES), ""])
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"""\
+Means ± half the 95 % interval over faces. Edit success: share of the faces that the edit should change in which a
+classifier ([its accuracy](../../classifiers/attributes-celeba128/README.md)) sees the asked attribute afterwards,
+beside the share in which it saw it before; bangs and glasses, of which the faces have no labels: of all faces. ID sim.:
+cosine of {self.metadata["recognizer"]} embeddings. L1 on the [-1, 1] scale. KID (unbiased, cubic kernel) is taken on
+those embeddings at unit length, **not on Inception's features**: not to be compared with published KIDs. It is between
+the forgeries of one half of the faces and photos of the other; of photos among each other: {_text(self.kid["photos"], 4)}.
+
+{table}
+"""
+
+    def save(self, folder: Path) -> None:
+        """Write quality.json and quality.md; each is whole or absent."""
+        content = {"metadata": dict(self.metadata), "summary": self.summary()}
+        write_text(folder / "quality.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_text(folder / "quality.md", self.markdown())
+
+
+@torch.no_grad()
+def measure_quality(
+    manipulator: Manipulator,
+    faces: Faces,
+    classifier: AttributeClassifier,
+    recognizer: Recognizer,
+    *,
+    batch_size: int = 16,
+    metadata: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+) -> Quality:
+    """Forge every face under every edit, and back again.
+
+    Args:
+        manipulator: frozen.
+        faces: with their labels, at least four, on the device of the networks.
+        classifier: judges whether an edit succeeded.
+        recognizer: judges whether the person is kept; also gives KID's features.
+        batch_size: faces at a time.
+        metadata: goes into the report.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: fewer than four faces, or an edit that the classifier does not know.
+    """
+    if len(faces) < 4:
+        raise IDGuardError(f"expected at least 4 faces, found {len(faces)}")
+    names = tuple(edit.name for edit in manipulator.edits(faces.attributes[:1]))
+    if unknown := set(names) - set(LABELS):
+        raise IDGuardError(f"the classifier does not know {', '.join(unknown)}; it tells {', '.join(LABELS)}")
+    parts: list[dict[str, Tensor]] = []
+    with tqdm(desc=manipulator.name, total=len(faces), unit="face", disable=not verbose) as bar:
+        for batch in faces.batches(batch_size):
+            parts.append(_measure(manipulator, batch, classifier, recognizer))
+            bar.update(len(batch.images))
+    found = {key: torch.cat([part[key] for part in parts]).cpu() for key in parts[0]}
+    photos, forged = found.pop("photos"), found.pop("forged")
+    kid = {name: kid_estimate(forged[::2, e], photos[1::2]) for e, name in enumerate(names)}
+    about = {
+        **(metadata or {}),
+        "n": len(faces),
+        "seed": SEED,
+        "size": faces.size,
+        "recognizer": recognizer.name,
+        "hardware": f"{platform.machine()}, {faces.images.device.type}",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return Quality(names, found, kid | {"photos": kid_estimate(photos[::2], photos[1::2])}, about)
+
+
+def _measure(
+    manipulator: Manipulator, batch: FaceBatch, classifier: AttributeClassifier, recognizer: Recognizer
+) -> dict[str, Tensor]:
+    x, frame = batch.images, arcface_frame(batch.points, (batch.images.shape[-2], batch.images.shape[-1]))
+    who, seen = recognizer(x, frame), predictions(classifier(x))
+    columns: dict[str, list[Tensor]] = {key: [] for key in (*MEASURES, "forged")}
+    for edit in manipulator.edits(batch.attributes):
+        output = manipulator(x, edit).output
+        embedding = recognizer(output, frame)
+        wanted = _wanted(edit.name, batch.attributes)
+        concerned = torch.where(wanted.isnan(), wanted, torch.ones_like(wanted))
+        shown = predictions(classifier(output))[:, LABELS.index(edit.name)]
+        columns["success"].append((shown == wanted).float() * concerned)
+        columns["before"].append((seen[:, LABELS.index(edit.name)] == wanted).float() * concerned)
+        columns["similarity"].append(identity_similarity(who, embedding))
+        columns["size"].append((output - x).abs().mean(dim=(1, 2, 3)))
+        back = manipulator.back(edit, x, batch.attributes)
+        cycled = x.new_full(x.shape, math.nan) if back is None else manipulator(output, back).output
+        columns["cycle"].append((cycled - x).abs().mean(dim=(1, 2, 3)))
+        columns["forged"].append(embedding)
+    return {key: torch.stack(values, dim=1) for key, values in columns.items()} | {"photos": who}
+
+
+def _wanted(edit: str, attributes: Float[Tensor, "B 5"]) -> Float[Tensor, " B"]:
+    """What the edited attribute should be; NaN for faces in which it is so already."""
+    if edit not in ATTRIBUTES:  # HiSD's bangs and glasses, of which these labels know nothing: seen in all faces
+        return attributes.new_ones(len(attributes))
+    now = attributes[:, ATTRIBUTES.index(edit)]
+    wanted = 1 - now if edit in FLIPPED else torch.ones_like(now)
+    return torch.where(now == wanted, math.nan, wanted)
+
+
+def kernel_distance(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> float:
+    """KID (Binkowski et al., ICLR 2018): the unbiased squared MMD with the kernel (<x, y> / D + 1)^3.
+
+    Deviates: features are not Inception's, whose weights come with torchvision, but embeddings, scaled to length
+    sqrt(D), so that <x, y> / D is their cosine.
+    """
+    a, b = (normalize(x.double(), dim=1) for x in (a, b))
+    within = [(((x @ x.T + 1) ** 3).sum() - 8 * len(x)) / (len(x) * (len(x) - 1)) for x in (a, b)]
+    return float(sum(within) - 2 * ((a @ b.T + 1) ** 3).mean())
+
+
+def kid_estimate(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"], *, subsets: int = 100) -> Estimate:
+    """KID of all, with a normal 95 % interval from random halves: their deviation is the standard error of the whole.
+
+    Deviates: the paper reports mean and deviation over subsets of 1,000, more faces than there are here. (Drawing with
+    replacement, as the bootstrap does, would pair faces with themselves.)
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    kid = kernel_distance(a, b)
+    if min(len(a), len(b)) < 4:  # halves of one have no distance
+        return Estimate(kid, math.nan, math.nan)
+    found = [
+        kernel_distance(*(x[torch.randperm(len(x), generator=generator)[: len(x) // 2]] for x in (a, b)))
+        for _ in range(subsets)
+    ]
+    margin = 1.96 * torch.tensor(found).std().item()
+    return Estimate(kid, kid - margin, kid + margin)
+
+
+def _json(e: Estimate) -> dict[str, float | None]:
+    return {k: round(v, 6) if math.isfinite(v) else None for k, v in zip(("mean", "low", "high"), e[:3], strict=True)}
+
+
+def _text(e: Estimate, digits: int = 3) -> str:
+    if math.isnan(e.mean):
+        return "n/a"
+    return f"{e.mean:.{digits}f}" + ("" if math.isnan(e.low) else f" ±{(e.high - e.low) / 2:.{digits}f}")

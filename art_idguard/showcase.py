@@ -1,0 +1,196 @@
+"""What `art-idguard serve` does with one uploaded photo, and how the page shows it; knows nothing of Gradio.
+
+Pictures are put into the page itself (data: addresses), so that only the file to download is ever written.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from art_idguard.errors import IDGuardError
+from art_idguard.faces import CELEBA_TEMPLATE, TEMPLATE_SIZE, FaceDetector, arcface_frame
+from art_idguard.images import epsilon_to_levels, to_array
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted, identity_similarity, l2_face
+from art_idguard.perturbation import Protector
+from art_idguard.photos import (
+    Photo,
+    Pixels,
+    ProtectedPhoto,
+    face_crop,
+    forge,
+    largest_difference,
+    protect_photo,
+    read_photo,
+    write_photo,
+)
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import face_mask
+from art_idguard.types import Images, Protected
+
+SHOWN_SIDE = 768  # pixels of the longer side of a photo in the page
+
+
+class Models(NamedTuple):
+    """What the page works with."""
+
+    protector: Protector
+    manipulators: tuple[Manipulator, ...]
+    recognizer: Recognizer
+    detector: FaceDetector
+
+    def edits(self) -> list[str]:
+        """The edits that every manipulator knows, in the first one's order."""
+        face = torch.zeros(1, 5)
+        known = [[edit.name for edit in m.edits(face)] for m in self.manipulators]
+        return [name for name in known[0] if all(name in names for names in known)] if known else []
+
+
+class Weakened(Protector):
+    """A protector at a share of its strength: its perturbations times `strength`, so epsilon times `strength`.
+
+    The product is rounded to 8-bit levels only afterwards, by `photos.protect_photo`.
+    """
+
+    def __init__(self, protector: Protector, strength: float) -> None:
+        nn.Module.__init__(self)  # the weights are the other's
+        self.full, self.prior = protector, protector.prior
+        self.strength, self.epsilon = strength, strength * protector.epsilon
+
+    def forward(self, x: Images) -> Protected:
+        """Both protected versions, as x + strength * (protected - x)."""
+        return Protected(*(x + self.strength * (protected - x) for protected in self.full(x)))
+
+
+def protect_upload(
+    path: Path,
+    target: Path,
+    models: Models,
+    *,
+    strength: float = 1.0,
+    gallery: Sequence[Manipulator] = (),
+    edit: str = "Blond_Hair",
+    whole: bool = False,
+) -> str:
+    """Protect a photo, write it as a PNG, and report on the written file as HTML.
+
+    Args:
+        path: of the photo, in any format that `read_photo` knows.
+        target: of the protected PNG.
+        models: what protects and what judges.
+        strength: share of the protector's epsilon to use, in (0, 1].
+        gallery: those of `models.manipulators` whose forgeries to show.
+        edit: what they are asked for, one of `models.edits()`.
+        whole: protect a photo without a findable face as a whole.
+
+    Raises:
+        IDGuardError: the file is no usable photo, it has no face, or an option is unknown.
+    """
+    if not 0 < strength <= 1:
+        raise IDGuardError(f"strength is a share of the protector's epsilon in (0, 1]; found {strength}")
+    if gallery and edit not in models.edits():
+        raise IDGuardError(f"the manipulators do not know the edit {edit!r}; choose from: {', '.join(models.edits())}")
+    protector = models.protector if strength == 1 else Weakened(models.protector, strength)
+    photo = read_photo(path)
+    protected = protect_photo(photo, protector, models.detector, whole=whole)
+    write_photo(protected.photo, target)
+    levels, bound = largest_difference(photo, target), epsilon_to_levels(protector.epsilon)
+    if levels > bound:
+        target.unlink()
+        raise IDGuardError(f"the written file differs by {levels} levels, more than {bound}; please report this")
+    parts = [f"<p role='status'>{_verdict(protected, levels, bound, protector.epsilon)}</p>", _photos(photo, protected)]
+    if protected.frames and gallery:
+        written = read_photo(target).pixels
+        crops = [
+            face_crop(pixels, protected.frames[0], protector.prior.shape[-1]) for pixels in (photo.pixels, written)
+        ]
+        parts.append(_table(torch.cat(crops), gallery, models.recognizer, edit))
+    return "".join(parts)
+
+
+def _verdict(protected: ProtectedPhoto, levels: int, bound: int, epsilon: float) -> str:
+    if not protected.frames:
+        what = "No face was found: the whole picture was protected, and there is no face to judge it by."
+    elif (faces := len(protected.frames)) == 1:
+        what = "One face was found and protected."
+    else:
+        what = f"{faces} faces were found and all of them protected; the table judges the largest."
+    return (
+        f"{what} Read back from the written PNG: no value differs by more than <strong>{levels} of 255 levels</strong> "
+        f"(bound at this strength: {bound}, which is epsilon {epsilon:.3g} on [-1, 1])."
+    )
+
+
+def _photos(photo: Photo, protected: ProtectedPhoto) -> str:
+    """The photo, the protected one, and their difference x10 around grey."""
+    step = -(-max(photo.pixels.shape) // SHOWN_SIDE)  # every step-th pixel as it is: averaging would hide the noise
+    clean, changed = (p.pixels[::step, ::step].astype(np.int16) for p in (photo, protected.photo))
+    difference = np.clip(128 + 10 * (changed - clean), 0, 255).astype(np.uint8)
+    figures = [
+        _figure(photo.pixels, "Original"),
+        _figure(protected.photo.pixels, "Protected"),
+        _figure(difference, "Perturbation x10 (grey: unchanged)"),
+    ]
+    return f"<div class='photos'>{''.join(figures)}</div>"
+
+
+def _figure(pixels: Pixels, caption: str) -> str:
+    return f"<figure>{_img(pixels, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _img(pixels: Pixels, description: str) -> str:
+    """The picture, at most `SHOWN_SIDE` large, as an element that holds it."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    address = base64.b64encode(content.getvalue()).decode()
+    return f'<img alt="{escape(description)}" src="data:image/png;base64,{address}">'
+
+
+def _table(crops: Float[Tensor, "2 3 S S"], gallery: Sequence[Manipulator], recognizer: Recognizer, edit: str) -> str:
+    """A row for each manipulator: its forgeries of the photo's and of the protected face, and their distance."""
+    before, after = to_array(crops)
+    asked = edit.replace("_", " ").lower()
+    rows = [_row("the face as it is", _img(before, "face"), _img(after, "protected face"), "", "", "")]
+    for manipulator in gallery:
+        forged = forge(manipulator, crops, edit)
+        l2, similarity = distance(forged[:1], forged[1:], recognizer)
+        hit = "yes" if disrupted(l2, similarity).item() else "no"
+        name = escape(manipulator.name)
+        pictures = [_img(face, f"{name}, of the {of}") for face, of in zip(to_array(forged), _OF, strict=True)]
+        rows.append(_row(name, *pictures, f"{l2.item():.4f}", f"{similarity.item():.2f}", hit))
+    columns = ("Manipulator", *(f"of the {of}" for of in _OF), "L2_face", "identity similarity", "disrupted")
+    head = "".join(f"<th scope='col'>{column}</th>" for column in columns)
+    return (
+        f"<table><caption>What each manipulator makes of the largest face (edit: {escape(asked)}). "
+        f"As in the paper, "
+        f"disrupted means L2_face above {L2_THRESHOLD} and similarity below {SIMILARITY_THRESHOLD}.</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+_OF = ("photo", "protected photo")
+
+
+def _row(head: str, *cells: str) -> str:
+    return f"<tr><th scope='row'>{head}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+@torch.no_grad()
+def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """L2_face and identity similarity of forgeries in CelebA's framing."""
+    side = clean.shape[-1]
+    points = ((CELEBA_TEMPLATE + 0.5) * side / TEMPLATE_SIZE - 0.5).expand(len(clean), -1, -1)
+    frame = arcface_frame(points, (side, side))
+    mask = face_mask(points, (side, side))
+    return l2_face(clean, other, mask), identity_similarity(recognizer(clean, frame), recognizer(other, frame))

@@ -1,0 +1,129 @@
+"""Perturbation generators that earlier work trains: Initiative Defense (PG) and IAP's disruption part.
+
+Both are a `Protector` whose prior is zero and stays so, and protect in one forward pass. Faces are on the [-1, 1]
+scale.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import trange
+
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import FaceReconstructor, Protector
+from art_idguard.types import Attributes, Images
+
+LEARNING_RATE = 1e-4
+Objective = Callable[[Images, Images, Attributes, int], Float[Tensor, ""]]
+"""What the generator maximises, of protected faces, faces, their labels and the step."""
+
+
+def _train(
+    protector: Protector,
+    x: Images,
+    attributes: Attributes,
+    objective: Objective,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    verbose: bool,
+) -> Protector:
+    """Adam on the generator alone."""
+    optimizer = torch.optim.Adam(protector.generator.parameters(), lr=lr, betas=(0.5, 0.999))
+    protector.train().requires_grad_()
+    chance = torch.Generator().manual_seed(seed)
+    for step in trange(steps, desc="training the generator", disable=not verbose):
+        index = torch.randint(len(x), (min(batch_size, len(x)),), generator=chance)
+        faces, labels = x[index], attributes[index]
+        loss = -objective(protector(faces).specific, faces, labels, step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return protector.eval().requires_grad_(False)
+
+
+def train_initiative(
+    protector: Protector,
+    manipulator: Manipulator,
+    x: Images,
+    attributes: Attributes,
+    *,
+    steps: int,
+    batch_size: int = 8,
+    lr: float = LEARNING_RATE,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Protector:
+    """Initiative Defense (PG; Huang et al., AAAI 2021): against a surrogate that learns in turn with the generator.
+
+    The generator maximises the L1 distance of the surrogate's outputs on protected and clean faces, weighted by where
+    the manipulator changes the face.
+
+    Deviates: the surrogate learns to imitate the manipulator's outputs, so that the manipulator is only asked, never
+    differentiated; the published code trains a StarGAN of its own as surrogate, and adds discriminator and cycle terms.
+    """
+    edits = len(manipulator.edits(attributes[:1]))
+    surrogates = nn.ModuleList(FaceReconstructor(channels=16) for _ in range(edits)).to(x.device)
+    optimizer = torch.optim.Adam(surrogates.parameters(), lr=1e-3)
+
+    def objective(protected: Images, faces: Images, labels: Attributes, step: int) -> Float[Tensor, ""]:
+        e = step % edits
+        with torch.no_grad():
+            forged = manipulator(faces, manipulator.edits(labels)[e]).output
+        surrogate = surrogates[e].requires_grad_()
+        optimizer.zero_grad()
+        nn.functional.l1_loss(surrogate(faces), forged).backward()
+        optimizer.step()
+        surrogate.requires_grad_(False)
+        changed = (forged - faces).abs()
+        weight = changed / changed.mean().clamp(min=1e-6)
+        return (weight * (surrogate(protected) - surrogate(faces)).abs()).mean()
+
+    return _train(
+        protector, x, attributes, objective, steps=steps, batch_size=batch_size, lr=lr, seed=seed, verbose=verbose
+    )
+
+
+def train_iap(
+    protector: Protector,
+    manipulators: Sequence[Manipulator],
+    x: Images,
+    attributes: Attributes,
+    *,
+    steps: int,
+    batch_size: int = 8,
+    lr: float = LEARNING_RATE,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Protector:
+    """The disruption part of IAP (Zhu et al., TIFS 2023): features of protected and clean faces shall not correlate.
+
+    Inferred, since no code is public and the ID-Guard paper calls it "feature correlation measurement loss": the
+    generator maximises 1 - Pearson correlation of E_k's features and of the forged faces, averaged over the
+    manipulators with equal weights; the message that IAP hides is left out, as in the ID-Guard paper's comparison.
+    """
+
+    def objective(protected: Images, faces: Images, labels: Attributes, step: int) -> Float[Tensor, ""]:
+        parts = []
+        for manipulator in manipulators:
+            edits = manipulator.edits(labels)
+            edit = edits[step % len(edits)]
+            with torch.no_grad():
+                clean = manipulator(faces, edit)
+            found = manipulator(protected, edit)
+            parts += [2 - correlation(found.features, clean.features) - correlation(found.output, clean.output)]
+        return torch.cat(parts).mean()
+
+    return _train(
+        protector, x, attributes, objective, steps=steps, batch_size=batch_size, lr=lr, seed=seed, verbose=verbose
+    )
+
+
+def correlation(a: Float[Tensor, "B *s"], b: Float[Tensor, "B *s"]) -> Float[Tensor, " B"]:
+    """Pearson's, of each pair of rows."""
+    a, b = (t.flatten(1) - t.flatten(1).mean(dim=1, keepdim=True) for t in (a, b))
+    return nn.functional.cosine_similarity(a, b, dim=1)

@@ -1,0 +1,89 @@
+"""What every training loop shares: the order of the faces, randomness, signals, the log."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@lru_cache(maxsize=1)
+def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " N"]:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, " B"]:
+    """The faces of a step: every epoch is a new order, of which the incomplete last batch is dropped."""
+    epoch, i = divmod(step, n // batch_size)
+    return _permutation(n, seed, epoch)[i * batch_size : (i + 1) * batch_size]
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Make all that is random in a step depend on (seed, step) and the process alone."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1009 + process)
+
+
+def single(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Losses are taken in float32 even where autocast made the networks bf16."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def anywhere(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether any process wants to stop: they must all stop at the same step."""
+    if not accelerator.use_distributed:
+        return flag
+    total = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
+    return bool(total > 0)
+
+
+@contextmanager
+def stop_signals() -> Iterator[dict[str, bool]]:
+    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
+    stopped = {"now": False}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(s, lambda *_: stopped.update(now=True)) for s in signals]
+    try:
+        yield stopped
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)
+
+
+class LogFile:
+    """JSON lines in log.jsonl, and the same in TensorBoard; the main process writes, the others do not."""
+
+    def __init__(self, folder: Path, *, enabled: bool) -> None:
+        self.folder, self.enabled = folder, enabled
+
+    def __enter__(self) -> Self:
+        self.lines, self.writer = None, None
+        if self.enabled:
+            self.lines = (self.folder / "log.jsonl").open("a")
+            with suppress(ImportError):  # a bare training machine may lack tensorboard
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.writer = SummaryWriter(str(self.folder / "tensorboard"))
+        return self
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Note a step; TensorBoard shows the entries that are groups of numbers."""
+        if self.lines is None:
+            return
+        self.lines.write(json.dumps(record) + "\n")
+        self.lines.flush()
+        if self.writer is not None:
+            for field, value in record.items():
+                if isinstance(value, dict):
+                    self.writer.add_scalars(field, value, record["step"])
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self.lines, self.writer):
+            if file is not None:
+                file.close()

@@ -1,0 +1,230 @@
+"""A manipulator's own training: its published losses and schedule, within a budget of steps and of minutes.
+
+Everything random in step t depends on (seed, t) alone, so a checkpoint needs no random state and, where the budget
+is one of steps, a resumed run repeats an unbroken one bit by bit. Between two lines of the log nothing waits for
+the device.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from art_idguard.errors import IDGuardError
+from art_idguard.grid import save_grid
+from art_idguard.images import from_uint8
+from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
+from art_idguard.training.loop import LogFile, anywhere, seed_step, stop_signals
+from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_run import Attack, ManipulatorRun, memory_format, prepare
+from art_idguard.training.objectives import Batch, Terms
+from art_idguard.types import ATTRIBUTES
+from art_idguard.weights import save_atomically
+
+SAMPLES = 8  # faces in a sample picture
+
+
+def train_manipulator(
+    config: ManipulatorConfig, *, resume: bool = False, verbose: bool = True, attack: Attack | None = None
+) -> Path:
+    """Train a manipulator by its own losses and save the average of its generator; returns its folder.
+
+    Args:
+        config: the settings; `ManipulatorConfig.from_recipe` has each model's published ones.
+        resume: go on from the checkpoint in `config.output`; without one, start anew.
+        verbose: show a progress bar.
+        attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
+            discriminator's real faces, and what reconstructions are compared with, stay as they are.
+
+    Raises:
+        IDGuardError: unusable settings or data, or a loss that is not finite.
+    """
+    run = prepare(config, resume=resume, attack=attack)
+    if run.progress() < 1:
+        with stop_signals() as stopped:
+            _loop(run, stopped, verbose=verbose)
+    return _finish(run)
+
+
+def advance(run: ManipulatorRun, *, progress: float) -> Terms:
+    """One discriminator step and, every `n_critic` steps, one of the generator.
+
+    Args:
+        run: the run, which is changed.
+        progress: the used share of the budget, on which the learning rates depend.
+
+    Returns:
+        The terms of the losses, on the device: "discriminator/..." and "generator/...".
+    """
+    config, objective = run.config, run.objective
+    set_learning_rates(run, progress)
+    generators_turn = (run.step + 1) % config.n_critic == 0
+    batch = _batch(run, with_gradient=generators_turn)
+    with run.accelerator.autocast(), torch.set_grad_enabled(generators_turn):
+        forged = objective.forge(run.generator, batch)
+    with run.accelerator.autocast():
+        detached = batch._replace(edit=batch.edit._replace(condition=batch.edit.condition.detach()))
+        terms = objective.discriminator_terms(run.discriminator, detached, tuple(t.detach() for t in forged))
+    report = _update(run, "discriminator", terms)
+    if generators_turn:
+        with _frozen(run.discriminator):
+            with run.accelerator.autocast():
+                terms = objective.generator_terms(run.generator, run.discriminator, batch, forged)
+            report |= _update(run, "generator", terms)
+        _follow(run)
+    run.step += 1
+    return report
+
+
+def _batch(run: ManipulatorRun, *, with_gradient: bool) -> Batch:
+    accelerator, objective = run.accelerator, run.objective
+    drawn = objective.draw(run.step)
+    index = drawn.faces[accelerator.process_index :: accelerator.num_processes].to(accelerator.device)
+    seed_step(run.config.seed, run.step, accelerator.process_index)
+    real, labels = run.faces(index), run.labels[index]
+    with torch.set_grad_enabled(with_gradient):
+        edit = objective.edit(run.generator, real, labels, drawn.task)
+    inputs = real
+    if run.attack is not None:
+        with accelerator.autocast():
+            inputs = run.attack(real, edit._replace(condition=edit.condition.detach()), run.generator).detach()
+    return Batch(real, inputs, labels, edit, drawn.task)
+
+
+def set_learning_rates(run: ManipulatorRun, progress: float) -> None:
+    """Constant up to `decay_from` of the budget, then linear to zero at its end."""
+    decay = run.config.decay_from
+    factor = 1.0 if progress <= decay else max(0.0, (1 - progress) / (1 - decay))
+    for optimizer in run.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def _update(run: ManipulatorRun, name: str, terms: Terms) -> Terms:
+    """A step of Adam on the sum of the terms, over all processes; notes whether it was finite."""
+    network, optimizer = run.networks[name], run.optimizers[name]
+    optimizer.zero_grad(set_to_none=True)
+    loss = torch.stack(list(terms.values())).sum()
+    loss.backward()
+    _average_gradients(run, network)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), run.config.clip)
+    bad = run.first_bad[name]
+    run.first_bad[name] = torch.where((loss.isfinite() & norm.isfinite()) | (bad > 0), bad, run.step + 1)
+    optimizer.step()
+    return {f"{name}/{term}": value.detach() for term, value in terms.items()}
+
+
+def _average_gradients(run: ManipulatorRun, network: nn.Module) -> None:
+    """One message for all gradients; every process drew the same task, so the same parameters have one."""
+    if not run.accelerator.use_distributed:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    mean = run.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients flow through the network and not into it."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+@torch.no_grad()
+def _follow(run: ManipulatorRun) -> None:
+    """The average follows the generator, faster at first."""
+    updates = run.step // run.config.n_critic
+    decay = min(run.config.ema, (1 + updates) / (10 + updates))
+    average, current = run.average.state_dict(), run.generator.state_dict()
+    moving = [key for key, value in average.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[key] for key in moving], [current[key] for key in moving], 1 - decay)
+
+
+def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> None:
+    config, main = run.config, run.accelerator.is_main_process
+    bar = tqdm(total=config.steps, initial=run.step, desc=config.manipulator, disable=not (verbose and main))
+    began, before = time.monotonic(), run.elapsed
+    progress, logged, latest = run.progress(), (run.step, run.elapsed), Terms()
+    with bar, LogFile(run.folder, enabled=main) as log:
+        while progress < 1:
+            latest |= advance(run, progress=progress)
+            run.elapsed = before + time.monotonic() - began
+            progress = run.progress()
+            last = anywhere(run.accelerator, stopped["now"]) or progress >= 1
+            keep = last or run.step % config.checkpoint_every == 0
+            if keep or run.step % config.log_every == 0:
+                require_finite(run)
+                run.elapsed = before + time.monotonic() - began  # now that the device has caught up
+                log.write(_record(run, latest, logged))
+                bar.update(run.step - bar.n)
+                logged = (run.step, run.elapsed)
+            if main and keep:
+                save_checkpoint(run.folder, run.state())
+            if main and (last or run.step % config.sample_every == 0):
+                save_sample(run)
+            if last:
+                return
+
+
+def _record(run: ManipulatorRun, terms: Terms, logged: tuple[int, float]) -> dict[str, Any]:
+    """A line of the log; the speed is that since the last line."""
+    steps, seconds = run.step - logged[0], max(run.elapsed - logged[1], 1e-9)
+    values = torch.stack(list(terms.values())).tolist()
+    return {
+        "step": run.step,
+        "seconds": round(run.elapsed, 2),
+        "images_per_second": round(steps * run.config.batch_size / seconds, 1),
+        "lr": run.optimizers["discriminator"].param_groups[0]["lr"],
+        "loss": dict(zip(terms, values, strict=True)),
+    }
+
+
+def require_finite(run: ManipulatorRun) -> None:
+    """Wait for the device and see whether every step so far was finite.
+
+    Raises:
+        IDGuardError: one was not; names the step, the network and the last good checkpoint.
+    """
+    bad = {name: int(step) for name, step in run.first_bad.items() if step > 0}
+    if not anywhere(run.accelerator, bool(bad)):
+        return
+    name, step = min(bad.items(), key=lambda item: item[1]) if bad else ("network of another process", run.step)
+    good = run.folder / CHECKPOINT
+    raise IDGuardError(
+        f"step {step}: the loss of {run.config.manipulator}'s {name} is not finite. "
+        + (f"The last good checkpoint is {good}; " if good.exists() else "There is no checkpoint yet; ")
+        + "lower the learning rate, or train with precision 'no'"
+    )
+
+
+@torch.no_grad()
+def save_sample(run: ManipulatorRun) -> None:
+    """A row a face: the photo, then each edit of the averaged generator."""
+    edge, size = run.config.margin // 2, run.config.size
+    crop = slice(edge, edge + size)
+    photos = from_uint8(run.images[:SAMPLES, :, crop, crop]).contiguous(memory_format=memory_format(run.images.device))
+    known = [run.objective.attributes.index(name) for name in ATTRIBUTES]
+    forged = [run.average(photos, edit).output for edit in run.average.edits(run.labels[:SAMPLES, known])]
+    columns: list[Float[Tensor, "B 3 H W"]] = [photos, *forged]
+    save_grid(run.folder / "samples" / f"{run.step:06d}.png", list(zip(*columns, strict=True)))
+
+
+def _finish(run: ManipulatorRun) -> Path:
+    folder = run.folder / "manipulator"
+    if run.accelerator.is_main_process:
+        average = run.average.half() if run.config.half else run.average
+        average.eval().save_pretrained(folder)
+        discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}
+        save_atomically(discriminator, run.folder / "discriminator.safetensors")
+    run.accelerator.wait_for_everyone()
+    return folder

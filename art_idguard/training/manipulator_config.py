@@ -1,0 +1,120 @@
+"""The settings of a manipulator's training; imports nothing heavy, so that the command line can list them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from art_idguard.errors import IDGuardError
+from art_idguard.training.config import TrainingConfig
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "relgan": {
+        "batch_size": 6,
+        "steps": 400_000,
+        "n_critic": 1,
+        "lr": 5e-5,
+        "decay_from": 1.0,
+        "penalty_weight": 150.0,
+    },
+    "hisd": {
+        "batch_size": 8,
+        "steps": 600_000,
+        "n_critic": 1,
+        "betas": (0.0, 0.99),
+        "decay_from": 1.0,
+        "ema": 0.99,
+        "clip": 100.0,
+        "cycle_weight": 1.0,
+        "penalty_weight": 1.0,
+    },
+}
+"""Published values that differ from those of StarGAN, AttentionGAN and Fixed-Point GAN, the defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManipulatorConfig(TrainingConfig):
+    """A manipulator's own training; the defaults are StarGAN's, `from_recipe` starts from each model's.
+
+    Deviates: the average of the generator (`ema`) is HiSD's; the others publish the last weights. RelGAN's
+    official weight decay, lr / steps = 1e-10, is left out.
+    """
+
+    manipulator: Literal["stargan", "attentiongan", "fpgan", "relgan", "hisd"]
+    """Which manipulator; settings that are not given have its published values."""
+    size: int = 128
+    """Side of the faces in pixels, a multiple of 64."""
+    margin: int = 0
+    """Read the faces this many pixels larger and crop them at random."""
+    start: str | None = None
+    """Folder or Hub id, or name=file, of a manipulator to go on from; channels and norm are then its own."""
+    start_discriminator: str | None = None
+    """The discriminator.safetensors of an earlier run to go on from."""
+    channels: int = 64
+    """Width of the networks' first layers."""
+    norm: Literal["switchable", "instance"] = "switchable"
+    """Normalisation of RelGAN's generator; instance is the gray-box variant."""
+
+    batch_size: int = 16
+    """Faces in one step, over all processes."""
+    steps: int = 200_000
+    """Budget of discriminator steps; the learning rate falls with whichever budget ends first."""
+    minutes: float | None = None
+    """Budget of time, over all launches of the run."""
+    n_critic: int = 5
+    """Discriminator steps for one step of the generator."""
+    lr: float = 1e-4
+    """Adam's learning rate, of both networks."""
+    mapper_lr: float = 1e-6
+    """The learning rate of HiSD's mappers."""
+    betas: tuple[float, ...] = (0.5, 0.999)
+    """Adam's two decay rates."""
+    decay_from: float = 0.5
+    """Share of the budget after which the learning rate falls linearly to zero; 1 keeps it constant."""
+    ema: float = 0.999
+    """Decay of the average of the generator's weights, which is what is saved."""
+    clip: float = float("inf")
+    """Largest norm of a network's gradient."""
+
+    classification_weight: float = 1.0
+    """Weight of StarGAN's attribute classification."""
+    cycle_weight: float = 10.0
+    """Weight of the face after editing there and back; of all reconstructions of HiSD."""
+    identity_weight: float = 10.0
+    """Weight of the face after an edit that changes nothing (Fixed-Point GAN, RelGAN)."""
+    penalty_weight: float = 10.0
+    """Weight of the discriminator's gradient penalty."""
+    interpolation_weight: float = 1.0
+    """Weight of RelGAN's half-way edits."""
+    orthogonality_weight: float = 1e-4
+    """Weight of RelGAN's orthogonality of kernels."""
+    style_weight: float = 1.0
+    """Weight of HiSD's style reconstruction."""
+
+    compile: bool = False
+    """Compile the generator; pays on a GPU in trainings of half an hour and more."""
+    half: bool = False
+    """Save the trained manipulator in fp16."""
+    log_every: int = 50
+    """Steps between lines of the log; in between nothing waits for the GPU."""
+    checkpoint_every: int = 2000
+    """Steps between checkpoints."""
+    sample_every: int = 2000
+    """Steps between sample pictures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size % 64:
+            raise IDGuardError(f"size is {self.size}; expected a multiple of 64, such as 128 or 256")
+        if len(self.betas) != 2:
+            raise IDGuardError(f"betas has {len(self.betas)} values; expected 2")
+        if not 0 <= self.decay_from <= 1:
+            raise IDGuardError(f"decay_from is {self.decay_from}; expected a share of the budget, 0 to 1")
+        if self.minutes is not None and self.minutes <= 0:
+            raise IDGuardError(f"minutes is {self.minutes}; expected more than 0")
+        if self.manipulator == "hisd" and self.precision != "no":
+            raise IDGuardError("HiSD diverges in bf16; train it with precision 'no' (TF32 on a GPU)")
+
+    @classmethod
+    def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The published values of the manipulator that `values` names."""
+        return PUBLISHED.get(values["manipulator"], {})

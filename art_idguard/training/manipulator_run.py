@@ -1,0 +1,205 @@
+"""What a manipulator's training consists of, made from its settings or found at its checkpoint."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Int64, UInt8
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from art_idguard import manipulators
+from art_idguard.data import read_labelled
+from art_idguard.errors import IDGuardError
+from art_idguard.images import from_uint8
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.manipulators.relgan import RelGAN
+from art_idguard.training.checkpoint import load_checkpoint
+from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.objectives import OBJECTIVES, GANObjective
+from art_idguard.types import Edit, Images
+
+Attack = Callable[[Images, Edit, Manipulator], Images]
+"""Inner maximisation of adversarial training: faces, the edit and the generator as it is now -> attacked faces.
+
+It may learn at each call. Its random numbers come from torch's own generators, which the step has seeded. One that
+has state_dict and load_state_dict is kept in the run's checkpoint; a module is moved to the run's device.
+"""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What a checkpoint can keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Go on from there."""
+
+
+@dataclass
+class ManipulatorRun:
+    """The networks, their optimisers and the data; `step` counts the finished discriminator steps."""
+
+    config: ManipulatorConfig
+    accelerator: Accelerator
+    objective: GANObjective[Any, Any]
+    images: UInt8[Tensor, "N 3 S S"]
+    labels: Float[Tensor, "N A"]
+    generator: Manipulator
+    discriminator: nn.Module
+    average: Manipulator
+    """The exponential moving average of the generator."""
+    optimizers: dict[str, torch.optim.Adam]
+    attack: Attack | None = None
+    step: int = 0
+    elapsed: float = 0.0
+    """Seconds of all launches."""
+    first_bad: dict[str, Int64[Tensor, ""]] = field(default_factory=dict)
+    """The first step at which a network's loss or gradient was not finite, or 0; on the device."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its files."""
+        return Path(self.config.output)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The two players, in the order of a step."""
+        return {"discriminator": self.discriminator, "generator": self.generator}
+
+    def progress(self) -> float:
+        """The used share of the budget that ends first; equal on every process."""
+        config = self.config
+        used = self.step / config.steps
+        if config.minutes is not None:
+            used = max(used, self.elapsed / 60 / config.minutes)
+            if self.accelerator.use_distributed:
+                shares = torch.tensor(used, device=self.accelerator.device)
+                used = float(self.accelerator.reduce(shares, "mean"))
+        return used
+
+    def faces(self, index: Int64[Tensor, " B"]) -> Images:
+        """Faces cropped and mirrored at random, in one gather from the bytes on the device."""
+        device, size, count = self.images.device, self.config.size, len(index)
+        rows, columns = torch.randint(self.config.margin + 1, (2, count, 1), device=device)
+        span = torch.arange(size, device=device)
+        mirrored = torch.rand(count, 1, device=device) < 0.5
+        rows, columns = rows + span, columns + torch.where(mirrored, size - 1 - span, span)
+        channels = torch.arange(3, device=device)[:, None, None]
+        pictures = self.images[index[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]]
+        return from_uint8(pictures).contiguous(memory_format=memory_format(device))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "config": asdict(self.config),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "average": self.average.state_dict(),
+            **{name: network.state_dict() for name, network in self.networks.items()},
+            **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "attack": self.attack.state_dict() if isinstance(self.attack, Stateful) else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        for name, network in (*self.networks.items(), ("average", self.average)):
+            network.load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[f"{name}_optimizer"])
+        if isinstance(self.attack, Stateful):
+            self.attack.load_state_dict(state["attack"])
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last where the convolutions want it."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def prepare(config: ManipulatorConfig, *, resume: bool = False, attack: Attack | None = None) -> ManipulatorRun:
+    """Data, networks and optimisers of a run, at its checkpoint if it resumes."""
+    accelerator = Accelerator(mixed_precision=config.precision)
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = load_checkpoint(folder)
+    if checkpoint and not resume:
+        raise IDGuardError(f"{folder} holds a run; resume it (--resume) or choose another output folder")
+    if checkpoint and (changed := config.differences(ManipulatorConfig(**checkpoint["config"]))):
+        raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+    _require_even_shares(config, accelerator)
+    kind, device = OBJECTIVES[config.manipulator], accelerator.device
+    images, labels = read_labelled(
+        config.faces,
+        attributes=kind.attributes,
+        size=config.size + config.margin,
+        split=config.split,
+        limit=config.limit,
+    )
+    if len(images) < config.batch_size:
+        raise IDGuardError(f"{len(images)} faces do not fill a batch of {config.batch_size}")
+    objective = kind(config, labels)
+    generator, discriminator = (
+        network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
+        for network in _networks(config, kind)
+    )
+    average = deepcopy(generator).requires_grad_(False)
+    if isinstance(average, RelGAN):
+        average.use_batch_statistics(False)
+    adam = {"betas": config.betas, "fused": device.type == "cuda"}
+    run = ManipulatorRun(
+        config=config,
+        accelerator=accelerator,
+        objective=objective,
+        images=images.to(device),
+        labels=labels.to(device),
+        generator=generator,
+        discriminator=discriminator,
+        average=average,
+        optimizers={
+            "generator": torch.optim.Adam(objective.parameter_groups(generator), **adam),
+            "discriminator": torch.optim.Adam(discriminator.parameters(), lr=config.lr, **adam),
+        },
+        attack=attack.to(device) if isinstance(attack, nn.Module) else attack,
+    )
+    run.first_bad = {name: torch.zeros((), dtype=torch.int64, device=device) for name in run.networks}
+    if checkpoint:
+        run.load_state(checkpoint)
+    if config.compile and device.type == "cuda":
+        objective.compile(generator)
+    return run
+
+
+def _require_even_shares(config: ManipulatorConfig, accelerator: Accelerator) -> None:
+    share, rest = divmod(config.batch_size, accelerator.num_processes)
+    if rest:
+        raise IDGuardError(
+            f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
+        )
+    if config.manipulator == "relgan" and share < 3:
+        raise IDGuardError(f"RelGAN compares three faces of a batch; expected at least 3 a process, found {share}")
+
+
+def _networks(config: ManipulatorConfig, kind: type[GANObjective[Any, Any]]) -> tuple[Manipulator, nn.Module]:
+    """Both players: new, or those to go on from."""
+    torch.manual_seed(config.seed)
+    generator, discriminator = kind.generator(config), kind.discriminator(config)
+    if config.start:
+        start = manipulators.load(config.start)
+        if start.name != config.manipulator:
+            raise IDGuardError(f"{config.start} is a {start.name}, not a {config.manipulator}; name another")
+        generator = start.requires_grad_().train()
+        if isinstance(generator, RelGAN):
+            generator.use_batch_statistics()
+    if config.start_discriminator:
+        try:
+            discriminator.load_state_dict(load_file(config.start_discriminator))
+        except Exception as error:
+            raise IDGuardError(f"cannot start from {config.start_discriminator}: {error}") from error
+    return generator, discriminator

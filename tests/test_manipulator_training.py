@@ -1,0 +1,567 @@
+"""The manipulators' own training: losses by hand, one step of each, budgets, resume, NaN, the command line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from art_idguard import manipulators
+from art_idguard.cli import main
+from art_idguard.errors import IDGuardError
+from art_idguard.manipulators import MANIPULATORS, RelGAN
+from art_idguard.training import gan_losses as losses
+from art_idguard.training import manipulator as training
+from art_idguard.training.manipulator import train_manipulator
+from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_run import prepare
+from art_idguard.training.objectives import OBJECTIVES, Batch
+from art_idguard.training.objectives.base import random_shares
+from tests.toys import write_portraits
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(
+    path.name for path in (ROOT / "hub" / "recipes").glob("*-celeba128.toml") if not path.name.startswith("protector")
+)
+LABELS = {  # twelve faces, of which every attribute of HiSD's tags has some
+    "Bangs": "111111000000",
+    "Eyeglasses": "101010101010",
+    "Black_Hair": "111000000001",
+    "Blond_Hair": "000111000000",
+    "Brown_Hair": "000000111000",
+    "Gray_Hair": "000000000110",
+    "Male": "110011001100",
+    "Young": "101011101011",
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    """Accelerate keeps one precision for the whole process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def write_labels(folder, table=LABELS):
+    with (folder / "train.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", *table])
+        writer.writerows([f"{i:03d}.png", *values] for i, values in enumerate(zip(*table.values(), strict=True)))
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    folder = write_portraits(tmp_path_factory.mktemp("labelled"), 12)
+    write_labels(folder)
+    return folder
+
+
+def config(faces, output, manipulator="stargan", **changes):
+    tiny = {"size": 64, "channels": 8, "batch_size": 4, "n_critic": 1, "steps": 4, "log_every": 1}
+    settings = {"faces": str(faces), "output": str(output), "manipulator": manipulator}
+    return ManipulatorConfig.from_recipe(None, **(settings | tiny | changes))
+
+
+# ---------------------------------------------------------------- losses by hand
+
+
+def test_scores_by_hand():
+    real, fake = torch.tensor([3.0, 1.0]), torch.tensor([0.0, -2.0])
+    assert losses.wasserstein(real, fake) == -3
+    assert losses.least_squares(real, 1.0) == 2
+    assert losses.hinge(torch.tensor([2.0, 0.5]), 1) == 0.25
+    assert losses.hinge(torch.tensor([2.0, -0.5]), -1) == 1.75
+
+
+def test_classification_by_hand():
+    logits, labels = torch.tensor([[0.0, 2.0], [-1.0, 0.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    p = 1 / (1 + (-logits.double()).exp())
+    expected = -(labels * p.log() + (1 - labels) * (1 - p).log()).sum() / 2
+    torch.testing.assert_close(losses.classification(logits, labels).double(), expected)
+
+
+def test_gradient_penalty_by_hand():
+    """Of <w, x> the gradient is w wherever the mixture lies; of |x|^2 / 2 it is the mixture itself."""
+    real, fake, w = torch.randn(3, 2, 3, 4, 4, dtype=torch.float64)
+    mix = torch.tensor([0.25, 1.0], dtype=torch.float64)[:, None, None, None]
+    linear = losses.gradient_penalty(lambda x: (w * x).sum((1, 2, 3)), real, fake, mix)
+    torch.testing.assert_close(linear, ((w.flatten(1).norm(dim=1) - 1) ** 2).mean())
+    quadratic = losses.gradient_penalty(lambda x: x**2 / 2, real, fake, mix)
+    mixed = torch.stack([0.25 * real[0] + 0.75 * fake[0], real[1]])
+    torch.testing.assert_close(quadratic, ((mixed.flatten(1).norm(dim=1) - 1) ** 2).mean())
+
+
+def test_gradient_penalty_trains_the_critic():
+    critic = nn.Conv2d(3, 1, 3).double()
+    real, fake = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
+    losses.gradient_penalty(critic, real, fake, random_shares(real)).backward()
+    assert critic.weight.grad.norm() > 0
+
+
+def test_squared_gradient_by_hand():
+    pictures = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    value = losses.squared_gradient((3 * pictures**2).sum((1, 2, 3)), pictures)
+    torch.testing.assert_close(value, (36 * pictures**2).sum() / 2)
+
+
+def test_interpolation_by_hand():
+    """Below one half the near end is no edit, above it the full edit."""
+    alpha, between = torch.tensor([[0.25], [0.75]]), torch.tensor([[0.5], [0.5]])
+    none, full = torch.tensor([[2.0], [100.0]]), torch.tensor([[100.0], [3.0]])
+    expected = ((0.25 - 0.5) ** 2 + 2**2 + (1 - 0.75 - 0.5) ** 2 + 3**2) / 2
+    assert losses.interpolation(alpha, between, none, full) == expected
+
+
+def test_orthogonality_by_hand():
+    kernels = [torch.randn(4, 3, 3, 3).double(), torch.randn(2, 5, 4, 4).double()]
+    expected = 0.0
+    for kernel in kernels:
+        for place in kernel.permute(2, 3, 0, 1).flatten(0, 1):
+            for i in range(kernel.shape[1]):
+                for j in range(kernel.shape[1]):
+                    expected += float(place[:, i] @ place[:, j]) ** 2 if i != j else 0.0
+    found = losses.orthogonality([*kernels, torch.randn(4, 3, 1, 1).double()])
+    assert float(found) == pytest.approx(expected, rel=1e-10)
+
+
+# ---------------------------------------------------------------- objectives as published, term by term
+
+
+@pytest.fixture
+def game(faces, tmp_path, request):
+    """A run in float64 with one batch of it, and what its generator makes of the batch."""
+    run = prepare(config(faces, tmp_path, request.param))
+    batch = training._batch(run, with_gradient=False)
+    run.generator.double(), run.discriminator.double()
+    batch = Batch(batch.real.double(), batch.inputs.double(), batch.labels.double(), _edit64(batch.edit), batch.task)
+    torch.manual_seed(11)
+    return run, batch, run.objective.forge(run.generator, batch)
+
+
+def _edit64(edit):
+    return edit._replace(condition=edit.condition.detach().double())
+
+
+def both_terms(run, batch, forged):
+    torch.manual_seed(7)
+    critic = run.objective.discriminator_terms(run.discriminator, batch, tuple(t.detach() for t in forged))
+    return critic, run.objective.generator_terms(run.generator, run.discriminator, batch, forged)
+
+
+def compare(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("game", ["stargan", "attentiongan", "fpgan"], indirect=True)
+def test_stargan_family_terms_are_the_published_ones(game):
+    run, batch, forged = game
+    G, D, x, labels = run.generator, run.discriminator, batch.real, batch.labels
+    target = batch.edit.condition
+    critic, adversary = both_terms(run, batch, forged)
+
+    def translate(picture, to):
+        return G(picture, batch.edit._replace(condition=to)).output
+
+    fake = translate(x, target)
+    torch.manual_seed(7)
+    mix = torch.rand(4, 1, 1, 1, dtype=torch.float64)
+    penalty = losses.gradient_penalty(lambda p: D(p)[0], x, fake, mix)
+    compare(
+        critic,
+        {
+            "critic": D(fake)[0].mean() - D(x)[0].mean(),
+            "classification": F.binary_cross_entropy(D(x)[1].sigmoid(), labels, reduction="sum") / 4,
+            "penalty": 10 * penalty,
+        },
+    )
+
+    def towards(picture, wanted):
+        return {
+            "adversarial": -D(picture)[0].mean(),
+            "classification": F.binary_cross_entropy(D(picture)[1].sigmoid(), wanted, reduction="sum") / 4,
+            "cycle": 10 * (translate(picture, labels) - x).abs().mean(),
+        }
+
+    expected = towards(fake, target)
+    if run.config.manipulator == "fpgan":
+        own = translate(x, labels)
+        expected |= {f"same_{name}": value for name, value in towards(own, labels).items()}
+        expected["identity"] = 10 * (own - x).abs().mean()
+    compare(adversary, expected)
+
+
+@pytest.mark.parametrize("game", ["relgan"], indirect=True)
+def test_relgan_terms_are_the_published_ones(game):
+    run, batch, forged = game
+    G, D, a, va = run.generator, run.discriminator, batch.real, batch.labels
+    critic, adversary = both_terms(run, batch, forged)
+    alpha = forged[3]
+
+    def change(picture, vector):
+        return G(picture, batch.edit._replace(condition=vector)).output
+
+    b, c, vb, vc = a.roll(1, 0), a.roll(2, 0), va.roll(1, 0), va.roll(2, 0)
+    ab, ac, cb = vb - va, vc - va, vb - vc
+    torch.testing.assert_close(batch.edit.condition, ab)
+    full, none, between = change(a, ab), change(a, 0 * ab), change(a, alpha * ab)
+    torch.manual_seed(7)
+    penalty = losses.gradient_penalty(lambda p: D(a, p, ab)[0], a, full, torch.rand(4, 1, 1, 1, dtype=torch.float64))
+    wrong = [D(a, full, ab), D(c, b, ab), D(a, c, ab), D(a, b, ac), D(a, b, cb)]
+    d = [D.interpolation(picture) for picture in (between, none, full)]
+    compare(
+        critic,
+        {
+            "realness": ((D(a, b, ab)[0] - 1) ** 2 + D(a, full, ab)[0] ** 2).mean(),
+            "match": ((D(a, b, ab)[1] - 1) ** 2 + sum(match**2 for _, match in wrong)).mean(),
+            "penalty": 150 * penalty,
+            "interpolation": losses.interpolation(alpha, *d),
+        },
+    )
+    realness, match = D(a, full, ab)
+    compare(
+        adversary,
+        {
+            "realness": ((realness - 1) ** 2).mean(),
+            "match": ((match - 1) ** 2).mean(),
+            "cycle": 10 * (change(full, -ab) - a).abs().mean(),
+            "identity": 10 * (none - a).abs().mean(),
+            "interpolation": (d[0] ** 2).mean(),
+            "orthogonality": 1e-4 * losses.orthogonality(p for p in G.parameters() if p.dim() == 4),
+        },
+    )
+
+
+@pytest.mark.parametrize("game", ["hisd"], indirect=True)
+def test_hisd_terms_are_the_published_ones(game):
+    run, batch, forged = game
+    G, D, x, (i, j, k) = run.generator, run.discriminator, batch.real, batch.task
+    y = 2 * batch.labels[:, -2:] - 1
+    critic, adversary = both_terms(run, batch, forged)
+    e, s, target = G.encode(x), G.extract(x, i), batch.edit.condition
+    translated = G.decode(G.translate(e, target, i))
+    cycled = G.decode(G.translate(G.encode(translated), s, i))
+
+    def score(picture, style, kind, attribute):
+        return D(picture, style, y, i)[:, kind, attribute]
+
+    leaf = x.detach().requires_grad_()
+    real = [score(leaf, s.detach(), kind, j) for kind in (0, 1)]
+    gradients = [torch.autograd.grad(r.sum(), leaf, create_graph=True)[0] for r in real]
+    compare(
+        critic,
+        {
+            "real": sum(F.relu(1 - r).mean() for r in real),
+            "translated": F.relu(1 + score(translated, target, 0, k)).mean(),
+            "cycled": F.relu(1 + score(cycled, s, 1, j)).mean(),
+            "penalty": sum((g**2).sum() / 4 for g in gradients),
+        },
+    )
+    compare(
+        adversary,
+        {
+            "adversarial": sum(score(x, s, kind, j).mean() for kind in (0, 1))
+            - score(translated, target, 0, k).mean()
+            - score(cycled, s, 1, j).mean(),
+            "style": (G.extract(translated, i) - target).abs().mean(),
+            "cycle": sum(
+                (picture - x).abs().mean() for picture in (G.decode(e), G.decode(G.translate(e, s, i)), cycled)
+            ),
+        },
+    )
+
+
+def test_hisd_draws_faces_of_the_source_attribute_and_another_target(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, "hisd"))
+    seen = set()
+    for step in range(300):
+        index, (tag, source, target) = run.objective.draw(step)
+        assert source != target
+        seen.add((tag, source, target))
+        labels = run.labels[index]
+        if tag < 2:
+            assert (labels[:, tag] == 1 - source).all()
+        else:
+            assert (labels[:, 2:6].sum(1) == 1).all()
+            assert (labels[:, 2 + source] == 1).all()
+    assert len(seen) == 10  # 2 + 2 + 6 translations
+
+
+def test_hisd_mappers_learn_slowly(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, "hisd"))
+    others, mappers = run.optimizers["generator"].param_groups
+    assert (others["lr"], mappers["lr"]) == (1e-4, 1e-6)
+    assert {id(p) for p in mappers["params"]} == {id(p) for p in run.generator.mappers.parameters()}
+    assert len(others["params"]) + len(mappers["params"]) == len(list(run.generator.parameters()))
+
+
+# ---------------------------------------------------------------- the step and the loop
+
+
+@pytest.mark.parametrize("name", MANIPULATORS)
+def test_one_step_changes_both_networks_and_the_average(name, faces, tmp_path):
+    run = prepare(config(faces, tmp_path, name))
+    networks = {**run.networks, "average": run.average}
+    before = {who: {k: v.clone() for k, v in network.state_dict().items()} for who, network in networks.items()}
+    report = training.advance(run, progress=0.0)
+    assert all(value.isfinite() for value in report.values())
+    for who, network in networks.items():
+        assert any(not torch.equal(v, before[who][k]) for k, v in network.state_dict().items()), who
+        assert all(v.isfinite().all() for v in network.state_dict().values())
+    assert all(p.requires_grad for network in run.networks.values() for p in network.parameters())
+
+
+def test_generator_learns_every_n_critic_steps(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, n_critic=3))
+    turns = [any(k.startswith("generator") for k in training.advance(run, progress=0.0)) for _ in range(6)]
+    assert turns == [False, False, True] * 2
+
+
+def test_average_follows_faster_at_first(faces, tmp_path):
+    """Decay min(ema, (1 + t) / (10 + t)): at the first update a tenth of the old average stays."""
+    run = prepare(config(faces, tmp_path))
+    before = run.average.main[0].weight.clone()
+    training.advance(run, progress=0.0)
+    expected = 0.1 * before + 0.9 * run.generator.main[0].weight
+    torch.testing.assert_close(run.average.main[0].weight, expected.detach())
+
+
+def test_relgan_trains_on_batch_statistics_and_its_average_on_running_ones(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, "relgan"))
+    norms = [m for network in (run.generator, run.average) for m in network.modules() if hasattr(m, "mean_weight")]
+    assert [m.use_batch_statistics for m in norms] == [True] * (len(norms) // 2) + [False] * (len(norms) // 2)
+
+
+def test_training_lowers_the_cycle_loss(faces, tmp_path):
+    train_manipulator(config(faces, tmp_path, steps=25, lr=2e-3), verbose=False)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    cycles = [record["loss"]["generator/cycle"] for record in records]
+    assert sum(cycles[-5:]) < 0.8 * sum(cycles[:5])
+    assert all(record["images_per_second"] > 0 for record in records)
+
+
+def test_faces_are_crops_some_mirrored(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, margin=8))
+    seen = set()
+    for step in range(12):
+        training.seed_step(0, step, 0)
+        face = run.faces(torch.tensor([3]))[0]
+        for mirrored in (False, True):
+            whole = training.from_uint8(run.images[3]).flip(-1) if mirrored else training.from_uint8(run.images[3])
+            windows = whole.unfold(1, 64, 1).unfold(2, 64, 1)  # 3, top, left, 64, 64
+            seen |= {(mirrored, *place) for place in (windows == face[:, None, None]).all((0, 3, 4)).nonzero().tolist()}
+    assert {mirrored for mirrored, *_ in seen} == {False, True}
+    assert len(seen) > 6
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0.0, 1), (0.5, 1), (0.75, 0.5), (1.0, 0)])
+def test_learning_rate_falls_linearly_from_half_of_the_budget(progress, factor, faces, tmp_path):
+    run = prepare(config(faces, tmp_path, "hisd", decay_from=0.5))
+    for _ in range(2):  # not cumulative
+        training.set_learning_rates(run, progress)
+    others, mappers = run.optimizers["generator"].param_groups
+    assert (others["lr"], mappers["lr"]) == pytest.approx((1e-4 * factor, 1e-6 * factor))
+
+
+def test_progress_is_that_of_the_budget_that_ends_first(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, steps=100, minutes=2.0))
+    run.step, run.elapsed = 10, 60.0
+    assert run.progress() == 0.5
+    run.step = 80
+    assert run.progress() == 0.8
+
+
+def test_minutes_end_a_run_and_count_over_its_launches(faces, tmp_path):
+    settings = config(faces, tmp_path, steps=1000, minutes=1e-6)
+    train_manipulator(settings, verbose=False)
+    first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert first["step"] == 1
+    assert first["elapsed"] > 0
+    train_manipulator(settings, resume=True, verbose=False)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 1
+
+
+class Noise(nn.Module):
+    """An attack that learns: its parameter grows with each call; at call `at` it does something else."""
+
+    def __init__(self, at=None, instead=None):
+        super().__init__()
+        self.calls = nn.Parameter(torch.zeros(()))
+        self.at, self.instead = at, instead
+
+    def forward(self, x, edit, manipulator):
+        assert manipulator(x, edit).output.shape == x.shape
+        with torch.no_grad():
+            self.calls += 1
+        attacked = (x + 0.05 * torch.randn_like(x) * self.calls).clamp(-1, 1)
+        return self.instead(attacked) if self.at == self.calls else attacked
+
+
+def crash(_):
+    raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("name", ["stargan", "relgan", "hisd"])
+def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces, tmp_path):
+    unbroken = train_manipulator(config(faces, tmp_path / "unbroken", name), verbose=False, attack=Noise())
+    broken = config(faces, tmp_path / "broken", name, checkpoint_every=1)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_manipulator(broken, verbose=False, attack=Noise(at=3, instead=crash))
+    with pytest.raises(IDGuardError, match="--resume"):
+        train_manipulator(broken, verbose=False)
+    attack = Noise()
+    resumed = train_manipulator(broken, resume=True, verbose=False, attack=attack)
+    assert attack.calls == 4
+    assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    discriminators = [load_file(tmp_path / w / "discriminator.safetensors") for w in ("unbroken", "broken")]
+    assert all(torch.equal(value, discriminators[1][key]) for key, value in discriminators[0].items())
+
+
+def test_killed_run_resumes(faces, tmp_path):
+    """kill -9 in the middle of a run; the rest of it gives what an unbroken one gives."""
+    script = (
+        "import os, signal, sys, torch; from art_idguard.training.manipulator import *; "
+        "from tests.test_manipulator_training import *; "
+        "train_manipulator(config(sys.argv[1], sys.argv[2], checkpoint_every=1), verbose=False, "
+        "attack=Noise(at=3, instead=lambda _: os.kill(os.getpid(), signal.SIGKILL)))"
+    )
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, "-c", script, faces, tmp_path / "killed"], env=environment, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    unbroken = train_manipulator(config(faces, tmp_path / "unbroken"), verbose=False, attack=Noise())
+    settings = config(faces, tmp_path / "killed", checkpoint_every=1)
+    resumed = train_manipulator(settings, resume=True, verbose=False, attack=Noise())
+    assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def test_interrupted_run_keeps_a_checkpoint_and_the_model(faces, tmp_path):
+    def interrupt(attacked):
+        os.kill(os.getpid(), signal.SIGINT)
+        return attacked
+
+    settings = config(faces, tmp_path, steps=1000, checkpoint_every=1000)
+    folder = train_manipulator(settings, verbose=False, attack=Noise(at=2, instead=interrupt))
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert manipulators.load(folder).name == "stargan"
+    assert (tmp_path / "samples" / "000002.png").is_file()
+
+
+def test_nan_stops_the_run_with_step_model_and_checkpoint(faces, tmp_path):
+    """Seen at the next line of the log, which names the step that it began with."""
+    settings = config(faces, tmp_path, steps=100, log_every=5, checkpoint_every=2)
+    match = r"step 3: the loss of stargan's discriminator is not finite.*checkpoint\.pt"
+    with pytest.raises(IDGuardError, match=match):
+        train_manipulator(settings, verbose=False, attack=Noise(at=3, instead=lambda x: x * torch.nan))
+    good = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert good["step"] == 2
+    assert all(value.isfinite().all() for value in good["average"].values())
+
+
+def test_nan_before_the_first_checkpoint(faces, tmp_path):
+    run = prepare(config(faces, tmp_path))
+    next(run.discriminator.parameters()).data.fill_(torch.nan)
+    training.advance(run, progress=0.0)
+    with pytest.raises(IDGuardError, match=r"step 1: .*no checkpoint yet"):
+        training.require_finite(run)
+
+
+def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_path):
+    first = train_manipulator(config(faces, tmp_path / "first", "relgan", steps=1), verbose=False)
+    judge = tmp_path / "first" / "discriminator.safetensors"
+    settings = config(faces, tmp_path / "second", "relgan", start=str(first), start_discriminator=str(judge), seed=9)
+    run = prepare(settings)
+    for key, value in load_file(first / "model.safetensors").items():
+        assert torch.equal(run.generator.state_dict()[key], value)
+    for key, value in load_file(judge).items():
+        assert torch.equal(run.discriminator.state_dict()[key].half(), value)
+    training.advance(run, progress=0.0)
+    with pytest.raises(IDGuardError, match="is a relgan, not a stargan"):
+        prepare(config(faces, tmp_path / "third", "stargan", start=str(first)))
+
+
+# ---------------------------------------------------------------- settings, data, command line
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_two_steps_from_the_command_line(recipe, faces, tmp_path, capsys):
+    words = ["--faces", faces, "--output", tmp_path / "run", "--size", 64, "--channels", 8, "--batch-size", 4]
+    words += ["--steps", 2, "--n-critic", 1, "--recipe", ROOT / "hub" / "recipes" / recipe, "--quiet"]
+    assert main(["train-manipulator", *map(str, words)]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert load_file(folder / "model.safetensors").popitem()[1].dtype in (torch.float16, torch.int64)
+    model = manipulators.load(folder)
+    x = torch.zeros(2, 3, 64, 64)
+    assert all(model(x, edit).output.isfinite().all() for edit in model.edits(torch.zeros(2, 5)))
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
+    assert (tmp_path / "run" / "samples" / "000002.png").is_file()
+
+
+def test_command_line_names_the_manipulator(faces, tmp_path):
+    words = ["relgan", "--faces", faces, "--output", tmp_path, "--size", 64, "--channels", 8, "--steps", 1, "--quiet"]
+    assert main(["train-manipulator", *map(str, words)]) == 0
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["config"]
+    assert (saved["manipulator"], saved["penalty_weight"], saved["n_critic"]) == ("relgan", 150, 1)
+
+
+def test_there_is_a_recipe_for_each_manipulator_and_for_the_gray_box():
+    expected = {*(f"{name}-celeba128.toml" for name in MANIPULATORS)}
+    assert set(RECIPES) == expected | {"stargan-seed2-celeba128.toml", "relgan-instance-celeba128.toml"}
+    assert OBJECTIVES.keys() == MANIPULATORS.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"size": 100}, "multiple of 64"),
+        ({"betas": (0.5,)}, "expected 2"),
+        ({"steps": 0}, "expected at least 1"),
+        ({"decay_from": 1.5}, "share of the budget"),
+        ({"minutes": 0.0}, "more than 0"),
+        ({"manipulator": "hisd", "precision": "bf16"}, "diverges in bf16"),
+        ({"manipulator": "relgan", "batch_size": 2}, "at least 3 a process, found 2"),
+        ({"batch_size": 13}, "12 faces do not fill"),
+    ],
+)
+def test_bad_settings_are_named(changes, match, faces, tmp_path):
+    with pytest.raises(IDGuardError, match=match):
+        prepare(config(faces, tmp_path, **changes))
+
+
+def test_missing_labels_are_named(tmp_path):
+    folder = write_portraits(tmp_path / "faces", 4)
+    with pytest.raises(IDGuardError, match=r"000\.png of .* has no labels; expected .*train\.csv"):
+        prepare(config(folder, tmp_path / "run"))
+    write_labels(folder, {name: value[:4] for name, value in LABELS.items() if name != "Eyeglasses"})
+    with pytest.raises(IDGuardError, match="lacks the columns Eyeglasses"):
+        prepare(config(folder, tmp_path / "run", "hisd"))
+
+
+def test_faces_that_hisd_cannot_learn_an_attribute_from_are_named(tmp_path):
+    folder = write_portraits(tmp_path / "faces", 12)
+    for name, values in (("Eyeglasses", "0" * 12), ("without Eyeglasses", "1" * 12), ("Blond_Hair", "0" * 12)):
+        write_labels(folder, LABELS | {name.removeprefix("without "): values})
+        with pytest.raises(IDGuardError, match=f"none of the 12 faces is one for {name};"):
+            prepare(config(folder, tmp_path / "run", "hisd"))
+
+
+def test_instance_normalised_relgan_has_the_gray_boxes_names():
+    with torch.device("meta"):
+        model = RelGAN(norm="instance")
+    official = json.loads((ROOT / "tests" / "keys" / "relgan_instance.json").read_text())
+    assert {key: list(value.shape) for key, value in model.state_dict().items()} == official
+
+
+def test_training_needs_neither_art_nor_opencv_nor_torchcam():
+    blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
+    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.manipulator"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
