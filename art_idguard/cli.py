@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from art_idguard import __version__
 from art_idguard.errors import IDGuardError
 from art_idguard.training.config import ProtectorConfig, TrainingConfig
-from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +87,9 @@ def _add_train(commands: Any) -> None:
     manipulator = commands.add_parser("train-manipulator", help="train a manipulator by its own losses")
     _add_settings(manipulator, ManipulatorConfig, positional="manipulator")
     manipulator.set_defaults(run=_train_manipulator)
+    harden = commands.add_parser("harden", help="train a manipulator adversarially (Eq. 15)")
+    _add_settings(harden, HardeningConfig, positional="manipulator")
+    harden.set_defaults(run=_harden)
 
 
 def _add_settings(parser: argparse.ArgumentParser, config: type[TrainingConfig], *, positional: str = "") -> None:
@@ -146,6 +149,14 @@ def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipu
     given |= {"manipulator": manipulator} if manipulator else {}
     config = ManipulatorConfig.from_recipe(recipe, **given)
     print(train_manipulator(config, resume=resume, verbose=not quiet))
+    return 0
+
+
+def _harden(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
+    from art_idguard.training.hardening import harden
+
+    given |= {"manipulator": manipulator} if manipulator else {}
+    print(harden(HardeningConfig.from_recipe(recipe, **given), resume=resume, verbose=not quiet))
     return 0
 
 

@@ -22,7 +22,7 @@ from art_idguard.images import from_uint8
 from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
 from art_idguard.training.loop import LogFile, anywhere, seed_step, stop_signals
 from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.manipulator_run import Attack, ManipulatorRun, memory_format, prepare
+from art_idguard.training.manipulator_run import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
 from art_idguard.training.objectives import Batch, Terms
 from art_idguard.types import ATTRIBUTES
 from art_idguard.weights import save_atomically
@@ -31,7 +31,12 @@ SAMPLES = 8  # faces in a sample picture
 
 
 def train_manipulator(
-    config: ManipulatorConfig, *, resume: bool = False, verbose: bool = True, attack: Attack | None = None
+    config: ManipulatorConfig,
+    *,
+    resume: bool = False,
+    verbose: bool = True,
+    attack: Attack | None = None,
+    parts: ManipulatorParts | None = None,
 ) -> Path:
     """Train a manipulator by its own losses and save the average of its generator; returns its folder.
 
@@ -41,11 +46,12 @@ def train_manipulator(
         verbose: show a progress bar.
         attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
             discriminator's real faces, and what reconstructions are compared with, stay as they are.
+        parts: faces, labels and the generator to go on from, in place of those that the settings name.
 
     Raises:
         IDGuardError: unusable settings or data, or a loss that is not finite.
     """
-    run = prepare(config, resume=resume, attack=attack)
+    run = prepare(config, resume=resume, attack=attack, parts=parts)
     if run.progress() < 1:
         with stop_signals() as stopped:
             _loop(run, stopped, verbose=verbose)
@@ -53,7 +59,7 @@ def train_manipulator(
 
 
 def advance(run: ManipulatorRun, *, progress: float) -> Terms:
-    """One discriminator step and, every `n_critic` steps, one of the generator.
+    """One discriminator step and, after the warm-up every `n_critic` steps, one of the generator.
 
     Args:
         run: the run, which is changed.
@@ -64,7 +70,7 @@ def advance(run: ManipulatorRun, *, progress: float) -> Terms:
     """
     config, objective = run.config, run.objective
     set_learning_rates(run, progress)
-    generators_turn = (run.step + 1) % config.n_critic == 0
+    generators_turn = run.step >= config.warmup and (run.step + 1) % config.n_critic == 0
     batch = _batch(run, with_gradient=generators_turn)
     with run.accelerator.autocast(), torch.set_grad_enabled(generators_turn):
         forged = objective.forge(run.generator, batch)

@@ -62,6 +62,8 @@ class ManipulatorConfig(TrainingConfig):
     """Budget of time, over all launches of the run."""
     n_critic: int = 5
     """Discriminator steps for one step of the generator."""
+    warmup: int = 0
+    """Steps of the discriminator alone at first: a new one has to catch up with a trained generator (`start`)."""
     lr: float = 1e-4
     """Adam's learning rate, of both networks."""
     mapper_lr: float = 1e-6
@@ -118,3 +120,19 @@ class ManipulatorConfig(TrainingConfig):
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The published values of the manipulator that `values` names."""
         return PUBLISHED.get(values["manipulator"], {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardeningConfig(ManipulatorConfig):
+    """Eq. (15): a manipulator's own training on attacked faces; epsilon and step size on the [-1, 1] scale."""
+
+    attack: Literal["idguard", "pgd"] = "idguard"
+    """What attacks the faces: a protector that is fine-tuned along, or PGD-10 anew at each step (Disrupting)."""
+    protector: str | None = None
+    """Folder or Hub id of the protector that attacks; default: the one that ships."""
+    protector_lr: float = 1e-4
+    """Adam's learning rate of the protector."""
+    epsilon: float = 0.05
+    """Bound of PGD; a protector has its own."""
+    pgd_steps: int = 10
+    """Steps of PGD, of length epsilon / 5."""

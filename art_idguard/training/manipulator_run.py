@@ -4,7 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -29,6 +29,16 @@ Attack = Callable[[Images, Edit, Manipulator], Images]
 It may learn at each call. Its random numbers come from torch's own generators, which the step has seeded. One that
 has state_dict and load_state_dict is kept in the run's checkpoint; a module is moved to the run's device.
 """
+
+
+class ManipulatorParts(NamedTuple):
+    """What a caller has in memory already, in place of what the settings name."""
+
+    images: UInt8[Tensor, "N 3 S S"]
+    labels: Float[Tensor, "N A"]
+    """In the order of the objective's attributes."""
+    generator: Manipulator
+    """To go on from; it is changed."""
 
 
 @runtime_checkable
@@ -123,7 +133,13 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def prepare(config: ManipulatorConfig, *, resume: bool = False, attack: Attack | None = None) -> ManipulatorRun:
+def prepare(
+    config: ManipulatorConfig,
+    *,
+    resume: bool = False,
+    attack: Attack | None = None,
+    parts: ManipulatorParts | None = None,
+) -> ManipulatorRun:
     """Data, networks and optimisers of a run, at its checkpoint if it resumes."""
     accelerator = Accelerator(mixed_precision=config.precision)
     folder = Path(config.output)
@@ -131,23 +147,17 @@ def prepare(config: ManipulatorConfig, *, resume: bool = False, attack: Attack |
     checkpoint = load_checkpoint(folder)
     if checkpoint and not resume:
         raise IDGuardError(f"{folder} holds a run; resume it (--resume) or choose another output folder")
-    if checkpoint and (changed := config.differences(ManipulatorConfig(**checkpoint["config"]))):
+    if checkpoint and (changed := config.differences(type(config)(**checkpoint["config"]))):
         raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
     _require_even_shares(config, accelerator)
     kind, device = OBJECTIVES[config.manipulator], accelerator.device
-    images, labels = read_labelled(
-        config.faces,
-        attributes=kind.attributes,
-        size=config.size + config.margin,
-        split=config.split,
-        limit=config.limit,
-    )
+    images, labels = parts[:2] if parts else _labelled(config, kind)
     if len(images) < config.batch_size:
         raise IDGuardError(f"{len(images)} faces do not fill a batch of {config.batch_size}")
     objective = kind(config, labels)
     generator, discriminator = (
         network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
-        for network in _networks(config, kind)
+        for network in _networks(config, kind, parts)
     )
     average = deepcopy(generator).requires_grad_(False)
     if isinstance(average, RelGAN):
@@ -176,6 +186,13 @@ def prepare(config: ManipulatorConfig, *, resume: bool = False, attack: Attack |
     return run
 
 
+def _labelled(
+    config: ManipulatorConfig, kind: type[GANObjective[Any, Any]]
+) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N A"]]:
+    size = config.size + config.margin
+    return read_labelled(config.faces, attributes=kind.attributes, size=size, split=config.split, limit=config.limit)
+
+
 def _require_even_shares(config: ManipulatorConfig, accelerator: Accelerator) -> None:
     share, rest = divmod(config.batch_size, accelerator.num_processes)
     if rest:
@@ -186,12 +203,14 @@ def _require_even_shares(config: ManipulatorConfig, accelerator: Accelerator) ->
         raise IDGuardError(f"RelGAN compares three faces of a batch; expected at least 3 a process, found {share}")
 
 
-def _networks(config: ManipulatorConfig, kind: type[GANObjective[Any, Any]]) -> tuple[Manipulator, nn.Module]:
+def _networks(
+    config: ManipulatorConfig, kind: type[GANObjective[Any, Any]], parts: ManipulatorParts | None
+) -> tuple[Manipulator, nn.Module]:
     """Both players: new, or those to go on from."""
     torch.manual_seed(config.seed)
     generator, discriminator = kind.generator(config), kind.discriminator(config)
-    if config.start:
-        start = manipulators.load(config.start)
+    start = parts.generator if parts else manipulators.load(config.start) if config.start else None
+    if start is not None:
         if start.name != config.manipulator:
             raise IDGuardError(f"{config.start} is a {start.name}, not a {config.manipulator}; name another")
         generator = start.requires_grad_().train()

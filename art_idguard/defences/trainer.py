@@ -1,0 +1,120 @@
+"""Adversarial training of a manipulator (Eq. 15) as an ART trainer."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.defences.trainer.trainer import Trainer
+
+from art_idguard import manipulators
+from art_idguard.arrays import check_images
+from art_idguard.attacks.idguard import IDGuardAttack
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import to_uint8
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.training.hardening import ProtectorAttacker
+from art_idguard.training.manipulator import train_manipulator
+from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_run import Attack, ManipulatorParts
+from art_idguard.training.objectives import OBJECTIVES
+from art_idguard.types import Edit, Images
+
+
+class ManipulatorAdversarialTrainer(Trainer):
+    """Hardens a manipulator with ID-Guard, or any other ART attack, inside its own training.
+
+    Args:
+        classifier: the manipulator to harden (ART's word for what is trained); its model is trained, and replaced.
+        attack: an `IDGuardAttack`, whose protector is fine-tuned along (by default the one that ships); or another
+            evasion attack on this very estimator, which then attacks the estimator's own edit, such as ART's PGD.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: the estimator's model is no `Manipulator`, or the attack is of another estimator.
+        TypeError: not an estimator, or not an evasion attack.
+    """
+
+    def __init__(
+        self, classifier: PyTorchManipulator, attack: EvasionAttack | None = None, *, verbose: bool = True
+    ) -> None:
+        if not isinstance(classifier, PyTorchManipulator):
+            raise TypeError(f"`classifier` has to be a PyTorchManipulator, found {type(classifier).__name__}")
+        if not isinstance(classifier.model, Manipulator):
+            raise IDGuardError(f"training needs a Manipulator, found {type(classifier.model).__name__}; subclass it")
+        if attack is not None and not isinstance(attack, EvasionAttack):
+            raise TypeError(f"`attack` has to be an evasion attack, found {type(attack).__name__}")
+        if attack is not None and not isinstance(attack, IDGuardAttack) and attack.estimator is not classifier:
+            raise IDGuardError("the attack is of another estimator; make it of the one that is trained")
+        super().__init__(classifier)
+        self.attack = IDGuardAttack(classifier, verbose=False) if attack is None else attack
+        self.verbose = verbose
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        batch_size: int = 16,
+        nb_epochs: int = 20,
+        output: str | Path | None = None,
+        protector_lr: float = 1e-4,
+        **settings: Any,
+    ) -> None:
+        """Train; `classifier` is the hardened manipulator afterwards.
+
+        Args:
+            x: square faces (N, 3, S, S) within the estimator's `clip_values`, S a multiple of 64.
+            y: 0/1 labels (N, A), in the order of the objective's attributes (five; HiSD: eight).
+            batch_size: faces in a step.
+            nb_epochs: how often the discriminator sees each face.
+            output: folder that keeps checkpoint, log and samples; by default nothing is kept.
+            protector_lr: Adam's learning rate of an `IDGuardAttack`'s protector.
+            settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr or warmup.
+
+        Raises:
+            IDGuardError: unusable faces, labels or settings, or a loss that is not finite.
+        """
+        estimator: PyTorchManipulator = self._classifier
+        x, name = check_images(x, estimator.clip_values), estimator.model.name
+        attributes = OBJECTIVES[name].attributes
+        if np.shape(y) != (len(x), len(attributes)) or x.shape[2] != x.shape[3]:
+            raise IDGuardError(
+                f"expected square faces with 0/1 labels ({', '.join(attributes)}) of shape (N, {len(attributes)}), "
+                f"found {x.shape} and {np.shape(y)}"
+            )
+        images = to_uint8(estimator.signed(torch.tensor(np.ascontiguousarray(x, dtype=np.float32))))
+        parts = ManipulatorParts(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)
+        with TemporaryDirectory() as temporary:
+            values = {
+                "manipulator": name,
+                "faces": f"{len(x)} arrays",
+                "output": str(output or temporary),
+                "size": x.shape[-1],
+                "batch_size": batch_size,
+                "steps": max(1, nb_epochs * (len(x) // batch_size)),
+            }
+            config = ManipulatorConfig.from_recipe(None, **values | settings)
+            attacker = self._attacker(protector_lr)
+            folder = train_manipulator(config, attack=attacker, parts=parts, verbose=self.verbose)
+            estimator._model = manipulators.load(folder).to(estimator.device)
+        if isinstance(self.attack, IDGuardAttack):
+            self.attack.protector.eval().requires_grad_(False)
+
+    def _attacker(self, protector_lr: float) -> Attack:
+        if isinstance(self.attack, IDGuardAttack):
+            return ProtectorAttacker(self.attack.protector, lr=protector_lr)
+        attack, estimator = self.attack, self._classifier
+
+        def by_art(x: Images, edit: Edit, generator: Manipulator) -> Images:
+            clean = estimator.unsigned(x.float()).cpu().numpy()
+            attacked = torch.tensor(attack.generate(clean), device=x.device)
+            return estimator.signed(attacked).to(x)
+
+        return by_art
+
+    def __repr__(self) -> str:
+        return f"ManipulatorAdversarialTrainer(classifier={self._classifier.model.name}, attack={self.attack!r})"

@@ -1,0 +1,111 @@
+"""Eq. (15): a manipulator is trained on faces that a protector attacks, and the protector along with it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from art_idguard.errors import IDGuardError
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector, pgd
+from art_idguard.training.loop import single
+from art_idguard.training.manipulator import train_manipulator
+from art_idguard.training.manipulator_config import HardeningConfig
+from art_idguard.training.manipulator_run import Attack
+from art_idguard.types import Edit, Images
+
+
+def harden(config: HardeningConfig, *, resume: bool = False, verbose: bool = True) -> Path:
+    """Train a manipulator adversarially; returns the folder of the hardened one.
+
+    Args:
+        config: the settings; `start` names the manipulator to harden.
+        resume: go on from the checkpoint in `config.output`, with the protector as it was.
+        verbose: show a progress bar.
+
+    Raises:
+        IDGuardError: unusable settings, data or weights, or a loss that is not finite.
+    """
+    return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config))
+
+
+def attacker(config: HardeningConfig, protector: Protector | None = None) -> Attack:
+    """The inner maximisation that the settings name."""
+    if config.attack == "pgd":
+        return PGDAttacker(epsilon=config.epsilon, steps=config.pgd_steps)
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        raise IDGuardError("the protector learns in one process; launch one, or harden with attack='pgd'")
+    return ProtectorAttacker(protector or Protector.from_pretrained(config.protector), lr=config.protector_lr)
+
+
+def _distance(manipulator: Manipulator, edit: Edit, attacked: Images, clean: Images) -> Float[Tensor, ""]:
+    return F.mse_loss(single(manipulator(attacked, edit).output), clean)
+
+
+class PGDAttacker:
+    """PGD-AT: at each step PGD from the clean output of the generator as it is (Madry et al.; Ruiz et al. 2020).
+
+    Deviates: Ruiz et al. maximise the distance from an all-zero picture, on a copy with tracked statistics.
+
+    Args:
+        epsilon: bound on the [-1, 1] scale.
+        steps: of length epsilon / 5.
+    """
+
+    def __init__(self, *, epsilon: float = 0.05, steps: int = 10) -> None:
+        self.epsilon, self.steps = epsilon, steps
+
+    def __call__(self, x: Images, edit: Edit, generator: Manipulator) -> Images:
+        """Attacked faces on the [-1, 1] scale."""
+        with torch.no_grad():
+            clean = single(generator(x, edit).output)
+        return pgd(
+            lambda attacked: _distance(generator, edit, attacked, clean),
+            x,
+            epsilon=self.epsilon,
+            steps=self.steps,
+            step_size=self.epsilon / 5,
+        )
+
+
+class ProtectorAttacker(nn.Module):
+    """Inner maximisation of Eq. (15): one step of Adam on the protector, which then attacks.
+
+    Deviates: the paper does not name the loss of the inner maximisation. Here it is the squared distance of the whole
+    forged face: Eq. (9)'s masks need face points, which a manipulator's training data has not.
+
+    Args:
+        protector: it is changed.
+        lr: of Adam.
+    """
+
+    def __init__(self, protector: Protector, *, lr: float = 1e-4) -> None:
+        super().__init__()
+        self.protector = protector.requires_grad_().train()
+        self.protector.prior.requires_grad_(False)
+        self.learned = [p for p in protector.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.learned, lr=lr, betas=(0.5, 0.999))
+
+    def forward(self, x: Images, edit: Edit, generator: Manipulator) -> Images:
+        """Attacked faces on the [-1, 1] scale, by the protector as it was before its step."""
+        with torch.no_grad():
+            clean = single(generator(x, edit).output)
+        with torch.enable_grad():
+            attacked = self.protector(x).specific
+            distance = _distance(generator, edit, attacked, clean)
+            gradients = torch.autograd.grad(-distance, self.learned)
+        for parameter, gradient in zip(self.learned, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        return attacked.detach()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Adam's moments, so that a resumed run repeats an unbroken one."""
+        return self.optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on with them."""
+        self.optimizer.load_state_dict(state)

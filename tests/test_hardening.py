@@ -1,0 +1,233 @@
+"""Adversarial training of manipulators, Eq. (15): the torch core, the command, the ART trainer, the example."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from art.attacks.evasion import ProjectedGradientDescent
+from safetensors.torch import load_file
+
+from art_idguard import manipulators
+from art_idguard.attacks import IDGuardAttack
+from art_idguard.cli import main
+from art_idguard.data import read_labelled
+from art_idguard.defences import ManipulatorAdversarialTrainer
+from art_idguard.errors import IDGuardError
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import from_uint8, to_unit
+from art_idguard.perturbation import Protector
+from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, harden
+from art_idguard.training.manipulator import advance, train_manipulator
+from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
+from art_idguard.training.manipulator_run import ManipulatorParts, prepare
+from art_idguard.types import ATTRIBUTES
+from tests.test_manipulator_training import write_labels
+from tests.toys import tiny_manipulators, write_portraits
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.name for path in (ROOT / "hub" / "recipes").glob("*-at-celeba128.toml"))
+SIZE, EPSILON = 64, 0.05
+TINY = {"size": SIZE, "batch_size": 4, "n_critic": 1, "steps": 4, "log_every": 1, "precision": "no", "warmup": 0}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    folder = write_portraits(tmp_path_factory.mktemp("labelled"), 12, SIZE)
+    write_labels(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Tiny manipulators and a tiny protector, saved."""
+    folder = tmp_path_factory.mktemp("models")
+    for model in tiny_manipulators(["stargan", "relgan"]):
+        model.save_pretrained(folder / model.name)
+    protector().save_pretrained(folder / "protector")
+    return folder
+
+
+def protector():
+    torch.manual_seed(7)
+    return Protector(generator_config={"channels": 8, "norm": "instance"}, size=SIZE, epsilon=EPSILON)
+
+
+def config(faces, models, output, **changes):
+    settings = {
+        "manipulator": "stargan",
+        "faces": str(faces),
+        "output": str(output),
+        "start": str(models / "stargan"),
+        "protector": str(models / "protector"),
+        "channels": 8,
+        "protector_lr": 1e-3,
+    }
+    return HardeningConfig.from_recipe(None, **settings | TINY | changes)
+
+
+def test_the_generator_sees_attacked_faces_and_the_protector_learns_in_its_ball(faces, models, tmp_path):
+    attack = ProtectorAttacker(protector(), lr=1e-3)
+    seen = []
+
+    def recording(x, edit, generator):
+        attacked = attack(x, edit, generator)
+        seen.append((x, attacked))
+        return attacked
+
+    run = prepare(config(faces, models, tmp_path), attack=recording)
+    inputs = []
+    run.generator.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
+    before = {name: p.detach().clone() for name, p in attack.protector.named_parameters()}
+    advance(run, progress=0.0)
+    ((clean, attacked),) = seen
+    assert any(i.shape == attacked.shape and torch.equal(i, attacked) for i in inputs)
+    assert 0 < (attacked - clean).abs().max() <= EPSILON + 1e-6
+    moved = {name for name, p in attack.protector.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if name != "prior"}
+
+
+@pytest.mark.parametrize("make", [lambda: ProtectorAttacker(protector(), lr=2e-3), PGDAttacker])
+def test_inner_maximisation_climbs(make, faces):
+    """Eq. (15): what attacks reaches more than noise does; a protector more than it did when it began."""
+    (stargan,) = tiny_manipulators(["stargan"])
+    images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
+    x, edit = from_uint8(images[:4]), stargan.edits(labels[:4])[1]
+    attack = make()
+
+    def reached(attacked):
+        return float((stargan(attacked, edit).output - stargan(x, edit).output).square().mean())
+
+    first = reached(attack(x, edit, stargan))
+    for _ in range(25 if isinstance(attack, ProtectorAttacker) else 0):
+        attack(x, edit, stargan)
+    last = reached(attack(x, edit, stargan))
+    noise = reached((x + EPSILON * (2 * torch.rand(x.shape) - 1)).clamp(-1, 1))
+    assert last > 1.5 * noise
+    assert last > 1.5 * first or isinstance(attack, PGDAttacker)
+
+
+def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(faces, tmp_path):
+    images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
+    x = to_unit(from_uint8(images[:4])).numpy()
+    settings = TINY | {"manipulator": "stargan", "faces": "arrays", "steps": 30, "channels": 8, "lr": 2e-3, "ema": 0.5}
+
+    def reached(attack, name):
+        (generator,) = tiny_manipulators(["stargan"])
+        parts = ManipulatorParts(images, labels, generator)
+        made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path / name))
+        estimator = PyTorchManipulator(
+            manipulators.load(train_manipulator(made, attack=attack, parts=parts, verbose=False))
+        )
+        pgd = ProjectedGradientDescent(estimator, eps=0.025, eps_step=0.005, max_iter=10, verbose=False)
+        return estimator.compute_loss(pgd.generate(x), estimator.predict(x)).mean()
+
+    assert reached(PGDAttacker(steps=3), "hardened") < 0.9 * reached(None, "control")
+
+
+def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(faces, models, tmp_path):
+    harden(config(faces, models, tmp_path / "whole"), verbose=False)
+    half = config(faces, models, tmp_path / "broken", checkpoint_every=2)
+
+    class Broken(ProtectorAttacker):
+        calls = 0
+
+        def forward(self, x, edit, generator):
+            Broken.calls += 1
+            if Broken.calls == 4:
+                raise KeyboardInterrupt
+            return super().forward(x, edit, generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_manipulator(half, attack=Broken(Protector.from_pretrained(models / "protector"), lr=1e-3), verbose=False)
+    harden(half, resume=True, verbose=False)
+    for file in ("manipulator/model.safetensors", "discriminator.safetensors"):
+        whole, broken = (load_file(tmp_path / run / file) for run in ("whole", "broken"))
+        assert all(torch.equal(whole[name], broken[name]) for name in whole), file
+    states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["attack"] for run in ("whole", "broken")]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0] if k.startswith("protector"))
+
+
+def test_during_the_warmup_only_the_discriminator_learns(faces, models, tmp_path):
+    run = prepare(config(faces, models, tmp_path, warmup=2))
+    before = {name: p.clone() for name, p in run.generator.state_dict().items()}
+    critic = {name: p.clone() for name, p in run.discriminator.state_dict().items()}
+    for step in range(3):
+        same = all(torch.equal(p, before[name]) for name, p in run.generator.state_dict().items())
+        assert same, f"the generator moved before step {step}"
+        advance(run, progress=0.0)
+    assert not all(torch.equal(p, before[name]) for name, p in run.generator.state_dict().items())
+    assert not all(torch.equal(p, critic[name]) for name, p in run.discriminator.state_dict().items())
+
+
+@pytest.mark.parametrize("attack", ["idguard", "pgd"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_recipe_runs_for_two_steps(recipe, attack, faces, models, tmp_path, capsys):
+    name = recipe.partition("-")[0]
+    tiny = {"size": SIZE, "channels": 8, "batch_size": 4, "n_critic": 1, "steps": 2, "warmup": 0, "pgd_steps": 1}
+    options = [text for key, value in tiny.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    places = ["--faces", faces, "--output", tmp_path / "run", "--start", models / name]
+    command = ["harden", "--recipe", ROOT / "hub" / "recipes" / recipe, *places, "--protector", models / "protector"]
+    assert main([*map(str, command), "--attack", attack, "--precision", "no", "--quiet", *options]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "manipulator")
+    assert manipulators.load(tmp_path / "run" / "manipulator").name == name
+
+
+@pytest.fixture
+def art(faces):
+    (stargan,) = tiny_manipulators(["stargan"])
+    images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
+    estimator = PyTorchManipulator(stargan, input_shape=(3, SIZE, SIZE))
+    return estimator, to_unit(from_uint8(images)).numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("kind", ["idguard", "pgd"])
+def test_the_trainer_replaces_the_model_of_its_classifier(kind, art, tmp_path):
+    estimator, x, y = art
+    attack = (
+        IDGuardAttack(estimator, protector(), verbose=False)
+        if kind == "idguard"
+        else ProjectedGradientDescent(estimator, eps=0.025, eps_step=0.01, max_iter=2, verbose=False)
+    )
+    trainer = ManipulatorAdversarialTrainer(estimator, attack, verbose=False)
+    before = estimator.predict(x[:1])
+    trainer.fit(x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8, output=tmp_path / "run")
+    assert trainer.classifier is estimator
+    assert trainer.get_classifier() is estimator
+    assert not np.array_equal(estimator.predict(x[:1]), before)
+    assert not any(p.requires_grad for p in estimator.model.parameters())
+    assert (tmp_path / "run" / "log.jsonl").is_file()
+    assert "stargan" in repr(trainer)
+
+
+def test_what_the_trainer_cannot_use_is_named(art, monkeypatch):
+    estimator, x, y = art
+    trainer = ManipulatorAdversarialTrainer(estimator, IDGuardAttack(estimator, protector(), verbose=False))
+    with pytest.raises(IDGuardError, match=r"labels .* of shape \(N, 5\)"):
+        trainer.fit(x, y[:, :2])
+    with pytest.raises(IDGuardError, match="square"):
+        trainer.fit(x[..., :32], y)
+    with pytest.raises(IDGuardError, match="fill a batch"):
+        trainer.fit(x, y, batch_size=100)
+    with pytest.raises(IDGuardError, match="subclass it"):
+        ManipulatorAdversarialTrainer(PyTorchManipulator(lambda z: z))
+    other = PyTorchManipulator(estimator.model)
+    with pytest.raises(IDGuardError, match="another estimator"):
+        ManipulatorAdversarialTrainer(other, ProjectedGradientDescent(estimator, verbose=False))
+
+
+def test_the_example_runs(faces, models, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["harden_with_art.py"])
+    example = runpy.run_path(str(ROOT / "examples" / "harden_with_art.py"))
+    places = {"--faces": faces, "--manipulator": models / "stargan", "--protector": models / "protector"}
+    example["main"]([*(str(t) for pair in places.items() for t in pair), "--size", "64", "--limit", "8"])
+    assert "PGD-10 moves the forged faces by" in capsys.readouterr().out
