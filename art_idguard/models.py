@@ -11,8 +11,7 @@ from art_idguard.recognizers import RECOGNIZERS
 from art_idguard.repository import read_config
 
 MODELS: dict[str, type[HubModel]] = {
-    model.name: model
-    for model in (Protector, *MANIPULATORS.values(), *RECOGNIZERS.values(), AttributeClassifier)
+    model.name: model for model in (Protector, *MANIPULATORS.values(), *RECOGNIZERS.values(), AttributeClassifier)
 }
 
 

@@ -4,6 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of several would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 SHARED = Path(os.environ.get("IDGUARD_SHARED", Path(__file__).parents[2] / "shared"))
 """Real faces and weights for development; tests that use them are skipped where they are absent."""
 
