@@ -10,9 +10,13 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers import RECOGNIZERS
 from art_idguard.repository import read_config
 
-MODELS: dict[str, type[HubModel]] = {
-    model.name: model for model in (Protector, *MANIPULATORS.values(), *RECOGNIZERS.values(), AttributeClassifier)
-}
+_EVERY: tuple[type[HubModel], ...] = (
+    Protector,
+    *MANIPULATORS.values(),
+    *RECOGNIZERS.values(),
+    AttributeClassifier,
+)
+MODELS = {model.name: model for model in _EVERY}
 
 
 def load(model: str | Path, *, revision: str | None = None) -> HubModel:

@@ -65,7 +65,7 @@ class Quality:
         }
         for edit in self.edits:
             found[edit]["kid"] = _json(self.kid[edit])
-        return found | {"photos": {"kid": _json(self.kid["photos"])}}
+        return found
 
     def markdown(self) -> str:
         """One row an edit."""
@@ -76,18 +76,19 @@ class Quality:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"""\
 Means ± half the 95 % interval over faces. Edit success: share of the faces that the edit should change in which a
-classifier ([its accuracy](../../classifiers/attributes-celeba128/README.md)) sees the asked attribute afterwards,
-beside the share in which it saw it before; bangs and glasses, of which the faces have no labels: of all faces. ID sim.:
-cosine of {self.metadata["recognizer"]} embeddings. L1 on the [-1, 1] scale. KID (unbiased, cubic kernel) is taken on
-those embeddings at unit length, **not on Inception's features**: not to be compared with published KIDs. It is between
-the forgeries of one half of the faces and photos of the other; of photos among each other: {_text(self.kid["photos"], 4)}.
+classifier (hub/classifiers/attributes-celeba128) sees the asked attribute afterwards, beside the share in which it saw
+it before; bangs and glasses, of which the faces have no labels: of all faces. ID sim.: cosine of
+{self.metadata["recognizer"]} embeddings. L1 on the [-1, 1] scale. KID (unbiased, cubic kernel) is taken on those
+embeddings at unit length, **not on Inception's features**: not to be compared with published KIDs. It is between the
+forgeries of one half of the faces and photos of the other; of photos among each other {_text(self.kid["photos"], 4)}.
 
 {table}
 """
 
     def save(self, folder: Path) -> None:
         """Write quality.json and quality.md; each is whole or absent."""
-        content = {"metadata": dict(self.metadata), "summary": self.summary()}
+        photos = {"kid": _json(self.kid["photos"])}
+        content = {"metadata": dict(self.metadata), "summary": self.summary(), "photos": photos}
         write_text(folder / "quality.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_text(folder / "quality.md", self.markdown())
 
@@ -115,10 +116,15 @@ def measure_quality(
         verbose: show a progress bar.
 
     Raises:
-        IDGuardError: fewer than four faces, or an edit that the classifier does not know.
+        IDGuardError: fewer than four faces, or none with a label, or an edit that the classifier does not know.
     """
     if len(faces) < 4:
         raise IDGuardError(f"expected at least 4 faces, found {len(faces)}")
+    if not faces.attributes.any():
+        raise IDGuardError(
+            f"the {len(faces)} faces have no labels, so what an edit should change is unknown; expected a CSV with the "
+            f"columns file, {', '.join(ATTRIBUTES)} (0/1), or CelebA's list_attr_celeba.txt beside them"
+        )
     names = tuple(edit.name for edit in manipulator.edits(faces.attributes[:1]))
     if unknown := set(names) - set(LABELS):
         raise IDGuardError(f"the classifier does not know {', '.join(unknown)}; it tells {', '.join(LABELS)}")

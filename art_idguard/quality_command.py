@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from art_idguard import attributes, manipulators, recognizers
+from art_idguard.data import read_faces
 from art_idguard.evaluate_command import DataSpec, weights_sha256
 from art_idguard.hub import shipped
 from art_idguard.quality import Quality, measure_quality
@@ -39,7 +40,7 @@ def evaluate_manipulators(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     spec = DataSpec.parse(data)
-    faces = spec.read(size=size, limit=limit, regions=output / ".regions.safetensors").to(device)
+    faces = read_faces(spec.path, size=size, split=spec.split, limit=limit, framing=spec.framing).to(device)
     judge = (recognizers.load(recognizer) if recognizer else recognizers.default()).to(device)
     classifier = attributes.default().to(device)
     found = {}

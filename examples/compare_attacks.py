@@ -53,7 +53,7 @@ def attacks_of(estimator: PyTorchManipulator, protector: str | None, steps: int)
     }
     if find_spec("torchattacks"):
         stepped = {"eps": EPS, "alpha": EPS / 5, "steps": steps}
-        params = {"PGD": stepped, "CW": {"steps": steps}, "DIFGSM": stepped, "EOTPGD": stepped}
+        params = {"PGD": stepped, "CW": {"c": 100, "steps": steps}, "DIFGSM": stepped, "EOTPGD": stepped}
         found |= {f"torchattacks {name}": TorchAttack(estimator, name, **quiet, **p) for name, p in params.items()}
     return found
 

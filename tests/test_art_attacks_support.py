@@ -105,7 +105,7 @@ def test_targeted_is_away_from_intact_too(estimator, x):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda e, **o: ClassifierAttack(e, PGD, **o), lambda e, **o: TorchAttack(e, "FGSM", **o)]
+    "make", [lambda e, **o: ClassifierAttack(e, PGD, max_iter=2, **o), lambda e, **o: TorchAttack(e, "FGSM", **o)]
 )
 def test_any_float_array_comes_back_in_its_type_and_untouched(estimator, x, make):
     attack = make(estimator, eps=0.025, verbose=False)
