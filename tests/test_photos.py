@@ -2,8 +2,12 @@
 
 import contextlib
 import copy
+import csv
+import json
 import struct
+import weakref
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +22,7 @@ from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_fra
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
 from art_idguard.photo_files import FORMATS
+from art_idguard.photo_table import Outcome
 from art_idguard.photos import (
     effects,
     face_crop,
@@ -26,8 +31,9 @@ from art_idguard.photos import (
     read_photo,
     write_photo,
 )
+from art_idguard.protect_command import protect_files
 from art_idguard.recognizers import default
-from tests.toys import PORTRAIT, tiny_manipulators
+from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
 
 @pytest.fixture(scope="module")
@@ -415,3 +421,153 @@ def test_formats_refuse_what_they_cannot_hold(tmp_path):
     with pytest.raises(IDGuardError, match="20000 x 1 pixels are too many for webp"):
         write_photo(long, tmp_path / "a.webp", format="webp")
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+@pytest.fixture
+def folder(tmp_path, protector):
+    """Five photos with a face and one without, and a protector's weights."""
+    protector.save_pretrained(tmp_path / "model")
+    write_portraits(tmp_path / "photos", 5, size=128)
+    Image.new("RGB", (90, 90), "gray").save(tmp_path / "photos" / "no-face.png")
+    return tmp_path
+
+
+def protect(folder, **options):
+    return protect_files(
+        [str(folder / "photos")], output=folder / "out", model=str(folder / "model"), check="none", **options
+    )
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_batch_keeps_a_table_of_every_photo(folder, capsys, workers):
+    table = folder / "done" / "table.csv"
+    assert protect(folder, workers=workers, csv=table) == 1
+    found = {Path(row["file"]).name: row for row in rows(table)}
+    assert sorted(found) == [*(f"00{i}.png" for i in range(5)), "no-face.png"]
+    assert list(found["000.png"]) == list(Outcome._fields)
+    for name, row in found.items():
+        if name == "no-face.png":
+            assert "no face found" in row["error"]
+        else:
+            written = read_photo(Path(row["output"]))
+            before = read_photo(Path(row["file"]))
+            assert int(row["levels"]) == np.abs(written.pixels.astype(int) - before.pixels).max()
+            assert (row["faces"], row["error"], row["l2_face"]) == ("1", "", "")
+            assert float(row["seconds"]) >= 0
+    assert "no face found" in capsys.readouterr().err
+
+
+def test_a_cut_off_batch_goes_on(folder, capsys):
+    """A result, a row that a kill cut off, a result without a row: each is dealt with once."""
+    table = folder / "table.csv"
+    protect(folder, csv=table)
+    content = table.read_bytes()
+    lines = content.splitlines(keepends=True)
+    table.write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    (first, *_), results = rows(table), sorted((folder / "out").iterdir())
+    results[4].unlink()
+    kept = {path: path.stat().st_mtime_ns for path in results[:4]}
+    assert protect(folder, csv=table) == 1
+    assert {path: path.stat().st_mtime_ns for path in results[:4]} == kept
+    assert results[4].is_file()
+    again = rows(table)
+    assert again[0] == first
+    assert sorted(Path(row["file"]).name for row in again) == sorted([*(f"00{i}.png" for i in range(5)), "no-face.png"])
+    assert sum(row["error"].startswith("skipped: ") for row in again) == 3
+    assert protect(folder, csv=table) == 1  # only the photo without a face is tried again
+    assert len(rows(table)) == len(again) + 1
+    assert capsys.readouterr().out.count("skipped: ") == 4 + 5
+
+
+def test_a_table_of_something_else_is_refused(folder):
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(IDGuardError, match="has the columns a, b"):
+        protect(folder, csv=folder / "other.csv")
+    assert (folder / "other.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_photos_in_memory_do_not_grow_with_the_batch(folder, monkeypatch):
+    """A photo and its written version for each worker, whatever the number of photos."""
+    alive, most = weakref.WeakSet(), 0
+
+    class Pixels(np.ndarray):
+        __hash__ = object.__hash__
+
+    def counting(path):
+        nonlocal most
+        photo = read_photo(path)
+        photo = photo._replace(pixels=photo.pixels.view(Pixels))
+        alive.add(photo.pixels)
+        most = max(most, len(alive))
+        return photo
+
+    monkeypatch.setattr("art_idguard.photo_job.read_photo", counting)
+    protect(folder, workers=2)
+    assert 2 <= most <= 4
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_lossy_formats_say_by_how_much_they_leave_the_bound(folder, capsys, format):
+    table = folder / "table.csv"
+    assert protect(folder, format=format, quality=90, strip_metadata=True, csv=table) == 1
+    (row, *_) = rows(table)
+    assert row["output"].endswith(".protected.jpg" if format == "jpeg" else ".protected.webp")
+    change = np.abs(read_photo(Path(row["output"])).pixels.astype(int) - read_photo(Path(row["file"])).pixels)
+    assert int(row["levels"]) == change.max() > 6
+    assert f"changed by at most {change.max()} of 255 levels, more than the protector's 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"quality": 101, "format": "jpeg"}])
+def test_senseless_options_are_refused(folder, options):
+    with pytest.raises(IDGuardError, match="at least one worker and a quality"):
+        protect(folder, **options)
+
+
+def test_an_unexpected_failure_spares_the_others(folder, monkeypatch, capsys):
+    def fail(path):
+        if path.name == "001.png":
+            raise KeyError("surprise")
+        return read_photo(path)
+
+    monkeypatch.setattr("art_idguard.photo_job.read_photo", fail)
+    assert protect(folder) == 2
+    assert "KeyError; please report this" in capsys.readouterr().err
+    assert len(list((folder / "out").iterdir())) == 4
+
+
+def test_large_photo_is_measured_along_its_way(tmp_path, protector, monkeypatch):
+    """Three faces, one tilted, in 4000 x 3000 pixels: found, bounded, and cropped independently as we crop."""
+    from examples import photo_path
+
+    protector.save_pretrained(tmp_path / "model")
+    (manipulator,) = tiny_manipulators(("stargan",))
+    manipulator.save_pretrained(tmp_path / "stargan")
+    faces = write_portraits(tmp_path / "faces", 3, size=256)
+    words = [str(faces), "--output", str(tmp_path / "report"), "--photos", "1"]
+    words += ["--protector", str(tmp_path / "model"), "--manipulators", str(tmp_path / "stargan")]
+    monkeypatch.setattr(photo_path, "ways", lambda path: [(photo_path.UNTOUCHED, read_photo(path).pixels)])
+    photo_path.main(words)
+    measured = json.loads((tmp_path / "report" / "photo-path.json").read_text())
+    assert [(m["way"], m["face"]) for m in measured] == [
+        (way, face) for face in range(3) for way in ("aligned crop", photo_path.UNTOUCHED)
+    ]
+    assert all(m["l2_face"] > 0 for m in measured)
+    before, after = (read_photo(tmp_path / "report" / f"photo-0{end}.png") for end in ("", ".protected"))
+    assert before.pixels.shape == (3000, 4000, 3)
+    faces = FaceDetector().detect(before.pixels)
+    frames = [template_frame(torch.from_numpy(f.points)[None], (3000, 4000), CELEBA_TEMPLATE) for f in faces]
+    outside = np.ones((3000, 4000), bool)
+    for frame in frames:
+        corners = frame[0] @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
+        x, y = ((corners + 1) * torch.tensor([[2000], [1500]])).clamp(min=0)
+        outside[int(y.min()) : int(y.max()) + 1, int(x.min()) : int(x.max()) + 1] = False
+    assert outside.mean() > 0.1
+    assert np.array_equal(before.pixels[outside], after.pixels[outside])
+    for face, frame in zip(faces[:3], frames[:3], strict=True):
+        ours, theirs = face_crop(before.pixels, frame, 64), photo_path.taken(before.pixels, face, 64)
+        assert (ours - theirs).abs().mean() < 0.05
