@@ -9,6 +9,7 @@ Every epsilon and step size is on the [-1, 1] scale.
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle
 
 import torch
@@ -27,6 +28,9 @@ Protection = Callable[[FaceBatch], Images]
 
 Attack = Callable[[Manipulator, Edit, Images], Images]
 """Protects faces against one edit of one manipulator."""
+
+Forge = Callable[[Images], Images]
+"""A manipulator with its edit fixed, M_k of Eq. (1): faces to forged faces, [-1, 1] in and out."""
 
 
 def id_guard(protector: Protector) -> Protection:
@@ -63,7 +67,7 @@ def uniform_noise(*, epsilon: float, seed: int = 0) -> Protection:
     """Uniform noise in the ball: what a perturbation of this size does without an aim."""
 
     def protect(batch: FaceBatch) -> Images:
-        noise = torch.rand(batch.images.shape, generator=_generator(batch.images, seed))
+        noise = torch.rand(batch.images.shape, generator=face_generator(batch.images, seed))
         return project(batch.images + epsilon * (2 * noise - 1).to(batch.images), batch.images, epsilon)
 
     return protect
@@ -84,8 +88,8 @@ def disrupting(
     """
 
     def protect(batch: FaceBatch) -> Images:
-        edits = manipulator.edits(batch.attributes)
-        return _pgd(manipulator, edits, batch.images, epsilon, steps, step_size, seed)
+        forges = _forges(manipulator, manipulator.edits(batch.attributes))
+        return _pgd(forges, batch.images, epsilon, steps, step_size, seed)
 
     return protect
 
@@ -94,7 +98,7 @@ def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed:
     """PGD that knows manipulator, face and edit: the reference of which others are a share."""
 
     def attack(manipulator: Manipulator, edit: Edit, x: Images) -> Images:
-        return _pgd(manipulator, (edit,), x, epsilon, steps, step_size, seed)
+        return _pgd(_forges(manipulator, (edit,)), x, epsilon, steps, step_size, seed)
 
     return attack
 
@@ -134,8 +138,8 @@ def cmua(
     for batch in faces.batches(batch_size):
         x = batch.images
         for manipulator, factor in zip(manipulators, factors, strict=True):
-            distance = _distance(manipulator, manipulator.edits(batch.attributes), x)
-            start = torch.rand(x.shape, generator=_generator(x, seed)).to(x)
+            distance = forgery_distance(_forges(manipulator, manipulator.edits(batch.attributes)), x)
+            start = torch.rand(x.shape, generator=face_generator(x, seed)).to(x)
             attacked = project(x + epsilon * (2 * start - 1), x, epsilon)
             for _ in range(steps):
                 attacked.requires_grad_()
@@ -149,31 +153,43 @@ def cmua(
     return perturbation
 
 
-def _pgd(
-    manipulator: Manipulator,
-    edits: Sequence[Edit],
-    x: Images,
-    epsilon: float,
-    steps: int,
-    step_size: float,
-    seed: int,
-) -> Images:
-    distance = _distance(manipulator, edits, x)
-    return pgd(distance, x, epsilon=epsilon, steps=steps, step_size=step_size, generator=_generator(x, seed))
+def forgery_distance(
+    forges: Sequence[Forge], x: Images, *, joint: bool = False, target: Images | None = None
+) -> Callable[[Images], Float[Tensor, ""]]:
+    """What attacks on the forged faces maximise: mean squared distance from the clean forged faces.
 
-
-def _distance(manipulator: Manipulator, edits: Sequence[Edit], x: Images) -> Callable[[Images], Float[Tensor, ""]]:
-    """Squared distance of the forged face from the clean one's, by another edit at each call."""
+    Args:
+        forges: the manipulator with each of its edits.
+        x: clean faces on the [-1, 1] scale.
+        joint: the sum over the edits at each call; otherwise another edit at each call.
+        target: to be approached instead; minus the distance from it is returned (TAFIM, Aneja et al. 2022: white).
+    """
     with torch.no_grad():
-        turns = cycle([(edit, manipulator(x, edit).output) for edit in edits])
+        references = [forge(x) if target is None else target.expand_as(x) for forge in forges]
+    turns = cycle(zip(forges, references, strict=True))
+    sign = 1 if target is None else -1
 
     def distance(attacked: Images) -> Float[Tensor, ""]:
-        edit, clean = next(turns)
-        return F.mse_loss(manipulator(attacked, edit).output, clean)
+        now = [next(turns) for _ in forges] if joint else [next(turns)]
+        return sign * torch.stack([F.mse_loss(forge(attacked), reference) for forge, reference in now]).sum()
 
     return distance
 
 
-def _generator(x: Images, seed: int) -> torch.Generator:
+def _forges(manipulator: Manipulator, edits: Sequence[Edit]) -> list[Forge]:
+    """The manipulator with each of the edits fixed."""
+    return [partial(_forged, manipulator, edit) for edit in edits]
+
+
+def _forged(manipulator: Manipulator, edit: Edit, x: Images) -> Images:
+    return manipulator(x, edit).output
+
+
+def _pgd(forges: Sequence[Forge], x: Images, epsilon: float, steps: int, step_size: float, seed: int) -> Images:
+    distance, generator = forgery_distance(forges, x), face_generator(x, seed)
+    return pgd(distance, x, epsilon=epsilon, steps=steps, step_size=step_size, generator=generator)
+
+
+def face_generator(x: Images, seed: int) -> torch.Generator:
     """Seeded by the faces themselves, so that a resumed evaluation repeats an unbroken one."""
     return torch.Generator().manual_seed(zlib.crc32(x.cpu().numpy().tobytes(), seed))

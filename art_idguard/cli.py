@@ -1,4 +1,4 @@
-"""The command line: art-idguard protect | train | train-manipulator | evaluate | serve | info | push.
+"""The command line: art-idguard protect | train | train-manipulator | harden | evaluate | serve | info | push.
 
 Nothing heavy is imported before it is needed.
 """

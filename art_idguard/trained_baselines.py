@@ -60,14 +60,16 @@ def train_initiative(
 ) -> Protector:
     """Initiative Defense (PG; Huang et al., AAAI 2021): against a surrogate that learns in turn with the generator.
 
-    The generator maximises the L1 distance of the surrogate's outputs on protected and clean faces, weighted by where
-    the manipulator changes the face.
+    The generator maximises the L1 distance of the surrogate's outputs on protected and clean faces. The edits take
+    turns, each weighted by how much it changes the face.
 
     Deviates: the surrogate learns to imitate the manipulator's outputs, so that the manipulator is only asked, never
     differentiated; the published code trains a StarGAN of its own as surrogate, and adds discriminator and cycle terms.
     """
     edits = len(manipulator.edits(attributes[:1]))
-    surrogates = nn.ModuleList(FaceReconstructor(channels=16) for _ in range(edits)).to(x.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        surrogates = nn.ModuleList(FaceReconstructor(channels=16) for _ in range(edits)).to(x.device)
     optimizer = torch.optim.Adam(surrogates.parameters(), lr=1e-3)
 
     def objective(protected: Images, faces: Images, labels: Attributes, step: int) -> Float[Tensor, ""]:
@@ -79,9 +81,7 @@ def train_initiative(
         nn.functional.l1_loss(surrogate(faces), forged).backward()
         optimizer.step()
         surrogate.requires_grad_(False)
-        changed = (forged - faces).abs()
-        weight = changed / changed.mean().clamp(min=1e-6)
-        return (weight * (surrogate(protected) - surrogate(faces)).abs()).mean()
+        return (forged - faces).abs().mean() * nn.functional.l1_loss(surrogate(protected), surrogate(faces))
 
     return _train(
         protector, x, attributes, objective, steps=steps, batch_size=batch_size, lr=lr, seed=seed, verbose=verbose

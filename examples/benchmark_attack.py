@@ -47,10 +47,10 @@ def seconds(run: Callable[[], object]) -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()]) - start
 
 
-def growth(count: int, size: int) -> float:
+def growth(count: int, size: int, batch: int) -> float:
     """MiB that the peak memory of this process rises, once warm, to protect so many images, the output included."""
-    attack, x = IDGuardAttack.from_pretrained(verbose=False), faces(count, size)
-    attack.generate(x[: 2 * attack.batch_size])
+    attack, x = IDGuardAttack.from_pretrained(batch_size=batch, verbose=False), faces(count, size)
+    attack.generate(x[: 2 * batch])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     attack.generate(x)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -58,15 +58,17 @@ def growth(count: int, size: int) -> float:
 
 def attack(options: argparse.Namespace) -> None:
     """Print the cost of `generate` beside the bare generator's and PGD's, and the growth of memory."""
-    idguard, x = IDGuardAttack.from_pretrained(verbose=False), faces(options.images, options.size)
+    idguard = IDGuardAttack.from_pretrained(batch_size=options.batch, verbose=False)
+    x = faces(options.images, options.size)
     runs = {"bare generator": bare_forward(idguard, x), "IDGuardAttack.generate": lambda: idguard.generate(x)}
-    idguard.generate(x[: idguard.batch_size])
+    idguard.generate(x[: options.batch])
     times: dict[str, list[np.ndarray]] = {name: [] for name in runs}
     for i in range(options.repeats):
         for name in sorted(runs, reverse=bool(i % 2)):
             times[name].append(seconds(runs[name]))
     bare, ours = (np.array(times[name]) / len(x) for name in runs)
-    print(f"{len(x)} images, {options.size} px, {torch.get_num_threads()} threads, {idguard.device}; medians")
+    setting = f"{options.size} px, batch {options.batch}, {torch.get_num_threads()} threads, {idguard.device}"
+    print(f"{len(x)} images, {setting}; medians")
     print("| per image | seconds | CPU seconds |\n| --- | ---: | ---: |")
     for name, per_image in (("bare generator", bare), ("IDGuardAttack.generate", ours)):
         print(f"| {name} | {' | '.join(f'{v:.4f}' for v in np.median(per_image, axis=0))} |")
@@ -85,8 +87,6 @@ def attack(options: argparse.Namespace) -> None:
 
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
         for count in (options.images // 2, options.images):
-            found = alone.submit(growth, count, options.size).result()
+            found = alone.submit(growth, count, options.size, options.batch).result()
             output = count * x[0].nbytes / MIB
-            print(
-                f"Peak memory for {count} images rises by {found:.1f} MiB; output {output:.1f} MiB"
-            )
+            print(f"Peak memory for {count} images rises by {found:.1f} MiB; output {output:.1f} MiB")

@@ -2,8 +2,8 @@
 
     python hub/train_attributes.py --faces celeba128 --output hub/classifiers/attributes-celeba128
 
-Held-out accuracy goes to quality.json and quality.md beside the weights. It takes 26 minutes on one thread of a busy CPU and
-does not resume.
+Held-out accuracy goes to quality.json and quality.md beside the weights. It takes 26 minutes on one thread of a busy
+CPU and does not resume.
 """
 
 import argparse

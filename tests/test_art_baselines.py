@@ -1,11 +1,16 @@
 """The paper's baselines as ART attacks: one contract for all, then each one's own properties."""
 
+import sys
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from art.attacks.evasion import ProjectedGradientDescent
+from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
+from jaxtyping import config
 from skimage import color
 
 from art_idguard.attacks import (
@@ -13,13 +18,14 @@ from art_idguard.attacks import (
     AntiForgeryAttack,
     CMUAAttack,
     DisruptingAttack,
+    IAPAttack,
     IDGuardAttack,
     InitiativeAttack,
 )
 from art_idguard.attacks.trained import TrainedAttack
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
-from art_idguard.perturbation.lab import lab_to_rgb, rgb_to_lab
+from art_idguard.perturbation import anti_forgery
 from art_idguard.trained_baselines import correlation
 from tests.toys import tiny_manipulators
 
@@ -29,7 +35,7 @@ QUICK = {
     "CMUAAttack": {"max_iter": 10},
     "InitiativeAttack": {"steps": 80, "channels": 8, "train_batch": 4, "lr": 2e-3},
     "IAPAttack": {"steps": 40, "channels": 8, "train_batch": 4, "lr": 2e-3},
-    "AntiForgeryAttack": {"max_iter": 15, "lr": 1e-2, "project_eps": EPS},
+    "AntiForgeryAttack": {"max_iter": 15, "lr": 1e-2},
 }
 BASELINES = {name: attack for name, attack in ATTACKS.items() if not issubclass(attack, IDGuardAttack)}
 
@@ -46,8 +52,16 @@ def estimators():
     return [PyTorchManipulator(m, input_shape=(3, SIZE, SIZE)) for m in models]
 
 
+@pytest.fixture
+def unchecked():
+    """As users run it: without the type checker of the tests, which comes before the code's own errors."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
 def made(name, estimators, **changes):
-    target = estimators if issubclass(ATTACKS[name], TrainedAttack) else estimators[0]
+    target = estimators if name in ("CMUAAttack", "IAPAttack") else estimators[0]
     return ATTACKS[name](target, verbose=False, **(QUICK[name] | changes))
 
 
@@ -56,13 +70,17 @@ def fitted(name, estimators, x, **changes):
     return attack.fit(x) if isinstance(attack, TrainedAttack) else attack
 
 
+def moved_by_edit(estimator, x, attacked):
+    """Mean squared distance of the forgeries, of each edit."""
+    edits = [
+        PyTorchManipulator(estimator.model, edit=edit, input_shape=x.shape[1:])
+        for edit in estimator.edit_names or (None,)
+    ]
+    return [one.compute_loss(attacked, one.predict(x)).mean() for one in edits]
+
+
 def moved(estimator, x, attacked):
-    """Mean squared distance of the forgeries, over all edits."""
-    found = []
-    for edit in estimator.edit_names:
-        one = PyTorchManipulator(estimator.model, edit=edit, input_shape=x.shape[1:])
-        found.append(one.compute_loss(attacked, one.predict(x)).mean())
-    return float(np.mean(found))
+    return float(np.mean(moved_by_edit(estimator, x, attacked)))
 
 
 def test_every_baseline_has_quick_settings_here():
@@ -71,8 +89,9 @@ def test_every_baseline_has_quick_settings_here():
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_bound_holds_and_forgeries_move_further_than_by_noise(name, estimators, x):
-    attack = fitted(name, estimators, x)
-    attacked = attack.generate(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NullAttackWarning above all
+        attacked = fitted(name, estimators, x).generate(x)
     assert attacked.shape == x.shape
     assert attacked.dtype == x.dtype
     assert attacked.min() >= 0
@@ -91,7 +110,7 @@ def test_a_seed_makes_it_repeatable(name, estimators, x):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_arts_conventions(name, estimators):
+def test_arts_conventions(name, estimators, unchecked):
     attack = made(name, estimators)
     assert all(f"{parameter}=" in repr(attack) for parameter in attack.attack_params)
     attack.set_params(batch_size=3)
@@ -106,13 +125,15 @@ def test_arts_conventions(name, estimators):
 @pytest.mark.parametrize(
     ("name", "parameter", "value"),
     [
-        *((name, "eps", 0) for name in BASELINES),
+        *((name, "eps", value) for name in BASELINES for value in (0, -0.1, "0.1", np.nan, True)),
+        *((name, "seed", value) for name in BASELINES for value in (-1, 0.5)),
         *((name, "batch_size", 0) for name in BASELINES),
         *((name, "verbose", 1) for name in BASELINES),
         ("DisruptingAttack", "eps_step", -1.0),
         ("DisruptingAttack", "max_iter", 0),
         ("DisruptingAttack", "mode", "all"),
         ("DisruptingAttack", "target", "black"),
+        ("DisruptingAttack", "target", np.full((3, SIZE, SIZE), 2.0)),
         ("CMUAAttack", "eps_step", 0),
         ("CMUAAttack", "max_iter", 0),
         ("CMUAAttack", "trials", -1),
@@ -121,11 +142,12 @@ def test_arts_conventions(name, estimators):
         ("IAPAttack", "channels", 1.5),
         ("IAPAttack", "train_batch", 0),
         ("AntiForgeryAttack", "lr", 0.0),
-        ("AntiForgeryAttack", "project_eps", -0.1),
+        ("AntiForgeryAttack", "project", 1),
+        ("AntiForgeryAttack", "colour_bound", 0),
         ("AntiForgeryAttack", "max_iter", 0),
     ],
 )
-def test_a_wrong_parameter_is_named(name, parameter, value, estimators):
+def test_a_wrong_parameter_is_named(name, parameter, value, estimators, unchecked):
     attack = made(name, estimators)
     with pytest.raises(ValueError, match=f"`{parameter}`"):
         attack.set_params(**{parameter: value})
@@ -137,27 +159,35 @@ def test_before_training_there_is_an_error_and_strangers_are_refused(name, estim
         made(name, estimators).generate(x)
     with pytest.raises(IDGuardError, match="labels"):
         made(name, estimators).fit(x, np.zeros((2, 5)))
-    with pytest.raises(ValueError, match="no|not"):
+    with pytest.raises(ValueError, match="function is not; subclass it"):
         ATTACKS[name]([PyTorchManipulator(lambda z: z)])
     with pytest.raises(ValueError, match="at least one"):
         ATTACKS[name]([])
 
 
 def test_disrupting_one_edit_is_what_arts_pgd_does(estimators, x):
-    estimator = estimators[0]
-    ours = DisruptingAttack(estimator, mode="image", random_start=False, verbose=False).generate(x)
-    theirs = ProjectedGradientDescent(estimator, eps=EPS, eps_step=0.005, max_iter=10, verbose=False).generate(x)
-    y = estimator.predict(x)
-    assert estimator.compute_loss(ours, y).mean() == pytest.approx(estimator.compute_loss(theirs, y).mean(), rel=0.05)
+    exact = np.round(x * 256) / 256  # no rounding between [0, 1] and [-1, 1], which turns signs of small gradients
+    ours = DisruptingAttack(estimators[0], mode="image", verbose=False).generate(exact)
+    theirs = ProjectedGradientDescent(estimators[0], eps=EPS, eps_step=0.005, max_iter=10, verbose=False).generate(
+        exact
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_class_transferable_attacks_move_all_edits_more_than_an_attack_on_one(estimators, x):
-    reached = {
-        mode: moved(estimators[0], x, DisruptingAttack(estimators[0], mode=mode, verbose=False).generate(x))
-        for mode in ("image", "iterative", "joint")
-    }
-    assert reached["joint"] > 0.98 * reached["image"]
-    assert reached["iterative"] > 0.9 * reached["image"]
+@pytest.mark.parametrize("mode", ["iterative", "joint"])
+def test_class_transferable_attacks_on_one_edit_reach_what_arts_pgd_does(mode, x):
+    only = PyTorchManipulator(lambda z: (z - 0.5).mul(3).sigmoid() * z.flip(3), input_shape=x.shape[1:])
+    reached = {m: moved(only, x, DisruptingAttack(only, mode=m, verbose=False).generate(x)) for m in (mode, "image")}
+    assert reached[mode] == pytest.approx(reached["image"], rel=0.1)
+
+
+def test_class_transferable_attacks_move_the_edit_moved_least_further_than_an_attack_on_another(estimators, x):
+    of = {}
+    for mode in ("image", "iterative", "joint"):
+        attacked = DisruptingAttack(estimators[0], mode=mode, verbose=False).generate(x)
+        of[mode] = min(moved_by_edit(estimators[0], x, attacked))
+    assert of["joint"] > 1.3 * of["image"]
+    assert of["iterative"] > 1.1 * of["image"]
 
 
 @pytest.mark.parametrize("target", ["white", "array"])
@@ -193,7 +223,7 @@ def test_cmuas_search_is_no_worse_than_no_search(estimators, x):
 
 
 def test_without_optuna_the_error_says_how_to_get_it(estimators, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(IDGuardError, match=r"art-idguard\[cmua\]"):
         CMUAAttack(estimators, trials=1)
     assert CMUAAttack(estimators).trials == 0
@@ -213,20 +243,89 @@ def test_correlation_is_pearsons():
     assert correlation(a, b).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_lab_is_scikit_images():
-    rgb = torch.rand(2, 3, 9, 7, dtype=torch.float64)
-    expected = color.rgb2lab(rgb.permute(0, 2, 3, 1).numpy())
-    torch.testing.assert_close(rgb_to_lab(rgb).permute(0, 2, 3, 1), torch.from_numpy(expected), rtol=1e-3, atol=2e-2)
-    torch.testing.assert_close(lab_to_rgb(rgb_to_lab(rgb)), rgb, rtol=0, atol=1e-5)
-    grey = torch.zeros(1, 3, 1, 1, requires_grad=True)
-    (gradient,) = torch.autograd.grad(lab_to_rgb(rgb_to_lab(grey) + 1).sum(), grey)
-    assert gradient.isfinite().all()
+def test_anti_forgery_bounds_colour_and_leaves_lightness(x):
+    """Judged by scikit-image's Lab, where the attack has kornia's."""
+    middle = torch.from_numpy(0.6 * x - 0.3)  # colours that stay inside RGB
+    attacked = anti_forgery(lambda z: z[:, 0].sum(dim=(1, 2)), middle, steps=10, lr=1e-2)  # redder
+    before, after = (color.rgb2lab((v.permute(0, 2, 3, 1).double().numpy() + 1) / 2) for v in (middle, attacked))
+    change = np.abs(after - before)
+    assert change[..., 0].max() < 0.1  # of 100
+    assert change[..., 1:].max() / 110 == pytest.approx(0.05, abs=1e-3)
+    assert (attacked - middle).abs().max() > 2 * EPS  # the bound of colour is no bound of RGB
 
 
-def test_anti_forgery_bounds_colour_and_leaves_lightness(estimators, x):
-    middle = 0.3 + 0.4 * x  # colours that stay inside RGB
-    attacked = AntiForgeryAttack(estimators[0], max_iter=10, lr=1e-2, verbose=False).generate(middle)
-    before, after = (rgb_to_lab(torch.from_numpy(v)) for v in (middle, attacked))
-    assert (after[:, 0] - before[:, 0]).abs().max() < 0.2  # of 100
-    assert (after[:, 1:] - before[:, 1:]).abs().max() / 110 < 0.05 + 2e-3
-    assert np.abs(attacked - middle).max() > 2 * EPS  # Lab's bound is no bound of RGB
+def test_anti_forgery_has_gradients_at_black_and_white():
+    extremes = torch.cat([torch.full((1, 3, 8, 8), -1.0), torch.ones(1, 3, 8, 8)])
+    attacked = anti_forgery(lambda z: z.square().sum(), extremes, steps=3)
+    assert attacked.isfinite().all()
+
+
+def test_anti_forgery_keeps_the_bound_only_if_asked(estimators, x):
+    middle = 0.3 + 0.4 * x
+    free = AntiForgeryAttack(estimators[0], project=False, max_iter=10, lr=1e-2, verbose=False).generate(middle)
+    assert np.abs(free - middle).max() > 2 * EPS
+
+
+# defences and other estimators
+
+
+def test_class_transferable_attacks_go_through_a_defence(estimators, x):
+    model = estimators[0].model
+    defended = PyTorchManipulator(
+        model, preprocessing_defences=SpatialSmoothingPyTorch(window_size=3, device_type="cpu")
+    )
+    mean = {}
+    for name, target in (("bare", estimators[0]), ("defended", defended)):
+        attacked = DisruptingAttack(target, mode="joint", verbose=False).generate(x)
+        mean[name] = defended.compute_loss(attacked, defended.predict(x)).mean()
+    assert mean["defended"] > mean["bare"]
+
+
+def test_defences_that_are_met_by_no_gradient_are_refused(estimators, x):
+    model = estimators[0].model
+    defended = PyTorchManipulator(model, preprocessing_defences=SpatialSmoothing(window_size=3))
+    for attack in (DisruptingAttack(defended, verbose=False), AntiForgeryAttack(defended, verbose=False)):
+        with pytest.raises(IDGuardError, match="not made for PyTorch"):
+            attack.generate(x)
+    changed = DisruptingAttack(defended, mode="image", max_iter=2, verbose=False).generate(x)
+    assert np.abs(changed - x).max() == pytest.approx(0.01, rel=0.01)
+    standardised = PyTorchManipulator(model, preprocessing=(0.5, 0.5))
+    for other in (defended, standardised):
+        with pytest.raises(ValueError, match="leave preprocessing out"):
+            IAPAttack(other)
+
+
+def test_estimators_agree(estimators):
+    wide = PyTorchManipulator(estimators[1].model, clip_values=(0.0, 255.0))
+    with pytest.raises(ValueError, match="clip_values"):
+        CMUAAttack([estimators[0], wide])
+    with pytest.raises(ValueError, match="one manipulator, found 2"):
+        InitiativeAttack(estimators)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_bounds_are_in_the_units_of_clip_values(name, estimators, x):
+    quick = {"steps": 3} if "steps" in QUICK[name] else {"max_iter": 3}
+    wide = [PyTorchManipulator(e.model, input_shape=(3, SIZE, SIZE), clip_values=(-10.0, 245.0)) for e in estimators]
+    steps = {"eps_step": 0.005 * 255} if "eps_step" in ATTACKS[name].attack_params else {}
+    scaled = (255 * x - 10).astype(np.float32)
+    attacked = fitted(name, wide, scaled, eps=EPS * 255, **quick, **steps).generate(scaled)
+    change = np.abs(attacked - scaled).max()
+    assert change <= 255 * EPS + 1e-3
+    assert change > 255 * EPS / 4
+
+
+def test_labels_default_to_the_estimators(x):
+    model = tiny_manipulators(["stargan"])[0]
+    blond = (0.0, 1.0, 0.0, 1.0, 0.0)
+    own = CMUAAttack(PyTorchManipulator(model, attributes=blond), max_iter=2, verbose=False).fit(x)
+    given = CMUAAttack(PyTorchManipulator(model), max_iter=2, verbose=False).fit(x, np.tile(blond, (len(x), 1)))
+    unknown = CMUAAttack(PyTorchManipulator(model), max_iter=2, verbose=False).fit(x)
+    assert np.array_equal(own.noise, given.noise)
+    assert not np.array_equal(own.noise, unknown.noise)
+
+
+def test_a_bound_made_smaller_after_training_holds(estimators, x):
+    attack = fitted("IAPAttack", estimators, x, steps=1)
+    attack.set_params(eps=EPS / 4)
+    assert np.abs(attack.generate(x) - x).max() <= EPS / 4 + 1e-6

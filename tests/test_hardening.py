@@ -1,13 +1,13 @@
 """Adversarial training of manipulators, Eq. (15): the torch core, the command, the ART trainer, the example."""
 
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import ProjectedGradientDescent
 from safetensors.torch import load_file
 
@@ -19,8 +19,9 @@ from art_idguard.defences import ManipulatorAdversarialTrainer
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
+from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
-from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, harden
+from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
 from art_idguard.training.manipulator import advance, train_manipulator
 from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator_run import ManipulatorParts, prepare
@@ -119,7 +120,7 @@ def test_inner_maximisation_climbs(make, faces):
 def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(faces, tmp_path):
     images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
     x = to_unit(from_uint8(images[:4])).numpy()
-    settings = TINY | {"manipulator": "stargan", "faces": "arrays", "steps": 30, "channels": 8, "lr": 2e-3, "ema": 0.5}
+    settings = TINY | {"manipulator": "stargan", "faces": "arrays", "steps": 60, "channels": 8, "lr": 1e-3, "ema": 0.5}
 
     def reached(attack, name):
         (generator,) = tiny_manipulators(["stargan"])
@@ -155,6 +156,24 @@ def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(faces, models,
         assert all(torch.equal(whole[name], broken[name]) for name in whole), file
     states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["attack"] for run in ("whole", "broken")]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0] if k.startswith("protector"))
+
+
+@pytest.mark.parametrize("attack", ["idguard", "pgd"])
+@pytest.mark.parametrize("name", MANIPULATORS)
+def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, models, tmp_path):
+    run = prepare(made := config(faces, models, tmp_path, manipulator=name, start=None, attack=attack, pgd_steps=1))
+    run.attack = attacker(made)
+    report = advance(run, progress=0.0)
+    assert all(value.isfinite() for value in report.values())
+
+
+def test_a_trained_generator_waits_for_a_new_discriminator(faces):
+    given = {"manipulator": "relgan", "faces": str(faces), "output": "run", "start": "relgan"}
+    new, kept = (HardeningConfig.from_recipe(None, **given, start_discriminator=judge) for judge in (None, "judge"))
+    assert (new.warmup, kept.warmup) == (1000, 0)
+    assert (new.penalty_weight, new.n_critic) == (150, 1)  # RelGAN's own
+    with pytest.raises(IDGuardError, match="warmup is 1000 of 50 steps"):
+        HardeningConfig.from_recipe(None, **given, steps=50)
 
 
 def test_during_the_warmup_only_the_discriminator_learns(faces, models, tmp_path):
@@ -206,10 +225,49 @@ def test_the_trainer_replaces_the_model_of_its_classifier(kind, art, tmp_path):
     assert not np.array_equal(estimator.predict(x[:1]), before)
     assert not any(p.requires_grad for p in estimator.model.parameters())
     assert (tmp_path / "run" / "log.jsonl").is_file()
-    assert "stargan" in repr(trainer)
+    assert "classifier=stargan" in repr(trainer)
+    assert type(attack).__name__ in repr(trainer)
 
 
-def test_what_the_trainer_cannot_use_is_named(art, monkeypatch):
+class Replacing(EvasionAttack):
+    """Puts one value into every pixel, and notes which model it attacked."""
+
+    _estimator_requirements = ()
+
+    def __init__(self, estimator, value):
+        super().__init__(estimator=estimator)
+        self.value, self.attacked = value, []
+
+    def generate(self, x, y=None, **_):
+        self.attacked.append(self.estimator.model)
+        return np.full_like(x, self.value)
+
+
+def test_arts_attack_works_on_the_generator_in_training(art):
+    estimator, x, y = art
+    shown = []
+    estimator.model.register_forward_pre_hook(lambda _, args: shown.append(args[0]))  # its copy keeps the hook
+    original, attack = estimator.model, Replacing(estimator, 0.75)
+    ManipulatorAdversarialTrainer(estimator, attack, verbose=False).fit(
+        x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8
+    )
+    (trained,) = {id(model): model for model in attack.attacked}.values()
+    assert trained is not original
+    assert trained is not estimator.model  # which is the average
+    assert sum(i.shape == (4, 3, SIZE, SIZE) and bool((i == 0.5).all()) for i in shown) == len(attack.attacked) == 3
+
+
+def test_after_an_error_the_classifier_holds_what_it_held(art):
+    estimator, x, y = art
+    before = estimator.predict(x[:1])
+    trainer = ManipulatorAdversarialTrainer(estimator, Replacing(estimator, np.nan), verbose=False)
+    with pytest.raises(IDGuardError, match="not finite"):
+        trainer.fit(x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8)
+    assert np.array_equal(estimator.predict(x[:1]), before)
+    assert not any(p.requires_grad for p in estimator.model.parameters())
+
+
+def test_what_the_trainer_cannot_use_is_named(art):
     estimator, x, y = art
     trainer = ManipulatorAdversarialTrainer(estimator, IDGuardAttack(estimator, protector(), verbose=False))
     with pytest.raises(IDGuardError, match=r"labels .* of shape \(N, 5\)"):
@@ -220,14 +278,18 @@ def test_what_the_trainer_cannot_use_is_named(art, monkeypatch):
         trainer.fit(x, y, batch_size=100)
     with pytest.raises(IDGuardError, match="subclass it"):
         ManipulatorAdversarialTrainer(PyTorchManipulator(lambda z: z))
+    with pytest.raises(TypeError, match="PyTorchManipulator"):  # ours, or the type checker's of the tests
+        ManipulatorAdversarialTrainer(estimator.model)
+    with pytest.raises(TypeError, match=r"evasion attack|EvasionAttack"):
+        ManipulatorAdversarialTrainer(estimator, protector())
     other = PyTorchManipulator(estimator.model)
     with pytest.raises(IDGuardError, match="another estimator"):
         ManipulatorAdversarialTrainer(other, ProjectedGradientDescent(estimator, verbose=False))
 
 
-def test_the_example_runs(faces, models, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["harden_with_art.py"])
+def test_the_example_runs(faces, models, capsys):
     example = runpy.run_path(str(ROOT / "examples" / "harden_with_art.py"))
     places = {"--faces": faces, "--manipulator": models / "stargan", "--protector": models / "protector"}
-    example["main"]([*(str(t) for pair in places.items() for t in pair), "--size", "64", "--limit", "8"])
+    toy = ["--size", "64", "--limit", "8", "--channels", "8"]
+    example["main"]([*(str(t) for pair in places.items() for t in pair), *toy])
     assert "PGD-10 moves the forged faces by" in capsys.readouterr().out

@@ -92,13 +92,12 @@ class CMUAAttack(TrainedAttack):
         return project(x + resize(self._perturbation, (x.shape[-2], x.shape[-1])), x, self.epsilon)
 
     def _average(self, faces: Faces, factors: Sequence[float]) -> Images:
-        step = 2 * self.eps_step / (self.clip_values[1] - self.clip_values[0])
         return cmua(
             self.manipulators,
             faces,
             epsilon=self.epsilon,
             steps=self.max_iter,
-            step_size=step,
+            step_size=self.signed_length(self.eps_step),
             batch_size=self.batch_size,
             factors=factors,
             seed=self.seed,
@@ -114,31 +113,28 @@ class CMUAAttack(TrainedAttack):
             factors = [trial.suggest_float(name, 0.0, 10.0) for name in names]
             return self._worst(faces, self._average(faces, factors))
 
-        study.enqueue_trial(dict.fromkeys(names, 1.0))
+        study.enqueue_trial(dict.fromkeys(names, 1.0))  # so that the search is never worse than none
         study.optimize(worst, n_trials=self.trials, show_progress_bar=self.verbose)
         return tuple(study.best_params[name] for name in names)
 
     @torch.no_grad()
     def _worst(self, faces: Faces, perturbation: Images) -> float:
-        """The mean squared distance of the manipulator that is moved least, each under its first edit."""
+        """The mean squared distance of the manipulator that is moved least, over faces and edits."""
         distances = []
         for model in self.manipulators:
             found = []
             for batch in faces.batches(self.batch_size):
-                edit = model.edits(batch.attributes)[0]
                 moved = project(batch.images + perturbation, batch.images, self.epsilon)
-                found.append(l2_image(model(moved, edit).output, model(batch.images, edit).output))
+                for edit in model.edits(batch.attributes):
+                    found.append(l2_image(model(moved, edit).output, model(batch.images, edit).output))
             distances.append(float(torch.cat(found).mean()))
         return min(distances)
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.eps_step, (int, float)) or not self.eps_step > 0:
-            raise ValueError(f"`eps_step` has to be a positive number, found {self.eps_step!r}")
-        for name, least in (("max_iter", 1), ("trials", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"`{name}` has to be an int of at least {least}, found {value!r}")
+        self._check_positive("eps_step")
+        self._check_whole(1, "max_iter")
+        self._check_whole(0, "trials")
         if self.trials:
             _optuna()
 

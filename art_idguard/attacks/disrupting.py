@@ -1,15 +1,12 @@
-"""Disrupting (Ruiz et al., ECCV workshops 2020): PGD from a manipulator's clean output."""
+"""Disrupting Deepfakes (Ruiz et al., ECCV workshops 2020) as an ART attack."""
 
-from copy import copy
-from itertools import cycle
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.attacks.bounded import BoundedAttack, all_edits
+from art_idguard.baselines import face_generator, forgery_distance
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.perturbation import pgd
 from art_idguard.types import Images
@@ -17,21 +14,21 @@ from art_idguard.types import Images
 Mode = Literal["iterative", "joint", "image"]
 
 
-class DisruptingAttack(ProtectionAttack):
+class DisruptingAttack(BoundedAttack):
     """PGD on the distance between the forged faces of protected and clean photos.
 
     Args:
         estimator: the manipulator under attack.
         eps: L-inf bound in units of the estimator's `clip_values`; 0.025 on [0, 1] is the paper's 0.05 on [-1, 1].
-        eps_step: length of a step in every pixel.
+        eps_step: length of a step in every pixel, in the same units.
         max_iter: steps.
-        mode: "image" attacks the estimator's own edit, as ART's PGD on the estimator does; the class transferable
-            attacks know all edits: "joint" climbs their sum, "iterative" takes one a step, in turn.
-        target: an image or images (3, H, W) within `clip_values` to drive the forged faces to, instead of away from
-            the clean ones; "white" is TAFIM's (Aneja et al., ECCV 2022), whose generator and unbounded perturbation are
-            not taken over.
-        random_start: start anywhere in the ball, not just beside the image.
-        seed: of the start.
+        mode: "image" is ART's own PGD on the estimator and knows the estimator's edit, nothing else. The class
+            transferable attacks know all its edits: "iterative" takes another one at each step, "joint" their sum;
+            both start at random in the ball.
+        target: pictures within `clip_values`, broadcastable to (N, 3, H, W), to drive the forged faces to, instead of
+            away from the clean ones; "white" is the target of TAFIM (Aneja et al., ECCV 2022), whose generator and
+            unbounded perturbation are not taken over.
+        seed: of the start, together with the images; "image" has no random start, but the estimator's jitter.
         batch_size: images at a time.
         verbose: show a progress bar.
         summary_writer: as in ART.
@@ -42,8 +39,8 @@ class DisruptingAttack(ProtectionAttack):
     """
 
     attack_params = [  # noqa: RUF012 - ART's convention
-        *ProtectionAttack.attack_params,
-        *("eps", "eps_step", "max_iter", "mode", "target", "random_start", "seed"),
+        *BoundedAttack.attack_params,
+        *("eps_step", "max_iter", "mode", "target"),
     ]
 
     def __init__(
@@ -55,70 +52,67 @@ class DisruptingAttack(ProtectionAttack):
         max_iter: int = 10,
         mode: Mode = "iterative",
         target: np.ndarray | Literal["white"] | None = None,
-        random_start: bool = True,
         seed: int = 0,
         batch_size: int = 32,
         verbose: bool = True,
         summary_writer: Any = False,
     ) -> None:
-        self.eps, self.eps_step, self.max_iter = eps, eps_step, max_iter
-        self.mode, self.target, self.random_start, self.seed = mode, target, random_start, seed
-        super().__init__(estimator, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
-        self._check_params()
-
-    def protect(self, x: Images) -> Images:
-        """Protected faces on the [-1, 1] scale."""
-        low, high = self.clip_values
-        scale = 2 / (high - low)
-        return pgd(
-            self._objective(x),
-            x,
-            epsilon=self.eps * scale,
-            steps=self.max_iter,
-            step_size=self.eps_step * scale,
-            random_start=self.random_start,
-            generator=torch.Generator().manual_seed(self.seed),
+        self.eps_step, self.max_iter, self.mode, self.target = eps_step, max_iter, mode, target
+        super().__init__(
+            estimator, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
         )
 
-    def _objective(self, x: Images) -> Any:
-        """What PGD climbs: for each image the distance of an edit's forgery, in turn, or summed over the edits."""
-        pairs = [(estimator, self._reference(estimator, x)) for estimator in self._estimators()]
-        turns = cycle(pairs)
-        sign = 1 if self.target is None else -1
+    def protect(self, x: Images) -> Images:
+        """Protected faces on the [-1, 1] scale.
 
-        def distance(attacked: Images) -> Float[Tensor, " B"]:
-            now = pairs if self.mode == "joint" else [next(turns)]
-            each = [estimator.distance(estimator.unsigned(attacked), reference) for estimator, reference in now]
-            return sign * torch.stack(each).sum(dim=0)
+        Raises:
+            IDGuardError: in the class transferable modes: a preprocessing defence has no gradient.
+        """
+        target = self._target(x)
+        if self.mode == "image":
+            return self._by_art(x, target)
+        distance = forgery_distance(all_edits(self.estimator), x, joint=self.mode == "joint", target=target)
+        return pgd(
+            distance,
+            x,
+            epsilon=self.epsilon,
+            steps=self.max_iter,
+            step_size=self.signed_length(self.eps_step),
+            generator=face_generator(x, self.seed),
+        )
 
-        return distance
+    def _by_art(self, x: Images, target: Images | None) -> Images:
+        from art.attacks.evasion import ProjectedGradientDescent  # imports all of ART's attacks: seconds
 
-    def _estimators(self) -> list[PyTorchManipulator]:
-        """The estimator, once for each edit that the mode knows."""
-        if self.mode == "image" or not self.estimator.edit_names:
-            return [self.estimator]
-        each = [copy(self.estimator) for _ in self.estimator.edit_names]
-        for estimator, name in zip(each, self.estimator.edit_names, strict=True):
-            estimator.edit = name
-        return each
+        estimator = self.estimator
+        attack = ProjectedGradientDescent(
+            estimator,
+            eps=float(self.eps),
+            eps_step=float(self.eps_step),
+            max_iter=self.max_iter,
+            targeted=target is not None,
+            batch_size=self.batch_size,
+            verbose=False,
+        )
+        images = estimator.unsigned(x).cpu().numpy().clip(*self.clip_values)
+        y = None if target is None else estimator.unsigned(target).cpu().numpy()
+        return estimator.signed(torch.from_numpy(attack.generate(images, y)).to(x))
 
-    @torch.no_grad()
-    def _reference(self, estimator: PyTorchManipulator, x: Images) -> Images:
+    def _target(self, x: Images) -> Images | None:
         if self.target is None:
-            return estimator.forward(estimator.unsigned(x))
+            return None
         if isinstance(self.target, str):
-            return torch.full_like(x, self.clip_values[1])
-        return torch.tensor(self.target, device=x.device, dtype=x.dtype).expand_as(x)
+            return torch.ones_like(x)
+        return self.estimator.signed(torch.tensor(np.asarray(self.target, np.float32)).to(x)).expand_as(x)
 
     def _check_params(self) -> None:
         super()._check_params()
-        for name in ("eps", "eps_step"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"`{name}` has to be a positive number, found {value!r}")
-        if not isinstance(self.max_iter, int) or self.max_iter < 1:
-            raise ValueError(f"`max_iter` has to be a positive int, found {self.max_iter!r}")
+        self._check_positive("eps_step")
+        self._check_whole(1, "max_iter")
         if self.mode not in get_args(Mode):
             raise ValueError(f"`mode` has to be one of {', '.join(get_args(Mode))}, found {self.mode!r}")
-        if isinstance(self.target, str) and self.target != "white":
-            raise ValueError(f"`target` has to be an array, 'white' or None, found {self.target!r}")
+        if self.target is None or (isinstance(self.target, str) and self.target == "white"):
+            return
+        low, high = self.clip_values
+        if not isinstance(self.target, np.ndarray) or not ((self.target >= low) & (self.target <= high)).all():
+            raise ValueError(f"`target` has to be None, 'white' or an array within {low:g}..{high:g}")

@@ -21,7 +21,7 @@ class IDGuardAttack(ProtectionAttack):
     Args:
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
         protector: a trained protector; by default the one that ships.
-        batch_size: images at a time.
+        batch_size: images at a time; a GPU wants many, a CPU is fastest with about 4.
         verbose: show a progress bar.
         summary_writer: as in ART.
 

@@ -11,15 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.arrays import check_images
-from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.attacks.bounded import BoundedAttack
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.types import ATTRIBUTES, Images
 
 
-class TrainedAttack(ProtectionAttack):
+class TrainedAttack(BoundedAttack):
     """An attack with `fit(x, y)`; subclasses write `train` and `protect`.
 
     Args:
@@ -32,10 +33,9 @@ class TrainedAttack(ProtectionAttack):
 
     Raises:
         EstimatorError: an estimator is no `PyTorchManipulator`.
-        ValueError: a parameter has a wrong type or value, or an estimator's model is no `Manipulator`.
+        ValueError: a parameter has a wrong type or value; or an estimator's model is no `Manipulator`, has
+            preprocessing, or differs from the first in `clip_values` or device.
     """
-
-    attack_params = [*ProtectionAttack.attack_params, "eps", "seed"]  # noqa: RUF012 - ART's convention
 
     def __init__(
         self,
@@ -52,25 +52,24 @@ class TrainedAttack(ProtectionAttack):
             raise ValueError("`estimators` has to hold at least one PyTorchManipulator")
         if others := [e for e in every if not isinstance(e, PyTorchManipulator)]:
             raise EstimatorError(type(self), list(self._estimator_requirements), others[0])
-        self.eps, self.seed = eps, seed
-        super().__init__(every[0], batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
-        if strangers := [type(e.model).__name__ for e in every if not isinstance(e.model, Manipulator)]:
-            raise ValueError(f"training needs a Manipulator, which {', '.join(strangers)} is not; subclass it")
         self.estimators: list[PyTorchManipulator] = every
-        self._check_params()
+        super().__init__(
+            every[0], eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
+        )
 
     def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Self:
         """Train on faces.
 
         Args:
             x: (N, 3, H, W) within `clip_values`.
-            y: 0/1 labels (N, 5) in the order of `types.ATTRIBUTES`; None where nothing is known.
+            y: 0/1 labels (N, 5) in the order of `types.ATTRIBUTES`; by default every face has the
+                first estimator's `attributes`.
 
         Raises:
             IDGuardError: unusable images or labels.
         """
         x = check_images(x, self.clip_values)
-        labels = np.zeros((len(x), len(ATTRIBUTES))) if y is None else np.asarray(y)
+        labels = np.tile(self.estimator.attributes, (len(x), 1)) if y is None else np.asarray(y)
         if not len(x) or labels.shape != (len(x), len(ATTRIBUTES)):
             raise IDGuardError(f"expected faces with labels of shape (N, 5), found {x.shape} and {labels.shape}")
         images = torch.tensor(np.ascontiguousarray(x, dtype=np.float32), device=self.device)
@@ -86,16 +85,22 @@ class TrainedAttack(ProtectionAttack):
         """What is trained against."""
         return [estimator.model for estimator in self.estimators]
 
-    @property
-    def epsilon(self) -> float:
-        """The bound on the [-1, 1] scale."""
-        low, high = self.clip_values
-        return 2 * self.eps / (high - low)
-
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.eps, (int, float)) or not self.eps > 0:
-            raise ValueError(f"`eps` has to be a positive number, found {self.eps!r}")
+        for estimator in self.estimators:
+            name = type(estimator.model).__name__
+            if not isinstance(estimator.model, Manipulator):
+                raise ValueError(f"training needs a Manipulator, which {name} is not; subclass it")
+            if estimator.preprocessing_defences or not _is_identity(estimator.preprocessing):
+                raise ValueError(f"training meets the bare manipulator; leave preprocessing out of {name}'s estimator")
+            if (estimator.pixel_range, estimator.device) != (self.clip_values, self.device):
+                raise ValueError("`estimators` have to agree in clip_values and device")
+
+
+def _is_identity(preprocessing: Any) -> bool:
+    """Whether it is ART's default, a standardisation that changes nothing."""
+    mean, std = getattr(preprocessing, "mean", 0), getattr(preprocessing, "std", 1)
+    return not np.any(mean) and bool(np.all(np.equal(std, 1)))
 
 
 class GeneratorAttack(TrainedAttack):
@@ -169,13 +174,9 @@ class GeneratorAttack(TrainedAttack):
         """
         if self.protector is None:
             raise IDGuardError(f"{type(self).__name__} has nothing to protect with yet; call fit(x) first")
-        return self.protector(x).specific
+        return project(self.protector(x).specific, x, self.epsilon)  # `eps` may have become smaller since
 
     def _check_params(self) -> None:
         super()._check_params()
-        for name in ("steps", "channels", "train_batch"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}` has to be a positive int, found {value!r}")
-        if not isinstance(self.lr, float) or not self.lr > 0:
-            raise ValueError(f"`lr` has to be a positive float, found {self.lr!r}")
+        self._check_whole(1, "steps", "channels", "train_batch")
+        self._check_positive("lr")

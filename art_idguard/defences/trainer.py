@@ -1,5 +1,6 @@
 """Adversarial training of a manipulator (Eq. 15) as an ART trainer."""
 
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +29,7 @@ class ManipulatorAdversarialTrainer(Trainer):
     """Hardens a manipulator with ID-Guard, or any other ART attack, inside its own training.
 
     Args:
-        classifier: the manipulator to harden (ART's word for what is trained); its model is trained, and replaced.
+        classifier: the manipulator to harden (ART's word for what is trained); `fit` replaces its model.
         attack: an `IDGuardAttack`, whose protector is fine-tuned along (by default the one that ships); or another
             evasion attack on this very estimator, which then attacks the estimator's own edit, such as ART's PGD.
         verbose: show a progress bar.
@@ -64,7 +65,7 @@ class ManipulatorAdversarialTrainer(Trainer):
         protector_lr: float = 1e-4,
         **settings: Any,
     ) -> None:
-        """Train; `classifier` is the hardened manipulator afterwards.
+        """Train; `classifier` holds the hardened manipulator afterwards, or after an error the one that it had.
 
         Args:
             x: square faces (N, 3, S, S) within the estimator's `clip_values`, S a multiple of 64.
@@ -73,7 +74,8 @@ class ManipulatorAdversarialTrainer(Trainer):
             nb_epochs: how often the discriminator sees each face.
             output: folder that keeps checkpoint, log and samples; by default nothing is kept.
             protector_lr: Adam's learning rate of an `IDGuardAttack`'s protector.
-            settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr or warmup.
+            settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr, or warmup: steps
+                of the discriminator alone at first, since it starts anew.
 
         Raises:
             IDGuardError: unusable faces, labels or settings, or a loss that is not finite.
@@ -87,7 +89,6 @@ class ManipulatorAdversarialTrainer(Trainer):
                 f"found {x.shape} and {np.shape(y)}"
             )
         images = to_uint8(estimator.signed(torch.tensor(np.ascontiguousarray(x, dtype=np.float32))))
-        parts = ManipulatorParts(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)
         with TemporaryDirectory() as temporary:
             values = {
                 "manipulator": name,
@@ -98,9 +99,15 @@ class ManipulatorAdversarialTrainer(Trainer):
                 "steps": max(1, nb_epochs * (len(x) // batch_size)),
             }
             config = ManipulatorConfig.from_recipe(None, **values | settings)
-            attacker = self._attacker(protector_lr)
-            folder = train_manipulator(config, attack=attacker, parts=parts, verbose=self.verbose)
-            estimator._model = manipulators.load(folder).to(estimator.device)
+            model = estimator.model
+            estimator._model = deepcopy(model)  # through the estimator, ART's attacks see what is being trained
+            parts = ManipulatorParts(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)
+            try:
+                attacker = self._attacker(protector_lr)
+                folder = train_manipulator(config, attack=attacker, parts=parts, verbose=self.verbose)
+                model = manipulators.load(folder).to(estimator.device)
+            finally:
+                estimator._model = model
         if isinstance(self.attack, IDGuardAttack):
             self.attack.protector.eval().requires_grad_(False)
 

@@ -1,5 +1,6 @@
 """The Protector and what it is made of: generators, prior perturbation, PGD."""
 
+from art_idguard.perturbation.anti_forgery import anti_forgery
 from art_idguard.perturbation.base import Generator
 from art_idguard.perturbation.carlini_wagner import carlini_wagner
 from art_idguard.perturbation.pgd import pgd
@@ -22,6 +23,7 @@ __all__ = [
     "ResnetGenerator",
     "TransformerGenerator",
     "UNetGenerator",
+    "anti_forgery",
     "carlini_wagner",
     "gradient_prior",
     "initial_prior",

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from art_idguard.errors import IDGuardError
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd
 from art_idguard.training.loop import single
@@ -36,8 +36,6 @@ def attacker(config: HardeningConfig, protector: Protector | None = None) -> Att
     """The inner maximisation that the settings name."""
     if config.attack == "pgd":
         return PGDAttacker(epsilon=config.epsilon, steps=config.pgd_steps)
-    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        raise IDGuardError("the protector learns in one process; launch one, or harden with attack='pgd'")
     return ProtectorAttacker(protector or Protector.from_pretrained(config.protector), lr=config.protector_lr)
 
 
@@ -46,9 +44,10 @@ def _distance(manipulator: Manipulator, edit: Edit, attacked: Images, clean: Ima
 
 
 class PGDAttacker:
-    """PGD-AT: at each step PGD from the clean output of the generator as it is (Madry et al.; Ruiz et al. 2020).
+    """PGD-AT: at each step PGD away from the clean output of the generator as it is (Madry et al., ICLR 2018).
 
-    Deviates: Ruiz et al. maximise the distance from an all-zero picture, on a copy with tracked statistics.
+    Deviates: Ruiz et al. (2020) maximise the distance from an all-zero picture, on a copy with tracked statistics, and
+    in their "G+D" the discriminator takes attacked faces for real; here it sees clean ones, their "G only".
 
     Args:
         epsilon: bound on the [-1, 1] scale.
@@ -75,7 +74,9 @@ class ProtectorAttacker(nn.Module):
     """Inner maximisation of Eq. (15): one step of Adam on the protector, which then attacks.
 
     Deviates: the paper does not name the loss of the inner maximisation. Here it is the squared distance of the whole
-    forged face: Eq. (9)'s masks need face points, which a manipulator's training data has not.
+    forged face: Eq. (9)'s masks need face points, which a manipulator's training data has not. Nor does it name a share
+    of clean faces or the protector's steps for one of the manipulator: here every face that the generator sees is
+    attacked, and the protector learns at every step, those of the discriminator included. delta_p stays as it is.
 
     Args:
         protector: it is changed.
@@ -96,7 +97,7 @@ class ProtectorAttacker(nn.Module):
         with torch.enable_grad():
             attacked = self.protector(x).specific
             distance = _distance(generator, edit, attacked, clean)
-            gradients = torch.autograd.grad(-distance, self.learned)
+            gradients = reduce(torch.autograd.grad(-distance, self.learned), "mean")  # over all processes
         for parameter, gradient in zip(self.learned, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()

@@ -113,6 +113,10 @@ class ManipulatorConfig(TrainingConfig):
             raise IDGuardError(f"decay_from is {self.decay_from}; expected a share of the budget, 0 to 1")
         if self.minutes is not None and self.minutes <= 0:
             raise IDGuardError(f"minutes is {self.minutes}; expected more than 0")
+        if self.warmup >= self.steps:
+            raise IDGuardError(
+                f"warmup is {self.warmup} of {self.steps} steps; the generator would never learn, so lower it"
+            )
         if self.manipulator == "hisd" and self.precision != "no":
             raise IDGuardError("HiSD diverges in bf16; train it with precision 'no' (TF32 on a GPU)")
 
@@ -127,7 +131,7 @@ class HardeningConfig(ManipulatorConfig):
     """Eq. (15): a manipulator's own training on attacked faces; epsilon and step size on the [-1, 1] scale."""
 
     attack: Literal["idguard", "pgd"] = "idguard"
-    """What attacks the faces: a protector that is fine-tuned along, or PGD-10 anew at each step (Disrupting)."""
+    """What attacks the faces: a protector that is fine-tuned along, or PGD anew at each step (Disrupting)."""
     protector: str | None = None
     """Folder or Hub id of the protector that attacks; default: the one that ships."""
     protector_lr: float = 1e-4
@@ -136,3 +140,9 @@ class HardeningConfig(ManipulatorConfig):
     """Bound of PGD; a protector has its own."""
     pgd_steps: int = 10
     """Steps of PGD, of length epsilon / 5."""
+
+    @classmethod
+    def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The published values, and a warm-up where a trained generator meets a new discriminator."""
+        new = bool(values.get("start")) and not values.get("start_discriminator")
+        return super().presets(values) | ({"warmup": 1000} if new else {})
