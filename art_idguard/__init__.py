@@ -13,7 +13,11 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "IDGuardAttack": "art_idguard.attacks",
     "IDGuardUniversalAttack": "art_idguard.attacks",
+    "ClassifierAttack": "art_idguard.attacks",
+    "TorchAttack": "art_idguard.attacks",
     "PyTorchManipulator": "art_idguard.estimators",
+    "IDGuardPreprocessor": "art_idguard.defences",
+    "ManipulatorAdversarialTrainer": "art_idguard.defences",
     "Protector": "art_idguard.perturbation",
     "MANIPULATORS": "art_idguard.manipulators",
     "RECOGNIZERS": "art_idguard.recognizers",

@@ -46,7 +46,7 @@ class Disruption(NamedTuple):
     def dsr(self) -> float:
         """Defence success rate: the share of forged faces that are both far and of another identity."""
         spoilt = disrupted(torch.from_numpy(self.l2_face), torch.from_numpy(self.similarity))
-        return float(spoilt.float().mean())
+        return float(spoilt.double().mean())
 
 
 class PyTorchManipulator(PyTorchEstimator):
@@ -304,19 +304,19 @@ class PyTorchManipulator(PyTorchEstimator):
         if np.shape(x) != np.shape(x_adv):
             raise IDGuardError(f"x and x_adv are the same images, found {np.shape(x)} and {np.shape(x_adv)}")
         judge = (recognizers.default() if recognizer is None else recognizer).to(self.device)
-        found = find_points(to_uint8(self.signed(self._tensor(check_images(x, self.clip_values)))).cpu())
-        if found.isnan().any():
-            missing = int(found.isnan().any(dim=(1, 2)).sum())
-            warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)
+        x = check_images(x, self.clip_values)
         values = [torch.empty(2, 0)]
         for part in batches(x, 32):
-            points = found[part].to(self.device)
+            found = find_points(to_uint8(self.signed(self._tensor(x[part]))).cpu()).to(self.device)
+            points, seen = found.nan_to_num(), found.isfinite().all(dim=(1, 2))
             y, y_hat = (self.signed(self._tensor(self.predict(images[part]))) for images in (x, x_adv))
             size = (y.shape[-2], y.shape[-1])
-            frame = arcface_frame(points.nan_to_num(), size)
+            frame = arcface_frame(points, size)
             similarity = identity_similarity(judge(y, frame), judge(y_hat, frame))
-            pair = torch.stack([l2_face(y, y_hat, face_mask(points.nan_to_num(), size)), similarity])
-            values.append(pair.where(points.isfinite().all(dim=(1, 2)), torch.nan).cpu())
+            pair = torch.stack([l2_face(y, y_hat, face_mask(points, size)), similarity])
+            values.append(pair.where(seen, torch.nan).cpu())
+        if missing := int(torch.cat(values, dim=1)[0].isnan().sum()):
+            warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)
         return Disruption(*torch.cat(values, dim=1).numpy())
 
     def _before(self, x: np.ndarray) -> np.ndarray:
