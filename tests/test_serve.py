@@ -144,7 +144,7 @@ def left_behind(folder):
     return [path for path in folder.glob("art-idguard-*/*") if path.is_dir() or path.stat().st_size]
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "timed out"
@@ -205,7 +205,7 @@ def page(server, browser):
     address, folder = server
     with browser.new_context() as context:
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         requests, errors = [], []
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(error))
