@@ -83,7 +83,7 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
     """
 
     def forget(request: gr.Request) -> None:
-        files.forget(request.session_hash)
+        files.close(request.session_hash)
 
     def take(upload: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
         """A new photo: what is left of the one before it goes."""
@@ -107,7 +107,8 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
         except IDGuardError as error:
             raise gr.Error(str(error).replace(upload, path.name), duration=None, print_exception=False) from error
         finally:
-            if not path.exists():  # forgotten meanwhile: the page was closed, or got another photo
+            # forgotten meanwhile: the page was closed, or got another photo
+            if files.is_closed(request.session_hash) or not path.exists():
                 files.delete(target)
         return report, gr.update(value=target, interactive=True)
 

@@ -23,6 +23,7 @@ class SessionFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: defaultdict[str | None, list[Path]] = defaultdict(list)
+        self._closed: set[str | None] = set()
 
     @classmethod
     @contextmanager
@@ -39,9 +40,20 @@ class SessionFiles:
                     os.environ["GRADIO_TEMP_DIR"] = before
 
     def keep(self, session: str | None, path: Path) -> Path:
-        """`path`, which goes with the session."""
+        """`path`, which goes with the session: at once, if its page was closed meanwhile."""
         self._files[session].append(path)
+        if session in self._closed:
+            self.forget(session)
         return path
+
+    def is_closed(self, session: str | None) -> bool:
+        """Whether its page was closed."""
+        return session in self._closed
+
+    def close(self, session: str | None) -> None:
+        """Delete the files of a session, now and whenever it still makes some."""
+        self._closed.add(session)
+        self.forget(session)
 
     def new(self, session: str | None, name: str) -> Path:
         """A path for a new file of a session."""
