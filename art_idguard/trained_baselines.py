@@ -65,6 +65,7 @@ def train_initiative(
 
     Deviates: the surrogate learns to imitate the manipulator's outputs, so that the manipulator is only asked, never
     differentiated; the published code trains a StarGAN of its own as surrogate, and adds discriminator and cycle terms.
+    Its generator is a U-Net; here it is whatever `protector` has, by default our ResNet.
     """
     edits = len(manipulator.edits(attributes[:1]))
     with torch.random.fork_rng():
