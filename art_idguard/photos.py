@@ -160,12 +160,16 @@ def effects(
     clean: Images, protected: Sequence[Images], manipulator: Manipulator, recognizer: Recognizer
 ) -> list[Effect]:
     """Section IV-A4 for one crop in CelebA's framing: L2_face and identity similarity of each protected version."""
-    side = clean.shape[-1]
-    points = (CELEBA_TEMPLATE[None] + 0.5) * side / TEMPLATE_SIZE - 0.5
     forged = forge(manipulator, torch.cat([clean, *protected]))
-    first, others = forged[:1].expand(len(protected), -1, -1, -1), forged[1:]
-    mask = face_mask(points, (side, side)).expand(len(protected), -1, -1, -1)
-    frame = arcface_frame(points, (side, side)).expand(len(protected), -1, -1)
-    with torch.no_grad():
-        similarity = identity_similarity(recognizer(first, frame), recognizer(others, frame))
-    return [Effect(*pair) for pair in zip(l2_face(first, others, mask).tolist(), similarity.tolist(), strict=True)]
+    l2, similarity = distance(forged[:1].expand(len(protected), -1, -1, -1), forged[1:], recognizer)
+    return [Effect(*pair) for pair in zip(l2.tolist(), similarity.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """L2_face and identity similarity of forgeries in CelebA's framing."""
+    side = clean.shape[-1]
+    points = ((CELEBA_TEMPLATE + 0.5) * side / TEMPLATE_SIZE - 0.5).expand(len(clean), -1, -1)
+    frame = arcface_frame(points, (side, side))
+    mask = face_mask(points, (side, side))
+    return l2_face(clean, other, mask), identity_similarity(recognizer(clean, frame), recognizer(other, frame))

@@ -17,15 +17,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import CELEBA_TEMPLATE, TEMPLATE_SIZE, FaceDetector, arcface_frame
+from art_idguard.faces import FaceDetector
 from art_idguard.images import epsilon_to_levels, to_array
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted, identity_similarity, l2_face
+from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
 from art_idguard.photos import (
     Photo,
     Pixels,
     ProtectedPhoto,
+    distance,
     face_crop,
     forge,
     largest_difference,
@@ -34,7 +35,6 @@ from art_idguard.photos import (
     write_photo,
 )
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import face_mask
 from art_idguard.types import Images, Protected
 
 SHOWN_SIDE = 768  # pixels of the longer side of a photo in the page
@@ -184,13 +184,3 @@ _OF = ("photo", "protected photo")
 
 def _row(head: str, *cells: str) -> str:
     return f"<tr><th scope='row'>{head}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-@torch.no_grad()
-def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """L2_face and identity similarity of forgeries in CelebA's framing."""
-    side = clean.shape[-1]
-    points = ((CELEBA_TEMPLATE + 0.5) * side / TEMPLATE_SIZE - 0.5).expand(len(clean), -1, -1)
-    frame = arcface_frame(points, (side, side))
-    mask = face_mask(points, (side, side))
-    return l2_face(clean, other, mask), identity_similarity(recognizer(clean, frame), recognizer(other, frame))
