@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from art_idguard.errors import IDGuardError
 
@@ -46,6 +48,12 @@ def check_images(x: np.ndarray, clip_values: Any = (0.0, 1.0)) -> Array:
             "or give the estimator the clip_values that they have"
         )
     return x
+
+
+def to_tensor(x: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """A float32 copy, whatever the array is: read-only, float64, or with strides that torch does not take."""
+    # Not ascontiguousarray: an array of one image counts as contiguous even where its stride is negative.
+    return torch.from_numpy(np.array(x, np.float32, order="C")).to(device)
 
 
 def batches(x: np.ndarray, size: int) -> Iterator[slice]:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
-from art_idguard.arrays import NullAttackWarning, batches, check_images
+from art_idguard.arrays import NullAttackWarning, batches, check_images, to_tensor
 from art_idguard.data import find_points
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
@@ -338,5 +338,4 @@ class PyTorchManipulator(PyTorchEstimator):
         self.edit = self._edit
 
     def _tensor(self, x: np.ndarray) -> Tensor:
-        # A copy: ART users' arrays may be read-only, float64 or not contiguous.
-        return torch.tensor(np.ascontiguousarray(x, dtype=np.float32), device=self.device)
+        return to_tensor(x, self.device)

@@ -138,6 +138,10 @@ def test_arrays_in_any_form(estimator, x, form):
     assert np.array_equal(given, x)
 
 
+def test_one_image_of_a_reversed_array_is_taken(estimator, x):
+    assert np.array_equal(estimator.predict(x[::-1][-1:]), estimator.predict(x[:1]))
+
+
 def test_an_empty_batch_stays_empty(estimator, x):
     assert estimator.predict(x[:0]).shape == x[:0].shape
     assert estimator.loss_gradient(x[:0], x[:0]).shape == x[:0].shape

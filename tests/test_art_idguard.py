@@ -107,6 +107,11 @@ def test_generate_runs_the_generator_once_for_each_batch(protector, x):
     assert sizes == [2, 2, 1], "P-Pert needs no generator"
 
 
+def test_the_batch_size_is_by_default_what_the_device_is_fastest_with(protector):
+    attack = IDGuardAttack(None, protector)
+    assert attack.batch_size == {"cpu": 4, "cuda": 32}[attack.device.type]
+
+
 @BOTH
 def test_generate_does_not_depend_on_the_batch_size(kind, protector, x):
     whole = kind(None, protector, batch_size=COUNT, verbose=False).generate(x)

@@ -8,7 +8,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from tqdm import tqdm
 
-from art_idguard.arrays import batches, check_images, check_mask, warn_if_null
+from art_idguard.arrays import batches, check_images, check_mask, to_tensor, warn_if_null
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.types import Images
@@ -76,15 +76,14 @@ class ProtectionAttack(EvasionAttack, ABC):
         protected = np.empty_like(x, order="C")
         with tqdm(total=len(x), desc=type(self).__name__, unit="image", disable=not self.verbose) as bar:
             for i, part in enumerate(batches(x, self.batch_size)):
-                clean = np.ascontiguousarray(x[part], dtype=np.float32)
-                images = torch.tensor(clean, device=self.device).sub_(low).mul_(2 / (high - low)).sub_(1)
+                images = to_tensor(x[part], self.device).sub_(low).mul_(2 / (high - low)).sub_(1)
                 forged = self.protect(images).detach().add(1).mul_((high - low) / 2).add_(low)
                 protected[part] = forged.clamp_(low, high).cpu().numpy()
                 if mask is not None:
                     masked = x[part] + (protected[part] - x[part]) * mask[part].astype(x.dtype)
                     protected[part] = masked.clip(low, high)
                 self._summarise(i, x[part], protected[part])
-                bar.update(len(clean))
+                bar.update(len(images))
         if self.summary_writer is not None:
             self.summary_writer.reset()
         warn_if_null(type(self).__name__, x, protected, clip_values=self.clip_values)

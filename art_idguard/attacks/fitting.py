@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from art_idguard.arrays import check_images
+from art_idguard.arrays import check_images, to_tensor
 from art_idguard.data import faces_of
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
@@ -46,7 +46,7 @@ def fit_protector(
     labels = np.zeros((len(x), len(ATTRIBUTES))) if y is None else np.asarray(y)
     if labels.shape != (len(x), len(ATTRIBUTES)):
         raise IDGuardError(f"y has 0/1 labels ({', '.join(ATTRIBUTES)}) of shape (N, 5), found {labels.shape}")
-    signed = estimators[0].signed(torch.tensor(np.ascontiguousarray(x, dtype=np.float32)))
+    signed = estimators[0].signed(to_tensor(x))
     faces = faces_of(to_uint8(signed), torch.tensor(labels, dtype=torch.float32))
     batch_size = min(batch_size, len(faces))
     with TemporaryDirectory() as temporary:

@@ -21,7 +21,7 @@ class IDGuardAttack(ProtectionAttack):
     Args:
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
         protector: a trained protector; by default the one that ships.
-        batch_size: images at a time; a GPU wants many, a CPU is fastest with about 4.
+        batch_size: images at a time; by default 32 on a GPU and 4 on a CPU, where more are slower.
         verbose: show a progress bar.
         summary_writer: as in ART.
 
@@ -37,11 +37,12 @@ class IDGuardAttack(ProtectionAttack):
         estimator: PyTorchManipulator | None = None,
         protector: Protector | None = None,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         verbose: bool = True,
         summary_writer: Any = False,
     ) -> None:
-        super().__init__(estimator, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
+        super().__init__(estimator, verbose=verbose, summary_writer=summary_writer)
+        self.batch_size = self._fastest_batch() if batch_size is None else batch_size
         self.protector = Protector.from_pretrained() if protector is None else protector
         self._check_params()
 
@@ -117,6 +118,9 @@ class IDGuardAttack(ProtectionAttack):
     def protect(self, x: Images) -> Images:
         """Eq. (14) on the [-1, 1] scale."""
         return self.protector.to(self.device).eval()(x).specific
+
+    def _fastest_batch(self) -> int:
+        return 4 if self.device.type == "cpu" else 32
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -10,7 +10,7 @@ from art.exceptions import EstimatorError
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.arrays import check_images
+from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.bounded import BoundedAttack
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
@@ -72,7 +72,7 @@ class TrainedAttack(BoundedAttack):
         labels = np.tile(self.estimator.attributes, (len(x), 1)) if y is None else np.asarray(y)
         if not len(x) or labels.shape != (len(x), len(ATTRIBUTES)):
             raise IDGuardError(f"expected faces with labels of shape (N, 5), found {x.shape} and {labels.shape}")
-        images = torch.tensor(np.ascontiguousarray(x, dtype=np.float32), device=self.device)
+        images = to_tensor(x, self.device)
         self.train(self.estimator.signed(images), torch.tensor(labels, dtype=torch.float32, device=self.device))
         return self
 

@@ -10,7 +10,7 @@ from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.arrays import batches, check_images
+from art_idguard.arrays import batches, check_images, to_tensor
 from art_idguard.errors import IDGuardError
 from art_idguard.images import to_signed, to_unit
 from art_idguard.perturbation import Protector
@@ -96,7 +96,7 @@ class IDGuardPreprocessor(PreprocessorPyTorch):
         protected = np.empty_like(x, order="C")
         with torch.no_grad():
             for part in batches(x, self.batch_size):
-                images = torch.tensor(np.ascontiguousarray(x[part], dtype=np.float32), device=self.device)
+                images = to_tensor(x[part], self.device)
                 protected[part] = self.forward(images)[0].cpu().numpy()
         return protected, y
 

@@ -11,7 +11,7 @@ from art.attacks.attack import EvasionAttack
 from art.defences.trainer.trainer import Trainer
 
 from art_idguard import manipulators
-from art_idguard.arrays import check_images
+from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
@@ -88,7 +88,7 @@ class ManipulatorAdversarialTrainer(Trainer):
                 f"expected square faces with 0/1 labels ({', '.join(attributes)}) of shape (N, {len(attributes)}), "
                 f"found {x.shape} and {np.shape(y)}"
             )
-        images = to_uint8(estimator.signed(torch.tensor(np.ascontiguousarray(x, dtype=np.float32))))
+        images = to_uint8(estimator.signed(to_tensor(x)))
         with TemporaryDirectory() as temporary:
             values = {
                 "manipulator": name,
