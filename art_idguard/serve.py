@@ -93,7 +93,13 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
         return "", gr.update(value=None, interactive=False)
 
     def protect(
-        upload: str | None, strength: float | int, chosen: list[int], edit: str | None, whole: bool, request: gr.Request
+        upload: str | None,
+        strength: float | int,
+        chosen: list[int],
+        edit: str | None,
+        whole: bool,
+        strip: bool,
+        request: gr.Request,
     ) -> tuple[str, dict[str, Any]]:
         if upload is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
@@ -102,7 +108,14 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
         gallery = [models.manipulators[i] for i in chosen]
         try:
             report = protect_upload(
-                path, target, models, strength=float(strength), gallery=gallery, edit=edit or "", whole=whole
+                path,
+                target,
+                models,
+                strength=float(strength),
+                gallery=gallery,
+                edit=edit or "",
+                whole=whole,
+                strip_metadata=strip,
             )
         except IDGuardError as error:
             raise gr.Error(str(error).replace(upload, path.name), duration=None, print_exception=False) from error
@@ -129,6 +142,7 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
                     label="Edit that they are asked for",
                 )
                 whole = gr.Checkbox(label="Protect the whole picture if no face is found (--whole)")
+                strip = gr.Checkbox(value=True, label="Leave out camera, date and place (EXIF, XMP)")
                 button = gr.Button("Protect", variant="primary")
                 download = gr.DownloadButton("Download protected photo", interactive=False)
             with gr.Column(scale=3):
@@ -137,7 +151,7 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
         upload.change(take, upload, [result, download], queue=False, api_visibility="private", show_progress="hidden")
         button.click(
             protect,
-            [upload, strength, chosen, edit, whole],
+            [upload, strength, chosen, edit, whole, strip],
             [result, download],
             concurrency_limit=1,  # the face detector is one network, and memory holds one large photo at a time
             api_visibility="private",

@@ -80,6 +80,7 @@ def protect_upload(
     gallery: Sequence[Manipulator] = (),
     edit: str = "Blond_Hair",
     whole: bool = False,
+    strip_metadata: bool = False,
 ) -> str:
     """Protect a photo, write it as a PNG, and report on the written file as HTML.
 
@@ -91,6 +92,7 @@ def protect_upload(
         gallery: those of `models.manipulators` whose forgeries to show.
         edit: what they are asked for, one of `models.edits()`.
         whole: protect a photo without a findable face as a whole.
+        strip_metadata: leave EXIF and XMP out of the PNG.
 
     Raises:
         IDGuardError: the file is no usable photo, it has no face, or an option is unknown.
@@ -102,7 +104,7 @@ def protect_upload(
     protector = models.protector if strength == 1 else Weakened(models.protector, strength)
     photo = read_photo(path)
     protected = protect_photo(photo, protector, models.detector, whole=whole)
-    write_photo(protected.photo, target)
+    write_photo(protected.photo.without_metadata() if strip_metadata else protected.photo, target)
     levels, bound = largest_difference(photo, target), epsilon_to_levels(protector.epsilon)
     if levels > bound:
         target.unlink()

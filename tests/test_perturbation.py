@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -126,6 +127,10 @@ def test_specific_follows_eq_14_by_hand(protector):
     specific, universal = protector(x)
     torch.testing.assert_close(specific, (x + EPSILON * output).clamp(-1, 1))
     torch.testing.assert_close(universal, (x + prior).clamp(-1, 1))
+    protector.bound = "residual"
+    logits = np.arctanh(output.double().numpy()) + np.arctanh(0.9 * prior.double().numpy() / EPSILON)
+    expected = x.numpy() + EPSILON * np.tanh(logits)
+    np.testing.assert_allclose(protector(x).specific.numpy(), expected.clip(-1, 1), atol=1e-6)
     protector.bound = "clamp"
     expected = x.numpy() + output.numpy().clip(-EPSILON, EPSILON)
     torch.testing.assert_close(protector(x).specific, torch.from_numpy(expected.clip(-1, 1)))
@@ -206,7 +211,7 @@ def test_without_an_argument_the_shipped_protector_is_loaded(tmp_path, monkeypat
     ("options", "message"),
     [
         ({"generator": "resent"}, "choose from: resnet, unet, transformer"),
-        ({"bound": "scale"}, "choose from: tanh, clamp"),
+        ({"bound": "scale"}, "choose from: tanh, clamp, residual"),
         ({"epsilon": 0.0}, r"\[-1, 1\] scale"),
         ({"epsilon": float("nan")}, r"\[-1, 1\] scale"),
         ({"generator_config": {"depth": 3}}, "depth"),

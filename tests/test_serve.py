@@ -20,7 +20,7 @@ import pytest
 import torch
 from huggingface_hub import metadata_load
 from packaging.specifiers import SpecifierSet
-from PIL import Image
+from PIL import ExifTags, Image
 
 from art_idguard import recognizers
 from art_idguard.cli import main
@@ -59,6 +59,16 @@ def photo(tmp_path):
     return Path(shutil.copy(PORTRAIT, tmp_path / "photo.png"))
 
 
+def with_exif(path):
+    """The portrait, with a camera and a place."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    exif[ExifTags.Base.Model] = "camera"
+    with Image.open(PORTRAIT) as portrait:
+        portrait.save(path, exif=exif)
+    return path
+
+
 def two_faces(path):
     """The portrait, and to its right the portrait at three quarters of its size."""
     portrait = Image.open(PORTRAIT)
@@ -77,6 +87,15 @@ def test_the_file_is_what_protect_gives(photo, models, tmp_path):
     protect_upload(photo, tmp_path / "page.png", models)
     expected = protect_photo(read_photo(photo), models.protector, models.detector).photo.pixels
     assert np.array_equal(np.asarray(Image.open(tmp_path / "page.png")), expected)
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_the_file_holds_the_place_only_if_it_is_to(strip, models, tmp_path):
+    photo = with_exif(tmp_path / "photo.png")
+    protect_upload(photo, tmp_path / "page.png", models, strip_metadata=strip)
+    with Image.open(tmp_path / "page.png") as page:
+        found = page.getexif()
+        assert (ExifTags.Base.Model in found, bool(found.get_ifd(ExifTags.IFD.GPSInfo))) == (not strip, not strip)
 
 
 def test_the_figures_are_those_of_effects_on_the_written_file(photo, models, tmp_path):
@@ -225,8 +244,8 @@ def click_protect(page):
     page.get_by_role("button", name="Protect", exact=True).click()
 
 
-def test_chromium_uploads_protects_and_downloads(page, server, photo, models, tmp_path):
-    upload(page, photo)
+def test_chromium_uploads_protects_and_downloads(page, server, models, tmp_path):
+    upload(page, photo := with_exif(tmp_path / "photo.png"))
     click_protect(page)
     page.get_by_role("table", name="What each manipulator makes of the largest face").wait_for()
     names = [cell.inner_text() for cell in page.get_by_role("rowheader").all()]
@@ -240,6 +259,8 @@ def test_chromium_uploads_protects_and_downloads(page, server, photo, models, tm
     expected = protect_photo(read_photo(photo), models.protector, models.detector).photo.pixels
     assert np.array_equal(np.asarray(Image.open(tmp_path / "got.png")), expected)
     assert 0 < np.abs(difference(tmp_path / "got.png")).max() <= epsilon_to_levels(0.05)
+    with Image.open(tmp_path / "got.png") as got:
+        assert not got.getexif()
     assert sorted(path.name for path in pictures(server[1])) == ["photo.png", "photo.protected.png"]
 
 

@@ -26,11 +26,25 @@ GENERATORS: dict[str, type[Generator]] = {
     generator.name: generator for generator in (ResnetGenerator, UNetGenerator, TransformerGenerator)
 }
 
-BOUNDS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "tanh": lambda output, epsilon: epsilon * output,
-    "clamp": lambda output, epsilon: output.clamp(-epsilon, epsilon),
+Perturbation = Float[Tensor, "B 3 H W"]
+Prior = Float[Tensor, "1 3 H W"]
+
+
+def _residual(output: Perturbation, prior: Prior, epsilon: float) -> Perturbation:
+    """The addition theorem: epsilon * tanh(a + b) from output = tanh(a) and 0.9 prior / epsilon = tanh(b).
+
+    The generator corrects the prior in place of copying it. At 0.9 of the bound tanh still has a gradient.
+    """
+    share = 0.9 * prior / epsilon
+    return epsilon * (output + share) / (1 + output * share)
+
+
+BOUNDS: dict[str, Callable[[Perturbation, Prior, float], Perturbation]] = {
+    "tanh": lambda output, prior, epsilon: epsilon * output,
+    "clamp": lambda output, prior, epsilon: output.clamp(-epsilon, epsilon),
+    "residual": _residual,
 }
-"""How the generator's output, a tanh, becomes a perturbation in the ball."""
+"""How the generator's output, a tanh, and the prior, in the ball, become a perturbation in the ball."""
 
 
 class Protector(HubModel):
@@ -38,7 +52,8 @@ class Protector(HubModel):
 
     Deviates: the official code clamps the generator's tanh to +-epsilon, which at its
     initialisation saturates 96 % of the pixels and blocks their gradient. The default here is
-    epsilon * tanh; "clamp" is the official one.
+    epsilon * tanh; "clamp" is the official one. "residual", ours, adds the generator's tanh to the
+    prior's, so that a generator that returns nothing already protects as well as the prior does.
 
     Args:
         generator: a name of `GENERATORS`.
@@ -86,7 +101,7 @@ class Protector(HubModel):
         height, width = x.shape[-2:]
         prior = resize(self.prior.clamp(-self.epsilon, self.epsilon), (height, width)).to(x.dtype)
         raw = self._generate(torch.cat((x, prior.expand_as(x)), 1)).to(x.dtype)
-        perturbation = BOUNDS[self.bound](raw, self.epsilon)
+        perturbation = BOUNDS[self.bound](raw, prior, self.epsilon)
         return Protected((x + perturbation).clamp(-1, 1), (x + prior).clamp(-1, 1))
 
     def _generate(self, x: Float[Tensor, "B 6 H W"]) -> Float[Tensor, "B 3 H W"]:

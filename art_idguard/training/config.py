@@ -121,8 +121,8 @@ class ProtectorConfig(TrainingConfig):
     """Width of the resnet generator."""
     epsilon: float = 0.05
     """L-inf bound of the perturbation on the [-1, 1] scale."""
-    bound: Literal["tanh", "clamp"] = "tanh"
-    """epsilon * tanh, or the official hard clamp."""
+    bound: Literal["tanh", "clamp", "residual"] = "tanh"
+    """epsilon * tanh, the official hard clamp, or the tanh added to the prior's."""
     prior: Literal["gradient", "zeros", "noise"] = "gradient"
     """Start of delta_p: averaged PGD against a surrogate, nothing, or noise."""
     prior_faces: int = 2000
