@@ -211,6 +211,13 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--output", type=Path, required=True, help="folder for NAME.json, .md and .png")
     evaluate.add_argument("--limit", type=int, help="use this many faces of each data set at most")
     evaluate.add_argument("--edits", choices=("all", "cycle"), default="all", help="every edit, or face i edit i mod 5")
+    evaluate.add_argument(
+        "--operations",
+        nargs="+",
+        default=[],
+        metavar="NAME=STRENGTH",
+        help="what photos go through before: none, jpeg=75, blur=1, resize=0.5, noise=0.05 (Fig. 13)",
+    )
     evaluate.add_argument("--baselines", action="store_true", help="also noise, Disrupting on each model, CMUA")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")
     evaluate.add_argument("--baseline-limit", type=int, default=128, help="how many faces CMUA is trained on")

@@ -25,6 +25,7 @@ from art_idguard.data import Faces, Framing, cached, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate, save_pictures
 from art_idguard.hub import WEIGHTS, HubModel, shipped
+from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.report import Report, write_text
@@ -78,6 +79,7 @@ def evaluate_protector(
     output: Path,
     limit: int | None = None,
     edits: Edits = "all",
+    operations: Sequence[str] = (),
     baselines: bool = False,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
@@ -100,6 +102,8 @@ def evaluate_protector(
         output: folder of the results.
         limit: faces of each data set.
         edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
+        operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
+            jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
             of the first data set.
@@ -111,7 +115,7 @@ def evaluate_protector(
         verbose: show progress bars.
 
     Raises:
-        IDGuardError: unusable weights, data or specifications, or a protection outside its ball.
+        IDGuardError: unusable weights, data, operations or specifications, or a protection outside its ball.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     specs = [DataSpec.parse(text) for text in data]
@@ -135,12 +139,13 @@ def evaluate_protector(
         key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
         key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
         protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
+    seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
         reports[spec.name] = evaluate(
             protections,
-            targets,
+            seen,
             faces,
             judges,
             epsilon=guard.epsilon,

@@ -215,6 +215,20 @@ def test_evaluate_writes_a_report(tmp_path, model):
     assert (tmp_path / "report" / "toy.png").is_file()
 
 
+def test_evaluate_after_lossy_operations(tmp_path, model, capsys):
+    faces = write_portraits(tmp_path / "faces", 2)
+    (stargan,) = tiny_manipulators(("stargan",))
+    stargan.save_pretrained(tmp_path / "stargan")
+    words = ["--manipulators", tmp_path / "stargan", "--data", f"toy={faces}", "--protector", model]
+    words += ["--output", tmp_path / "report", "--edits", "cycle", "--operations"]
+    assert main(["evaluate", *map(str, words), "none", "jpeg=30"]) == 0
+    table = (tmp_path / "report" / "toy.md").read_text()
+    assert "| stargan, none L2_face↑ |" in table
+    assert "| stargan, jpeg=30 L2_face↑ |" in table
+    assert main(["evaluate", *map(str, words), "rain"]) == 1
+    assert "unknown operation 'rain'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "config", ["{", "[]", "{}", '{"model_type": "stargan"}', '{"model_type": "protector", "epsilon": "x"}']
 )
