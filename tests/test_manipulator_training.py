@@ -383,6 +383,26 @@ def test_progress_is_that_of_the_budget_that_ends_first(faces, tmp_path):
     assert run.progress() == 0.8
 
 
+@pytest.fixture(scope="module")
+def one_and_two(faces, tmp_path_factory):
+    """What tests/two_gan_processes.py finds in one process and in two."""
+    folder = tmp_path_factory.mktemp("processes")
+    script = [str(ROOT / "tests" / "two_gan_processes.py"), str(faces), str(folder)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for launcher in ([sys.executable], torchrun):
+        subprocess.run([*launcher, *script], check=True, env=environment, timeout=200)
+    return [load_file(folder / f"{count}.safetensors") for count in (1, 2)]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_two_processes_average_the_gradients_of_their_shares(one_and_two, name):
+    one, two = one_and_two
+    assert int(two["processes"]) == 2
+    assert one[name].norm() > 0
+    assert (two[name] - one[name]).norm() <= 1e-5 * one[name].norm()
+
+
 def test_minutes_end_a_run_and_count_over_its_launches(faces, tmp_path):
     settings = config(faces, tmp_path, steps=1000, minutes=1e-6)
     train_manipulator(settings, verbose=False)
