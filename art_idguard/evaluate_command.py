@@ -125,6 +125,7 @@ def evaluate_protector(
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
     guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
     targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
+    seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
     weights = {ID_GUARD: weights_sha256(protector or str(shipped("protectors/default")))}
     weights |= {
@@ -139,7 +140,6 @@ def evaluate_protector(
         key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
         key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
         protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
-    seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)

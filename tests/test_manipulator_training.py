@@ -26,7 +26,7 @@ from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import prepare
 from art_idguard.training.objectives import OBJECTIVES, Batch
 from art_idguard.training.objectives.base import random_shares
-from tests.toys import write_portraits
+from tests.toys import in_one_and_two_processes, write_portraits
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(
@@ -387,12 +387,7 @@ def test_progress_is_that_of_the_budget_that_ends_first(faces, tmp_path):
 def one_and_two(faces, tmp_path_factory):
     """What tests/two_gan_processes.py finds in one process and in two."""
     folder = tmp_path_factory.mktemp("processes")
-    script = [str(ROOT / "tests" / "two_gan_processes.py"), str(faces), str(folder)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    for launcher in ([sys.executable], torchrun):
-        subprocess.run([*launcher, *script], check=True, env=environment, timeout=200)
-    return [load_file(folder / f"{count}.safetensors") for count in (1, 2)]
+    return in_one_and_two_processes("two_gan_processes.py", faces, folder)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

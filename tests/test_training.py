@@ -24,7 +24,7 @@ from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 from examples.benchmark import textbook_step
-from tests.toys import tiny_manipulators, write_portraits
+from tests.toys import in_one_and_two_processes, tiny_manipulators, write_portraits
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -125,12 +125,7 @@ def test_every_epoch_shows_every_face_once():
 def one_and_two(workplace, tmp_path_factory):
     """What tests/two_processes.py finds in one process and in two."""
     folder = tmp_path_factory.mktemp("processes")
-    script = [str(ROOT / "tests" / "two_processes.py"), str(workplace), str(folder)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    for launcher in ([sys.executable], torchrun):
-        subprocess.run([*launcher, *script], check=True, env=environment, timeout=200)
-    return [load_file(folder / f"{count}.safetensors") for count in (1, 2)]
+    return in_one_and_two_processes("two_processes.py", workplace, folder)
 
 
 @pytest.mark.parametrize("name", [*WEIGHTINGS, "mgda-parameters"])

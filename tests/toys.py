@@ -1,10 +1,14 @@
 """Small real parts: tiny networks of every kind, and faces cut from the one portrait in the repository."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from art_idguard.manipulators import MANIPULATORS
 
@@ -32,3 +36,14 @@ def write_portraits(folder, count, size=64):
         box = (x - side // 2, y - side // 2, x + side // 2, y + side // 2)
         portrait.crop(tuple(int(v) for v in box)).resize((size, size)).save(folder / f"{i:03d}.png")
     return folder
+
+
+def in_one_and_two_processes(script, faces, folder):
+    """What a script of tests/ saves to the folder in one process, and in two."""
+    root = Path(__file__).parents[1]
+    words = [str(root / "tests" / script), str(faces), str(folder)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for launcher in ([sys.executable], torchrun):
+        subprocess.run([*launcher, *words], check=True, env=environment, timeout=200)
+    return [load_file(folder / f"{count}.safetensors") for count in (1, 2)]
