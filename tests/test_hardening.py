@@ -1,6 +1,7 @@
 """Adversarial training of manipulators, Eq. (15): the torch core, the command, the ART trainer, the example."""
 
 import runpy
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
-from art_idguard.training.manipulator import advance, train_manipulator
+from art_idguard.training.manipulator import advance, distil, train_manipulator
 from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator_run import ManipulatorParts, prepare
+from art_idguard.training.objectives import OBJECTIVES
 from art_idguard.types import ATTRIBUTES
 from tests.test_manipulator_training import write_labels
 from tests.toys import tiny_manipulators, write_portraits
@@ -117,7 +119,8 @@ def test_inner_maximisation_climbs(make, faces):
     assert last > 1.5 * first or isinstance(attack, PGDAttacker)
 
 
-def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(faces, tmp_path):
+@pytest.mark.parametrize("distill", [False, True])
+def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(distill, faces, tmp_path):
     images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
     x = to_unit(from_uint8(images[:4])).numpy()
     settings = TINY | {"manipulator": "stargan", "faces": "arrays", "steps": 60, "channels": 8, "lr": 1e-3, "ema": 0.5}
@@ -126,18 +129,18 @@ def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(fac
         (generator,) = tiny_manipulators(["stargan"])
         parts = ManipulatorParts(images, labels, generator)
         made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path / name))
-        estimator = PyTorchManipulator(
-            manipulators.load(train_manipulator(made, attack=attack, parts=parts, verbose=False))
-        )
+        folder = train_manipulator(made, attack=attack, distill=distill, parts=parts, verbose=False)
+        estimator = PyTorchManipulator(manipulators.load(folder))
         pgd = ProjectedGradientDescent(estimator, eps=0.025, eps_step=0.005, max_iter=10, verbose=False)
         return estimator.compute_loss(pgd.generate(x), estimator.predict(x)).mean()
 
     assert reached(PGDAttacker(steps=3), "hardened") < 0.9 * reached(None, "control")
 
 
-def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(faces, models, tmp_path):
-    harden(config(faces, models, tmp_path / "whole"), verbose=False)
-    half = config(faces, models, tmp_path / "broken", checkpoint_every=2)
+@pytest.mark.parametrize("distill", [False, True])
+def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(distill, faces, models, tmp_path):
+    harden(config(faces, models, tmp_path / "whole", distill=distill), verbose=False)
+    half = config(faces, models, tmp_path / "broken", distill=distill, checkpoint_every=2)
 
     class Broken(ProtectorAttacker):
         calls = 0
@@ -148,10 +151,12 @@ def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(faces, models,
                 raise KeyboardInterrupt
             return super().forward(x, edit, generator)
 
+    attack = Broken(Protector.from_pretrained(models / "protector"), lr=1e-3)
     with pytest.raises(KeyboardInterrupt):
-        train_manipulator(half, attack=Broken(Protector.from_pretrained(models / "protector"), lr=1e-3), verbose=False)
+        train_manipulator(half, attack=attack, distill=distill, verbose=False)
     harden(half, resume=True, verbose=False)
-    for file in ("manipulator/model.safetensors", "discriminator.safetensors"):
+    assert (tmp_path / "whole" / "discriminator.safetensors").exists() != distill
+    for file in ("manipulator/model.safetensors", *([] if distill else ["discriminator.safetensors"])):
         whole, broken = (load_file(tmp_path / run / file) for run in ("whole", "broken"))
         assert all(torch.equal(whole[name], broken[name]) for name in whole), file
     states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["attack"] for run in ("whole", "broken")]
@@ -167,11 +172,39 @@ def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, mod
     assert all(value.isfinite() for value in report.values())
 
 
+@pytest.mark.parametrize("name", MANIPULATORS)
+def test_distillation_is_the_distance_from_the_originals_clean_answer(name, faces, tmp_path):
+    images, labels = read_labelled(faces, attributes=OBJECTIVES[name].attributes, size=SIZE)
+    settings = TINY | {"manipulator": name, "faces": "arrays", "channels": 8, "n_critic": 5, "warmup": 3}
+    made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path))
+    seen = {}
+
+    def shifted(x, edit, model):
+        seen.update(x=x, edit=edit, model=deepcopy(model))
+        return (x + EPSILON).clamp(-1, 1)
+
+    parts = ManipulatorParts(images, labels, OBJECTIVES[name].generator(made))
+    run = prepare(made, attack=shifted, distill=True, parts=parts)
+    before = {key: value.clone() for key, value in run.generator.state_dict().items()}
+    report = distil(run, progress=0.0)  # at once: neither a warm-up nor a discriminator to wait for
+    x, edit = seen["x"], seen["edit"]
+    expected = (seen["model"]((x + EPSILON).clamp(-1, 1), edit).output - seen["model"](x, edit).output).abs().mean()
+    torch.testing.assert_close(report, {"generator/distillation": expected.detach()})
+    assert any(not torch.equal(value, before[key]) for key, value in run.generator.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in run.teacher.state_dict().items())
+
+
+def test_distillation_needs_a_teacher(faces, models, tmp_path):
+    with pytest.raises(IDGuardError, match="needs a generator that teaches"):
+        harden(config(faces, models, tmp_path, start=None, distill=True), verbose=False)
+
+
 def test_a_trained_generator_waits_for_a_new_discriminator(faces):
     given = {"manipulator": "relgan", "faces": str(faces), "output": "run", "start": "relgan"}
     new, kept = (HardeningConfig.from_recipe(None, **given, start_discriminator=judge) for judge in (None, "judge"))
     assert (new.warmup, kept.warmup) == (1000, 0)
     assert (new.penalty_weight, new.n_critic) == (150, 1)  # RelGAN's own
+    assert HardeningConfig.from_recipe(None, **given, distill=True).warmup == 0
     with pytest.raises(IDGuardError, match="warmup is 1000 of 50 steps"):
         HardeningConfig.from_recipe(None, **given, steps=50)
 
@@ -209,8 +242,8 @@ def art(faces):
     return estimator, to_unit(from_uint8(images)).numpy(), labels.numpy()
 
 
-@pytest.mark.parametrize("kind", ["idguard", "pgd"])
-def test_the_trainer_replaces_the_model_of_its_classifier(kind, art, tmp_path):
+@pytest.mark.parametrize(("kind", "distill"), [("idguard", False), ("pgd", False), ("pgd", True)])
+def test_the_trainer_replaces_the_model_of_its_classifier(kind, distill, art, tmp_path):
     estimator, x, y = art
     attack = (
         IDGuardAttack(estimator, protector(), verbose=False)
@@ -219,7 +252,7 @@ def test_the_trainer_replaces_the_model_of_its_classifier(kind, art, tmp_path):
     )
     trainer = ManipulatorAdversarialTrainer(estimator, attack, verbose=False)
     before = estimator.predict(x[:1])
-    trainer.fit(x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8, output=tmp_path / "run")
+    trainer.fit(x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8, output=tmp_path / "run", distill=distill)
     assert trainer.classifier is estimator
     assert trainer.get_classifier() is estimator
     assert not np.array_equal(estimator.predict(x[:1]), before)

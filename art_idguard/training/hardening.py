@@ -29,7 +29,8 @@ def harden(config: HardeningConfig, *, resume: bool = False, verbose: bool = Tru
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config))
+    attack = attacker(config)
+    return train_manipulator(config, resume=resume, verbose=verbose, attack=attack, distill=config.distill)
 
 
 def attacker(config: HardeningConfig, protector: Protector | None = None) -> Attack:
@@ -51,7 +52,7 @@ class PGDAttacker:
 
     Args:
         epsilon: bound on the [-1, 1] scale.
-        steps: of length epsilon / 5.
+        steps: of length 2 epsilon / steps, so that few of them cross the ball as well.
     """
 
     def __init__(self, *, epsilon: float = 0.05, steps: int = 10) -> None:
@@ -66,7 +67,7 @@ class PGDAttacker:
             x,
             epsilon=self.epsilon,
             steps=self.steps,
-            step_size=self.epsilon / 5,
+            step_size=2 * self.epsilon / self.steps,
         )
 
 

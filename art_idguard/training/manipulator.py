@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from art_idguard.errors import IDGuardError
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8
 from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
-from art_idguard.training.loop import LogFile, anywhere, seed_step, stop_signals
+from art_idguard.training.loop import LogFile, anywhere, seed_step, single, stop_signals
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
 from art_idguard.training.objectives import Batch, Terms
@@ -36,6 +37,7 @@ def train_manipulator(
     resume: bool = False,
     verbose: bool = True,
     attack: Attack | None = None,
+    distill: bool = False,
     parts: ManipulatorParts | None = None,
 ) -> Path:
     """Train a manipulator by its own losses and save the average of its generator; returns its folder.
@@ -46,12 +48,13 @@ def train_manipulator(
         verbose: show a progress bar.
         attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
             discriminator's real faces, and what reconstructions are compared with, stay as they are.
+        distill: learn from the generator as it was, in place of the published losses; see `distil`.
         parts: faces, labels and the generator to go on from, in place of those that the settings name.
 
     Raises:
         IDGuardError: unusable settings or data, or a loss that is not finite.
     """
-    run = prepare(config, resume=resume, attack=attack, parts=parts)
+    run = prepare(config, resume=resume, attack=attack, distill=distill, parts=parts)
     if run.progress() < 1:
         with stop_signals() as stopped:
             _loop(run, stopped, verbose=verbose)
@@ -69,6 +72,7 @@ def advance(run: ManipulatorRun, *, progress: float) -> Terms:
         The terms of the losses, on the device: "discriminator/..." and "generator/...".
     """
     config, objective = run.config, run.objective
+    assert run.discriminator is not None
     set_learning_rates(run, progress)
     generators_turn = run.step >= config.warmup and (run.step + 1) % config.n_critic == 0
     batch = _batch(run, with_gradient=generators_turn)
@@ -83,7 +87,28 @@ def advance(run: ManipulatorRun, *, progress: float) -> Terms:
             with run.accelerator.autocast():
                 terms = objective.generator_terms(run.generator, run.discriminator, batch, forged)
             report |= _update(run, "generator", terms)
-        _follow(run)
+        _follow(run, run.step // config.n_critic)
+    run.step += 1
+    return report
+
+
+def distil(run: ManipulatorRun, *, progress: float) -> Terms:
+    """One step of the generator towards what its teacher, the generator as it was, makes of the clean faces.
+
+    Adversarially robust distillation (Goldblum et al., AAAI 2020), for images: there is no discriminator, which is
+    seldom published with a generator, and the edits stay what they were.
+
+    Deviates: L1 in place of the divergence of logits, no term on clean faces. Eq. (15) has the published losses.
+    """
+    assert run.teacher is not None
+    set_learning_rates(run, progress)
+    batch = _batch(run, with_gradient=False)
+    with run.accelerator.autocast():
+        with torch.no_grad():
+            taught = run.teacher(batch.real, batch.edit).output
+        terms = {"distillation": F.l1_loss(single(run.generator(batch.inputs, batch.edit).output), single(taught))}
+    report = _update(run, "generator", terms)
+    _follow(run, run.step)
     run.step += 1
     return report
 
@@ -147,9 +172,8 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _follow(run: ManipulatorRun) -> None:
+def _follow(run: ManipulatorRun, updates: int) -> None:
     """The average follows the generator, faster at first."""
-    updates = run.step // run.config.n_critic
     decay = min(run.config.ema, (1 + updates) / (10 + updates))
     average, current = run.average.state_dict(), run.generator.state_dict()
     moving = [key for key, value in average.items() if value.is_floating_point()]
@@ -161,9 +185,10 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
     bar = tqdm(total=config.steps, initial=run.step, desc=config.manipulator, disable=not (verbose and main))
     began, before = time.monotonic(), run.elapsed
     progress, logged, latest = run.progress(), (run.step, run.elapsed), Terms()
+    learn = advance if run.teacher is None else distil
     with bar, LogFile(run.folder, enabled=main) as log:
         while progress < 1:
-            latest |= advance(run, progress=progress)
+            latest |= learn(run, progress=progress)
             run.elapsed = before + time.monotonic() - began
             progress = run.progress()
             last = anywhere(run.accelerator, stopped["now"]) or progress >= 1
@@ -190,7 +215,7 @@ def _record(run: ManipulatorRun, terms: Terms, logged: tuple[int, float]) -> dic
         "step": run.step,
         "seconds": round(run.elapsed, 2),
         "images_per_second": round(steps * run.config.batch_size / seconds, 1),
-        "lr": run.optimizers["discriminator"].param_groups[0]["lr"],
+        "lr": run.optimizers["generator"].param_groups[0]["lr"],
         "loss": dict(zip(terms, values, strict=True)),
     }
 
@@ -230,7 +255,8 @@ def _finish(run: ManipulatorRun) -> Path:
     if run.accelerator.is_main_process:
         average = run.average.half() if run.config.half else run.average
         average.eval().save_pretrained(folder)
-        discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}
-        save_atomically(discriminator, run.folder / "discriminator.safetensors")
+        if run.discriminator is not None:
+            discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}
+            save_atomically(discriminator, run.folder / "discriminator.safetensors")
     run.accelerator.wait_for_everyone()
     return folder

@@ -139,10 +139,12 @@ class HardeningConfig(ManipulatorConfig):
     epsilon: float = 0.05
     """Bound of PGD; a protector has its own."""
     pgd_steps: int = 10
-    """Steps of PGD, of length epsilon / 5."""
+    """Steps of PGD, of length 2 epsilon / steps."""
+    distill: bool = False
+    """Learn the original's own answers to clean faces in place of its losses: needs no discriminator and no warm-up."""
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The published values, and a warm-up where a trained generator meets a new discriminator."""
-        new = bool(values.get("start")) and not values.get("start_discriminator")
+        new = bool(values.get("start")) and not (values.get("start_discriminator") or values.get("distill"))
         return super().presets(values) | ({"warmup": 1000} if new else {})

@@ -62,11 +62,14 @@ class ManipulatorRun:
     images: UInt8[Tensor, "N 3 S S"]
     labels: Float[Tensor, "N A"]
     generator: Manipulator
-    discriminator: nn.Module
+    discriminator: nn.Module | None
+    """None where the generator learns from a teacher."""
     average: Manipulator
     """The exponential moving average of the generator."""
     optimizers: dict[str, torch.optim.Adam]
     attack: Attack | None = None
+    teacher: Manipulator | None = None
+    """The generator as it was; see `distil`."""
     step: int = 0
     elapsed: float = 0.0
     """Seconds of all launches."""
@@ -80,8 +83,9 @@ class ManipulatorRun:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The two players, in the order of a step."""
-        return {"discriminator": self.discriminator, "generator": self.generator}
+        """The players, in the order of a step."""
+        judge = {} if self.discriminator is None else {"discriminator": self.discriminator}
+        return judge | {"generator": self.generator}
 
     def progress(self) -> float:
         """The used share of the budget that ends first; equal on every process."""
@@ -138,9 +142,12 @@ def prepare(
     *,
     resume: bool = False,
     attack: Attack | None = None,
+    distill: bool = False,
     parts: ManipulatorParts | None = None,
 ) -> ManipulatorRun:
     """Data, networks and optimisers of a run, at its checkpoint if it resumes."""
+    if distill and not (config.start or parts):
+        raise IDGuardError("distillation needs a generator that teaches; name it with start")
     accelerator = Accelerator(mixed_precision=config.precision)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,8 +167,9 @@ def prepare(
         for network in _networks(config, kind, parts)
     )
     average = deepcopy(generator).requires_grad_(False)
-    if isinstance(average, RelGAN):
-        average.use_batch_statistics(False)
+    for network in (average, generator) if distill else (average,):
+        if isinstance(network, RelGAN):
+            network.use_batch_statistics(False)
     adam = {"betas": config.betas, "fused": device.type == "cuda"}
     run = ManipulatorRun(
         config=config,
@@ -170,14 +178,14 @@ def prepare(
         images=images.to(device),
         labels=labels.to(device),
         generator=generator,
-        discriminator=discriminator,
+        discriminator=None if distill else discriminator,
         average=average,
-        optimizers={
-            "generator": torch.optim.Adam(objective.parameter_groups(generator), **adam),
-            "discriminator": torch.optim.Adam(discriminator.parameters(), lr=config.lr, **adam),
-        },
+        optimizers={"generator": torch.optim.Adam(objective.parameter_groups(generator), **adam)},
         attack=attack.to(device) if isinstance(attack, nn.Module) else attack,
+        teacher=deepcopy(average) if distill else None,
     )
+    if run.discriminator is not None:
+        run.optimizers["discriminator"] = torch.optim.Adam(run.discriminator.parameters(), lr=config.lr, **adam)
     run.first_bad = {name: torch.zeros((), dtype=torch.int64, device=device) for name in run.networks}
     if checkpoint:
         run.load_state(checkpoint)
