@@ -45,17 +45,17 @@ def heat_maps(
     batch_size: int = 32,
     regions: str | Path | None = None,
 ) -> Faces:
-    """The faces with a heat map each, made once and kept in the file `regions`."""
+    """The faces with a heat map each, made once on the recogniser's device and kept in the file `regions`."""
 
     def compute() -> torch.Tensor:
         from art_idguard.regions.gradcam import heat_map  # torchcam: not on every training machine
 
-        maps = []
+        device, maps = next(recognizer.parameters()).device, []
         total = -(-len(faces) // batch_size)
         for batch in tqdm(faces.batches(batch_size), "heat maps", total, disable=total < 8):
-            frame = arcface_frame(batch.points, batch.images.shape[-2:]) if aligned else None
-            maps.append(heat_map(batch.images, recognizer, frame, method=method))
-        return torch.cat(maps)
+            frame = arcface_frame(batch.points.to(device), batch.images.shape[-2:]) if aligned else None
+            maps.append(heat_map(batch.images.to(device), recognizer, frame, method=method))
+        return torch.cat(maps).to(faces.images.device)
 
     key = f"heat.{faces.digest()}.{recognizer.name}.{method}.{'aligned' if aligned else 'whole'}"
     return replace(faces, heat=cached(regions, key, compute))

@@ -1,0 +1,244 @@
+"""On another device than the CPU the same numbers come out, nothing is mixed, and no step waits for the device.
+
+There is no GPU where these tests run: `tests.elsewhere` stands in for one.
+"""
+
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from art.attacks.evasion import BasicIterativeMethod, ProjectedGradientDescent
+
+from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
+from art_idguard.attributes import AttributeClassifier
+from art_idguard.baselines import cmua, disrupting, id_guard, p_pert, uniform_noise, universal, white_box
+from art_idguard.data import read_faces
+from art_idguard.defences import IDGuardPreprocessor
+from art_idguard.estimators import PyTorchManipulator
+from art_idguard.evaluation import evaluate
+from art_idguard.manipulators import MANIPULATORS
+from art_idguard.perturbation import GENERATORS, Protector
+from art_idguard.quality import measure_quality
+from art_idguard.recognizers import SFace
+from art_idguard.robustness import OPERATIONS
+from art_idguard.training import manipulator as gan
+from art_idguard.training import protector as protection
+from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker
+from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_run import ManipulatorParts
+from art_idguard.training.manipulator_run import prepare as prepare_gan
+from art_idguard.training.objectives import OBJECTIVES
+from art_idguard.training.run import Parts, prepare
+from art_idguard.weighting import WEIGHTINGS
+from tests.elsewhere import DEVICE, Elsewhere
+from tests.toys import tiny_manipulators, write_portraits
+
+SIZE = 64
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def on(device):
+    """Accelerate uses the device; gives what counts the waits for it, on the CPU None."""
+    with pytest.MonkeyPatch.context() as patch, Elsewhere() if device == DEVICE else nullcontext() as waits:
+        patch.setattr(Accelerator, "device", property(lambda _: device))
+        yield waits
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    unlabelled = read_faces(write_portraits(tmp_path_factory.mktemp("faces"), 4, SIZE), size=SIZE)
+    return replace(unlabelled, attributes=torch.eye(5)[:4])
+
+
+def protector(**changes):
+    torch.manual_seed(3)
+    made = Protector(**{"size": SIZE, "generator_config": {"channels": 8, "norm": "instance"}} | changes)
+    with torch.no_grad():
+        made.prior.uniform_(-made.epsilon, made.epsilon)
+    return made
+
+
+def values(network):
+    return {name: value.cpu() for name, value in network.state_dict().items()}
+
+
+def test_the_device_keeps_values_and_does_not_mix():
+    with on(DEVICE) as device:
+        there = torch.ones(2, 3).to(DEVICE)
+        with pytest.raises(RuntimeError, match="mixes two devices"):
+            there + torch.ones(2, 3)
+        with pytest.raises(RuntimeError, match="not supported"):
+            there.numpy()
+        assert device.waits == 0
+        assert there.sum().item() == 6
+        assert device.waits == 1
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_protectors(generator):
+    settings = {"channels": 8, "norm": "instance"} if generator == "resnet" else {}
+    x = torch.rand(2, 3, 256, 256) * 2 - 1
+    results = []
+    for device in (CPU, DEVICE):
+        with on(device), torch.no_grad():
+            made = protector(generator=generator, generator_config=settings, size=256).eval().to(device)
+            results.append([image.cpu() for image in made(x.to(device))])
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-6)  # each device has its own attention
+
+
+@pytest.mark.parametrize(
+    ("weighting", "operation"),
+    [*((name, "none") for name in WEIGHTINGS), *(("kpi", name) for name in OPERATIONS if name != "none")],
+)
+def test_a_step_of_algorithm_1(weighting, operation, faces, tmp_path):
+    torch.manual_seed(0)
+    SFace(width=4).save_pretrained(tmp_path / "sface")
+    results = []
+    for device in (CPU, DEVICE):
+        config = ProtectorConfig.from_recipe(
+            None,
+            faces="in memory",
+            manipulators=("stargan", "relgan"),
+            output=str(tmp_path / device.type),
+            recognizer=str(tmp_path / "sface"),
+            weighting=weighting,
+            augment=(operation,),
+            batch_size=2,
+            precision="no",
+        )
+        with on(device):
+            run = prepare(config, parts=Parts(faces, tiny_manipulators(("stargan", "relgan")), protector()))
+            report = protection.advance(run)
+            gradient = torch.cat([p.grad.cpu().flatten() for p in run.protector.parameters()])
+            results.append([gradient / gradient.norm(), *(value.cpu() for value in report)])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-6)
+
+
+ATTACKS = {
+    "nothing": lambda device: None,
+    "pgd": lambda device: PGDAttacker(steps=2),
+    "idguard": lambda device: ProtectorAttacker(protector().to(device)),
+}
+
+
+@pytest.mark.parametrize(("attack", "distill"), [*((name, False) for name in ATTACKS), ("pgd", True)])
+@pytest.mark.parametrize("name", MANIPULATORS)
+def test_steps_of_a_manipulator_wait_for_nothing(name, attack, distill, faces, tmp_path):
+    game, results = OBJECTIVES[name], []
+    labels = torch.eye(len(game.attributes)).repeat(2, 1)
+    images = faces.images[torch.arange(len(labels)) % len(faces)]
+    for device in (CPU, DEVICE):
+        config = ManipulatorConfig.from_recipe(
+            None,
+            manipulator=name,
+            faces="in memory",
+            output=str(tmp_path / device.type),
+            size=SIZE,
+            channels=8,
+            batch_size=3,
+            n_critic=1,
+            precision="no",
+        )
+        with on(device) as waiting:
+            torch.manual_seed(0)
+            parts = ManipulatorParts(images, labels, game.generator(config))
+            run = prepare_gan(config, attack=ATTACKS[attack](device), distill=distill, parts=parts)
+            for _ in range(2):
+                before = waiting.waits if waiting else 0
+                (gan.distil if distill else gan.advance)(run, progress=0.0)
+                assert not waiting or waiting.waits == before
+            results.append(values(run.generator))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
+def by_art(estimator, attack):
+    return attack(estimator, eps=0.025, eps_step=0.01, max_iter=2, verbose=False)
+
+
+SURFACE = {
+    "IDGuardAttack": lambda estimator, x: IDGuardAttack(estimator, protector(), verbose=False).generate(x),
+    "masked": lambda estimator, x: IDGuardAttack(estimator, protector(), verbose=False).generate(
+        x, mask=x[:, :1] > 0.5
+    ),
+    "P-Pert": lambda estimator, x: IDGuardUniversalAttack(estimator, protector(), verbose=False).generate(x),
+    "ART PGD": lambda estimator, x: by_art(estimator, ProjectedGradientDescent).generate(x),
+    "ART BIM": lambda estimator, x: by_art(estimator, BasicIterativeMethod).generate(x),
+    "predict": lambda estimator, x: estimator.predict(x),
+    "gradient": lambda estimator, x: estimator.loss_gradient(x, estimator.predict(x[::-1])),
+    "features": lambda estimator, x: estimator.get_activations(x),
+    "disruption": lambda estimator, x: np.stack(estimator.disruption(x, x[::-1])),
+}
+
+
+@pytest.mark.parametrize("use", SURFACE)
+def test_numpy_through_the_estimator(use, faces):
+    """ART's convention, numpy in and numpy out, wherever the model is: here float64, reversed and read-only."""
+    x = (faces.images.double() / 255).numpy()[::-1]
+    x.flags.writeable = False
+    results = []
+    for device in (CPU, DEVICE):
+        (stargan,) = tiny_manipulators(("stargan",))
+        estimator = PyTorchManipulator(stargan, input_shape=(3, SIZE, SIZE))
+        with on(device):
+            estimator._device = device  # ART finds a GPU only by CUDA
+            estimator.model.to(device)
+            np.random.seed(0)
+            results.append(SURFACE[use](estimator, x))
+    np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_a_preprocessing_defence(faces):
+    x = faces.images.float() / 255
+    results = []
+    for device in (CPU, DEVICE):
+        defence = IDGuardPreprocessor(protector())
+        with on(device):
+            defence.protector = deepcopy(defence.protector).to(device)
+            inputs = x.to(device).requires_grad_()
+            protected, _ = defence.forward(inputs)
+            (gradient,) = torch.autograd.grad(protected.square().sum(), inputs)
+            results.append([protected.detach().cpu(), gradient.cpu()])
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
+def test_measuring_protections(faces):
+    results = []
+    for device in (CPU, DEVICE):
+        with on(device):
+            there = faces.to(device)
+            targets = {m.name: m.to(device) for m in tiny_manipulators(("stargan", "relgan"))}
+            torch.manual_seed(0)
+            judge = SFace(width=4).eval().requires_grad_(False).to(device)
+            guard = protector().to(device).eval().requires_grad_(False)
+            shared = cmua(list(targets.values()), there, epsilon=guard.epsilon, steps=1)
+            protections = {
+                "ID-Guard": id_guard(guard),
+                "P-Pert": p_pert(guard),
+                "noise": uniform_noise(epsilon=guard.epsilon),
+                "Disrupting": disrupting(targets["stargan"], epsilon=guard.epsilon, steps=2),
+                "CMUA": universal(shared, guard.epsilon),
+            }
+            reference = white_box(epsilon=guard.epsilon, steps=2)
+            report = evaluate(protections, targets, there, {"sface": judge}, epsilon=guard.epsilon, reference=reference)
+            results.append({measure: report.cells(measure) for measure in report.measures})
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_measuring_manipulators(faces):
+    results = []
+    for device in (CPU, DEVICE):
+        with on(device):
+            torch.manual_seed(0)
+            classifier = AttributeClassifier(channels=4).eval().to(device)
+            judge = SFace(width=4).eval().requires_grad_(False).to(device)
+            (relgan,) = tiny_manipulators(("relgan",))
+            results.append(measure_quality(relgan.to(device), faces.to(device), classifier, judge).summary())
+    assert results[1] == results[0]
