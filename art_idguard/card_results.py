@@ -21,10 +21,10 @@ def read_results(folder: Path) -> dict[Path, Result]:
 
 
 def is_of(report: Result, config: Mapping[str, Any]) -> bool:
-    """Whether these very weights were measured, as far as report and config.json say."""
+    """Whether these very weights were measured, alone or after a name, as far as report and config.json say."""
     weights = report.get("metadata", {}).get("weights")
     hashes = [weights] if isinstance(weights, str) else list((weights or {}).values())
-    return not hashes or "sha256" not in config or config["sha256"] in hashes
+    return not hashes or "sha256" not in config or any(str(found).endswith(config["sha256"]) for found in hashes)
 
 
 def index(report: Result) -> Iterator[EvalResult]:

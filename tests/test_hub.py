@@ -377,6 +377,13 @@ def test_the_protectors_card_has_its_results(folder):
     assert found.metric_value == report["summary"]["ID-Guard"]["worst manipulator"]["l2_face"]["mean"]
 
 
+@pytest.mark.parametrize("source", sorted((ROOT / "hub" / "hardened").iterdir()), ids=lambda path: path.name)
+def test_a_hardened_models_card_has_its_white_box_attacks(source):
+    card = (source / "README.md").read_text()
+    assert (source / "evaluation" / "table7.md").read_text().strip() in card
+    assert "left out" not in card
+
+
 def test_results_of_other_weights_are_left_out(folder):
     (folder / "evaluation").mkdir()
     report = {"metadata": {"weights": {"x": "0" * 64}}, "summary": {"edit": {"success": {"mean": 0.5}}}}

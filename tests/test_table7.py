@@ -1,6 +1,7 @@
 """Table VII: white-box attacks on a manipulator and on its hardened version."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from art_idguard.table7 import white_box_table
 from art_idguard.white_boxes import EPSILON, WHITE_BOXES
 from tests.toys import tiny_manipulators, write_portraits
 
+ROOT = Path(__file__).parents[1]
 SIZE = 64
 QUICK = ["Gaussian noise (sigma 0.05)", "FGSM (ART)", "PGD (ours)", "C&W (the paper's, bounded)"]
 
@@ -107,3 +109,18 @@ def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
 def test_an_unknown_attack_is_named(x, model, judge):
     with pytest.raises(IDGuardError, match=r"unknown attacks: none.*PGD \(ART\)"):
         white_box_table({"original": model}, x, judge, attacks=["none"], metadata={"data": "toy"})
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "hub" / "hardened").iterdir()))
+def test_what_ships_as_hardened_stands_pgd_and_still_edits(name, tmp_path):
+    faces = read_faces(write_portraits(tmp_path, 1, 128), size=128)
+    x = to_unit(from_uint8(faces.images)).numpy()
+    reached, edited = [], []
+    for kind in ("manipulators", "hardened"):
+        estimator = PyTorchManipulator.from_pretrained(ROOT / "hub" / kind / name, input_shape=(3, 128, 128))
+        forged = estimator.predict(x)
+        attacked = WHITE_BOXES["PGD (ours)"].run(estimator, x)
+        reached.append(float(estimator.compute_loss(attacked, forged)[0]))
+        edited.append(np.abs(forged - x).mean())
+    assert reached[1] < 0.5 * reached[0]
+    assert edited[1] > 0.7 * edited[0]
