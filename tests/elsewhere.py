@@ -85,10 +85,8 @@ class Elsewhere(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         there = any(isinstance(t, _There) for t in tensors)
-        if (
-            func is _ATEN._has_compatible_shallow_copy_type.default
-        ):  # Module.to asks whether it may swap the values only
-            return not there
+        if func is _ATEN._has_compatible_shallow_copy_type.default:
+            return not there  # Module.to asks whether it may swap the values and keep the tensor
         if there and func not in _TRANSFERS and any(t.dim() and not isinstance(t, _There) for t in tensors):
             raise RuntimeError(f"{func} mixes two devices: {[(tuple(t.shape), t.device.type) for t in tensors]}")
         target = kwargs.get("device")
