@@ -23,7 +23,7 @@ from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
-from art_idguard.training.manipulator import advance, distil, train_manipulator
+from art_idguard.training.manipulator import advance, distill_step, train_manipulator
 from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator_run import ManipulatorParts, prepare
 from art_idguard.training.objectives import OBJECTIVES
@@ -186,7 +186,7 @@ def test_distillation_is_the_distance_from_the_originals_clean_answer(name, face
     parts = ManipulatorParts(images, labels, OBJECTIVES[name].generator(made))
     run = prepare(made, attack=shifted, distill=True, parts=parts)
     before = {key: value.clone() for key, value in run.generator.state_dict().items()}
-    report = distil(run, progress=0.0)  # at once: neither a warm-up nor a discriminator to wait for
+    report = distill_step(run, progress=0.0)  # at once: neither a warm-up nor a discriminator to wait for
     x, edit = seen["x"], seen["edit"]
     expected = (seen["model"]((x + EPSILON).clamp(-1, 1), edit).output - seen["model"](x, edit).output).abs().mean()
     torch.testing.assert_close(report, {"generator/distillation": expected.detach()})

@@ -120,7 +120,8 @@ def test_a_step_of_algorithm_1(weighting, operation, faces, tmp_path):
             gradient = torch.cat([p.grad.cpu().flatten() for p in run.protector.parameters()])
             results.append([gradient / gradient.norm(), *(value.cpu() for value in report)])
     (here, *report), (there, *report_there) = results
-    assert (there - here).norm() <= 1e-4  # of gradients of length 1; threads add in another order
+    # Of gradients of length 1: sums are added in another order. Measured: 1.6e-5 through JPEG, 1e-6 elsewhere.
+    assert (there - here).norm() <= (5e-5 if operation == "jpeg" else 5e-6)
     torch.testing.assert_close(report_there, report, rtol=1e-5, atol=1e-6)
 
 
@@ -154,7 +155,7 @@ def test_steps_of_a_manipulator_wait_for_nothing(name, attack, distill, faces, t
             run = prepare_gan(config, attack=ATTACKS[attack](device), distill=distill, parts=parts)
             for _ in range(2):
                 before = waiting.waits if waiting else 0
-                (gan.distil if distill else gan.advance)(run, progress=0.0)
+                (gan.distill_step if distill else gan.advance)(run, progress=0.0)
                 assert not waiting or waiting.waits == before
             results.append(values(run.generator))
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)

@@ -48,7 +48,7 @@ def train_manipulator(
         verbose: show a progress bar.
         attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
             discriminator's real faces, and what reconstructions are compared with, stay as they are.
-        distill: learn from the generator as it was, in place of the published losses; see `distil`.
+        distill: learn from the generator as it was, in place of the published losses; see `distill_step`.
         parts: faces, labels and the generator to go on from, in place of those that the settings name.
 
     Raises:
@@ -92,7 +92,7 @@ def advance(run: ManipulatorRun, *, progress: float) -> Terms:
     return report
 
 
-def distil(run: ManipulatorRun, *, progress: float) -> Terms:
+def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
     """One step of the generator towards what its teacher, the generator as it was, makes of the clean faces.
 
     Adversarially robust distillation (Goldblum et al., AAAI 2020), for images: there is no discriminator, which is
@@ -185,7 +185,7 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
     bar = tqdm(total=config.steps, initial=run.step, desc=config.manipulator, disable=not (verbose and main))
     began, before = time.monotonic(), run.elapsed
     progress, logged, latest = run.progress(), (run.step, run.elapsed), Terms()
-    learn = advance if run.teacher is None else distil
+    learn = advance if run.teacher is None else distill_step
     with bar, LogFile(run.folder, enabled=main) as log:
         while progress < 1:
             latest |= learn(run, progress=progress)

@@ -69,7 +69,7 @@ class ManipulatorRun:
     optimizers: dict[str, torch.optim.Adam]
     attack: Attack | None = None
     teacher: Manipulator | None = None
-    """The generator as it was; see `distil`."""
+    """The generator as it was; see `distill_step`."""
     step: int = 0
     elapsed: float = 0.0
     """Seconds of all launches."""
