@@ -86,8 +86,10 @@ def gradients(protector):
 
 @pytest.mark.parametrize("loss", [PAPER, OFFICIAL], ids=["paper", "official"])
 @pytest.mark.parametrize("weighting", ["kpi", "mgda"])
-def test_cut_graph_step_equals_textbook_step(weighting, loss):
+@pytest.mark.parametrize("train_prior", [True, False], ids=["joint", "generator alone"])
+def test_cut_graph_step_equals_textbook_step(train_prior, weighting, loss):
     protector, targets, edits, recognizer, scene = double_setting("parameters")
+    protector.prior.requires_grad_(train_prior)
     rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
     expected_weights = textbook_step(protector, targets, edits, recognizer, rule, scene, loss)
     expected = gradients(protector)
@@ -111,6 +113,28 @@ def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
         rows.append(torch.cat([v[0].flatten(), v[1].sum(0).flatten()]))
     matrix = torch.stack(rows)
     torch.testing.assert_close(tasks.gramian("perturbation"), matrix @ matrix.T)
+
+
+@pytest.mark.parametrize("space", ["perturbation", "parameters"])
+def test_a_prior_that_is_not_trained_stays_and_has_no_part_in_the_gramian(workplace, tmp_path, space):
+    settings = {"train_prior": False, "weighting": "mgda", "mgda_space": space, "steps": 2}
+    folder = train_protector(config(workplace, tmp_path, **settings), verbose=False)
+    before = load_file(tmp_path / "initial_prior.safetensors")["prior"]
+    assert torch.equal(load_file(folder / "model.safetensors")["prior"], before)
+    assert before.abs().max() > 0
+
+    protector, *_ = double_setting(space)
+    protector.prior.requires_grad_(False)
+    images = protector(torch.rand(2, 3, 32, 32, dtype=torch.float64)).specific
+    tasks = TaskGradients(protector, [images], Accelerator(cpu=True))
+    rows = [torch.randn_like(images) for _ in range(2)]
+    for row in rows:
+        tasks.add([row])
+    if space == "parameters":
+        own = list(protector.generator.parameters())
+        rows = [torch.cat([g.flatten() for g in torch.autograd.grad(images, own, r, retain_graph=True)]) for r in rows]
+    matrix = torch.stack([row.flatten() for row in rows])
+    torch.testing.assert_close(tasks.gramian(space), matrix @ matrix.T)
 
 
 def test_every_epoch_shows_every_face_once():

@@ -127,6 +127,8 @@ class ProtectorConfig(TrainingConfig):
     """Start of delta_p: averaged PGD against a surrogate, nothing, or noise."""
     prior_faces: int = 2000
     """Faces over which the gradient prior is averaged."""
+    train_prior: bool = True
+    """Train delta_p along with the generator; otherwise P-Pert stays as it is, and a step costs half."""
 
     mask_weight: float = 1.0
     """Weight of the mask terms in Eq. (9); the official code has 1."""

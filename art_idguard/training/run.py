@@ -117,6 +117,7 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None)
 def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator, parts: Parts | None) -> Protector:
     start = parts.protector if parts else Protector.from_pretrained(config.start) if config.start else None
     protector = _new(config, faces, accelerator) if start is None else start.requires_grad_().train()
+    protector.prior.requires_grad_(config.train_prior)
     if not accelerator.use_distributed:
         return protector
     normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in protector.modules())

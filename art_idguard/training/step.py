@@ -24,7 +24,7 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
 from art_idguard.robustness import NOTHING, Distortion
 from art_idguard.training.loop import single
-from art_idguard.types import Edit, Manipulation, Protected, Region
+from art_idguard.types import Edit, Images, Manipulation, Region
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 
 
@@ -41,24 +41,25 @@ def objective(
     edit: Edit,
     recognizer: Recognizer,
     scene: Scene,
-    protected: Protected,
+    protected: Sequence[Images],
     loss: LossConfig,
 ) -> Objective:
-    """Eq. (14) for one manipulator: Eq. (9) of the generator's image plus Eq. (9) of the prior's."""
+    """Eq. (14) for one manipulator: Eq. (9) of the generator's image plus, if it is trained, Eq. (9) of the prior's."""
     frame = scene.frame
     identify = recognizer if loss.identity == "embedding" else recognizer.feature_map
     with torch.no_grad():
         clean = Manipulation(*map(single, manipulator(scene.images, edit)))
         clean_identity = single(identify(clean.output, frame))
     # Both versions in one pass: one kernel launch instead of two.
-    twice = Edit(edit.name, edit.condition.repeat(2, 1))
-    both = Manipulation(*map(single, manipulator(torch.cat(protected), twice)))
-    identity = single(identify(both.output, None if frame is None else frame.repeat(2, 1, 1)))
+    n = len(protected)
+    repeated = Edit(edit.name, edit.condition.repeat(n, 1))
+    both = Manipulation(*map(single, manipulator(torch.cat(list(protected)), repeated)))
+    identity = single(identify(both.output, None if frame is None else frame.repeat(n, 1, 1)))
     parts = [
         adversarial_loss(clean, Manipulation(output, features), (clean_identity, who), scene.region, loss)
-        for output, features, who in zip(both.output.chunk(2), both.features.chunk(2), identity.chunk(2), strict=True)
+        for output, features, who in zip(both.output.chunk(n), both.features.chunk(n), identity.chunk(n), strict=True)
     ]
-    return Objective(parts[0].total + parts[1].total, parts[0].kpi + parts[1].kpi)
+    return Objective(*map(sum, zip(*parts, strict=True)))
 
 
 def distorted(scene: Scene, distortion: Distortion) -> Scene:
@@ -71,9 +72,9 @@ def distorted(scene: Scene, distortion: Distortion) -> Scene:
 
 
 class TaskGradients:
-    """The gradients of K objectives by the two protected images, and what follows from them by linearity."""
+    """The gradients of K objectives by the protected images, and what follows from them by linearity."""
 
-    def __init__(self, protector: Protector, protected: Protected, accelerator: Accelerator) -> None:
+    def __init__(self, protector: Protector, protected: Sequence[Images], accelerator: Accelerator) -> None:
         self.protector = protector
         self.protected = protected
         self.accelerator = accelerator
@@ -81,17 +82,20 @@ class TaskGradients:
         self._rows: Float[Tensor, "K P"] | None = None
 
     def add(self, cotangent: Sequence[Tensor]) -> None:
-        """Append v_k, the gradient of the k-th objective by (z, z_p)."""
+        """Append v_k, the gradient of the k-th objective by (z, z_p), or by z alone if the prior is not trained."""
         self.cotangents.append(tuple(cotangent))
 
     def gramian(self, space: str) -> Float[Tensor, "K K"]:
         """G = V V^T of the global objective, in float64, equal on every process."""
         if space == "parameters":
-            return _gram(self._parameter_rows()[:, : -self.protector.prior.numel()])
+            own = sum(p.numel() for p in self.protector.generator.parameters())
+            return _gram(self._parameter_rows()[:, :own])
         # Each process holds other images, that is, other coordinates of the gradient of a mean over R processes.
         images = _gram(torch.stack([v[0].flatten() for v in self.cotangents]))
         images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
-        prior = torch.stack([self._backward([self.protector.prior], (1,), v[1:]) for v in self.cotangents])
+        if not self.protector.prior.requires_grad:
+            return images
+        prior = torch.stack([self._backward(self.protected[1:], [self.protector.prior], v[1:]) for v in self.cotangents])
         return images + _gram(self.accelerator.reduce(prior, "mean"))
 
     def gradient(self, weights: Float[Tensor, " K"]) -> Float[Tensor, " P"]:
@@ -101,22 +105,22 @@ class TaskGradients:
         total = [
             sum(w * v for w, v in zip(weights, column, strict=True)) for column in zip(*self.cotangents, strict=True)
         ]
-        return self.accelerator.reduce(self._backward(list(parameters(self.protector)), (0, 1), total), "mean")
+        return self.accelerator.reduce(self._backward(self.protected, list(parameters(self.protector)), total), "mean")
 
     def _parameter_rows(self) -> Float[Tensor, "K P"]:
         everything = list(parameters(self.protector))
-        rows = torch.stack([self._backward(everything, (0, 1), v) for v in self.cotangents])
+        rows = torch.stack([self._backward(self.protected, everything, v) for v in self.cotangents])
         self._rows = self.accelerator.reduce(rows, "mean")
         return self._rows
 
-    def _backward(self, by: Sequence[Tensor], which: tuple[int, ...], cotangents: Sequence[Tensor]) -> Tensor:
-        outputs = [self.protected[i] for i in which]
-        return _flat(torch.autograd.grad(outputs, by, list(cotangents), retain_graph=True))
+    def _backward(self, images: Sequence[Images], by: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
+        return _flat(torch.autograd.grad(images, by, cotangents, retain_graph=True))
 
 
 def parameters(protector: Protector) -> list[nn.Parameter]:
-    """The generator's parameters, then the prior perturbation."""
-    return [*protector.generator.parameters(), protector.prior]
+    """The generator's parameters, then the prior perturbation if it is trained."""
+    prior = protector.prior
+    return [*protector.generator.parameters(), *([prior] if prior.requires_grad else [])]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, " P"]:
@@ -141,18 +145,19 @@ def cut_graph_step(
 ) -> StepReport:
     """Lines 18-20 of Algorithm 1 up to the update: sets `.grad` of the protector to minus the ascent direction.
 
-    Manipulators and recogniser are frozen (no parameter requires a gradient); `edits` has one edit for each. They see
-    clean and protected faces through the `distortion`, whose gradient is part of v_k.
+    Manipulators and recogniser are frozen (no parameter requires a gradient), and the prior may be: z_p is left out
+    then. `edits` has one edit for each manipulator. They see clean and protected faces through the `distortion`, whose
+    gradient is part of v_k.
     """
     with accelerator.autocast():
-        protected = Protected(*map(single, protector(scene.images)))
-    leaves = Protected(*(t.detach().requires_grad_() for t in protected))
+        protected = [single(images) for images in protector(scene.images) if images.requires_grad]
+    leaves = [images.detach().requires_grad_() for images in protected]
     tasks = TaskGradients(protector, protected, accelerator)
     view = distorted(scene, distortion)
     seen = []
     for manipulator, edit in zip(manipulators, edits, strict=True):
         # Not under autocast: bf16 is about as coarse as the perturbation.
-        arriving = Protected(*map(distortion.images, leaves))
+        arriving = [distortion.images(images) for images in leaves]
         with accelerator.autocast():
             task = objective(manipulator, edit, recognizer, view, arriving, loss)
         tasks.add(torch.autograd.grad(task.total, leaves))
