@@ -28,10 +28,12 @@ from art_idguard.hub import WEIGHTS, HubModel, shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.refinement import RefinedProtector
 from art_idguard.report import Report, write_text
 from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
+REFINED = "ID-Guard, refined"
 
 
 class DataSpec(NamedTuple):
@@ -80,6 +82,7 @@ def evaluate_protector(
     limit: int | None = None,
     edits: Edits = "all",
     operations: Sequence[str] = (),
+    refine: int = 0,
     baselines: bool = False,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
@@ -104,6 +107,8 @@ def evaluate_protector(
         edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
         operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
             jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
+        refine: also the protector with this many steps of PGD behind it (`RefinedProtector`), which know the
+            manipulators, the first recogniser and no face's later edit.
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
             of the first data set.
@@ -134,6 +139,9 @@ def evaluate_protector(
     size = size or guard.prior.shape[-1]
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
     protections = dict(own)
+    if refine:
+        judge = next(iter(judges.values())).requires_grad_(False)
+        protections[REFINED] = id_guard(RefinedProtector(guard, list(targets.values()), judge, steps=refine))
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
         faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)

@@ -34,6 +34,11 @@ CELEBA_TEMPLATE = torch.tensor([[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2,
 """Mean points of CelebA's square crops, by `FaceDetector`: how manipulators see faces."""
 
 
+def celeba_points(size: tuple[int, int]) -> Points:
+    """`CELEBA_TEMPLATE` in a picture of this height and width, for one face."""
+    return ((CELEBA_TEMPLATE + 0.5) * torch.tensor([size[1], size[0]]) / TEMPLATE_SIZE - 0.5)[None]
+
+
 class Face(NamedTuple):
     """A detected face in pixels of its picture."""
 

@@ -10,6 +10,7 @@ Every term grows with the disruption, so the objective is maximised.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +40,11 @@ class Objective(NamedTuple):
 
     total: Float[Tensor, ""]
     kpi: Float[Tensor, ""]
+
+
+def single(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Losses are taken in float32 even where autocast made the networks bf16."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def mask_loss(clean: Images, disrupted: Images, mask: Maps) -> Float[Tensor, ""]:

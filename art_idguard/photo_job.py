@@ -99,9 +99,7 @@ class PhotoJob:
         """The effect on the largest face in the protector's own frame, and in the written file."""
         side = self.protector.prior.shape[-1]
         clean, crop = (face_crop(p.pixels, protected.frames[0], side) for p in (photo, written))
-        with torch.no_grad():
-            own = self.protector(clean).specific
-        ideal, real = effects(clean, [own, crop], judge, self.recognizer)
+        ideal, real = effects(clean, [protected.faces[0], crop], judge, self.recognizer)
         return ideal, real
 
     def _save_before_after(self, path: Path, photo: Photo, written: Photo, protected: ProtectedPhoto) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import CELEBA_TEMPLATE, TEMPLATE_SIZE, FaceDetector, align, arcface_frame, template_frame
+from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, arcface_frame, celeba_points, template_frame
 from art_idguard.images import epsilon_to_levels, from_array, resize
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity, l2_face
@@ -42,10 +42,14 @@ TAPER = 0.1  # share of the half side over which a face's perturbation fades out
 
 
 class ProtectedPhoto(NamedTuple):
-    """The protected pixels, and where each face was found (none: the photo was protected as a whole)."""
+    """The protected pixels, where each face was found, and what the protector made of its crop.
+
+    Without a face the photo was protected as a whole.
+    """
 
     photo: Photo
     frames: tuple[Frames, ...]
+    faces: tuple[Images, ...]
 
 
 class Effect(NamedTuple):
@@ -80,23 +84,25 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
         raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
     pixels = photo.pixels.copy()
     frames = tuple(template_frame(torch.from_numpy(f.points)[None], size, CELEBA_TEMPLATE) for f in faces)
+    side = protector.prior.shape[-1]
+    made = []
     for frame in frames:
-        delta = _perturbation(protector, face_crop(photo.pixels, frame, protector.prior.shape[-1]))
-        _add(pixels, photo.pixels, *_warp_back(delta, frame, size), levels)
+        crop = face_crop(photo.pixels, frame, side)
+        made.append(_protected(protector, crop))
+        _add(pixels, photo.pixels, *_warp_back(made[-1] - crop, frame, size), levels)
     if not frames:
-        side = protector.prior.shape[-1]
         image = resize(from_array(photo.pixels[None]), (side, side))
-        delta = resize(_perturbation(protector, image), size)
+        delta = resize(_protected(protector, image) - image, size)
         _add(pixels, photo.pixels, delta, (slice(None), slice(None)), levels)
-    return ProtectedPhoto(photo._replace(pixels=pixels), frames)
+    return ProtectedPhoto(photo._replace(pixels=pixels), frames, tuple(made))
 
 
 @torch.no_grad()
-def _perturbation(protector: Protector, crop: Images) -> Images:
-    delta = protector(crop).specific - crop
-    if not delta.isfinite().all():
+def _protected(protector: Protector, crop: Images) -> Images:
+    protected = protector(crop).specific
+    if not protected.isfinite().all():
         raise IDGuardError("the protector returns values that are not finite; its weights are damaged, take others")
-    return delta
+    return protected
 
 
 def _rectangle(frame: Frames, size: tuple[int, int], *, margin: float = 0) -> tuple[Frames, tuple[slice, slice]]:
@@ -168,8 +174,8 @@ def effects(
 @torch.no_grad()
 def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """L2_face and identity similarity of forgeries in CelebA's framing."""
-    side = clean.shape[-1]
-    points = ((CELEBA_TEMPLATE + 0.5) * side / TEMPLATE_SIZE - 0.5).expand(len(clean), -1, -1)
-    frame = arcface_frame(points, (side, side))
-    mask = face_mask(points, (side, side))
+    size = (clean.shape[-2], clean.shape[-1])
+    points = celeba_points(size).expand(len(clean), -1, -1)
+    frame = arcface_frame(points, size)
+    mask = face_mask(points, size)
     return l2_face(clean, other, mask), identity_similarity(recognizer(clean, frame), recognizer(other, frame))

@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 from art_idguard.losses import LossConfig
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.objective import objective
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import default
 from art_idguard.recognizers.base import Recognizer
@@ -48,7 +49,7 @@ from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import prepare
 from art_idguard.training.objectives import OBJECTIVES
 from art_idguard.training.objectives.base import random_shares
-from art_idguard.training.step import cut_graph_step, objective
+from art_idguard.training.step import cut_graph_step
 from art_idguard.types import ATTRIBUTES, Edit, Region
 from art_idguard.weighting import MGDAWeighting, TaskStatistics, TaskWeighting, make_weighting
 

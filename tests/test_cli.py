@@ -62,6 +62,18 @@ def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
     assert names == ["photo.before-after.png", "photo.protected.png"]
 
 
+def test_refined_photos_stay_within_the_bound(photo, model, capsys):
+    assert protect(photo, "--refine", "1", model=model) == 0
+    assert "changed by at most 6 of 255 levels" in capsys.readouterr().out
+    plain = photo.with_name("plain.png")
+    plain.write_bytes(photo.read_bytes())
+    assert protect(plain, model=model) == 0
+    results = [photo.with_name(f"{name}.protected.png").read_bytes() for name in ("photo", "plain")]
+    assert results[0] != results[1]
+    assert protect(photo, "--refine", "-1", model=model) == 1
+    assert "no negative number of steps" in capsys.readouterr().err
+
+
 def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -208,9 +220,11 @@ def test_evaluate_writes_a_report(tmp_path, model):
         manipulator.save_pretrained(tmp_path / manipulator.name)
     words = ["--manipulators", tmp_path / "stargan", tmp_path / "relgan", "--data", f"toy={faces}"]
     words += ["--protector", model, "--output", tmp_path / "report", "--edits", "cycle", "--reference-faces", "1"]
+    words += ["--refine", "1"]
     assert main(["evaluate", *map(str, words)]) == 0
     report = json.loads((tmp_path / "report" / "toy.json").read_text())
     assert report
+    assert "| ID-Guard, refined |" in (tmp_path / "report" / "toy.md").read_text()
     assert (tmp_path / "report" / "toy.md").is_file()
     assert (tmp_path / "report" / "toy.png").is_file()
 

@@ -114,7 +114,7 @@ class IDGuardAttack(ProtectionAttack):
         low, high = self.clip_values
         return self.protector.epsilon * (high - low) / 2
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: a RefinedProtector takes gradients
     def protect(self, x: Images) -> Images:
         """Eq. (14) on the [-1, 1] scale."""
         return self.protector.to(self.device).eval()(x).specific

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from art_idguard.losses import single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd
-from art_idguard.training.loop import single
 from art_idguard.training.manipulator import train_manipulator
 from art_idguard.training.manipulator_config import HardeningConfig
 from art_idguard.training.manipulator_run import Attack

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 
@@ -28,11 +28,6 @@ def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, 
 def seed_step(seed: int, step: int, process: int) -> None:
     """Make all that is random in a step depend on (seed, step) and the process alone."""
     torch.manual_seed((seed * 1_000_003 + step) * 1009 + process)
-
-
-def single(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Losses are taken in float32 even where autocast made the networks bf16."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def anywhere(accelerator: Accelerator, flag: bool) -> bool:

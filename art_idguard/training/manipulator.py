@@ -20,8 +20,9 @@ from tqdm import tqdm
 from art_idguard.errors import IDGuardError
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8
+from art_idguard.losses import single
 from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
-from art_idguard.training.loop import LogFile, anywhere, seed_step, single, stop_signals
+from art_idguard.training.loop import LogFile, anywhere, seed_step, stop_signals
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
 from art_idguard.training.objectives import Batch, Terms

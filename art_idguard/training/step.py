@@ -17,14 +17,14 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.losses import LossConfig, Objective, adversarial_loss
+from art_idguard.losses import LossConfig, single
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.objective import objective
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
 from art_idguard.robustness import NOTHING, Distortion
-from art_idguard.training.loop import single
-from art_idguard.types import Edit, Images, Manipulation, Region
+from art_idguard.types import Edit, Images, Region
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 
 
@@ -34,32 +34,6 @@ class StepReport(NamedTuple):
     objective: Float[Tensor, " K"]
     kpi: Float[Tensor, " K"]
     weights: Float[Tensor, " K"]
-
-
-def objective(
-    manipulator: Manipulator,
-    edit: Edit,
-    recognizer: Recognizer,
-    scene: Scene,
-    protected: Sequence[Images],
-    loss: LossConfig,
-) -> Objective:
-    """Eq. (14) for one manipulator: Eq. (9) of the generator's image plus, if it is trained, Eq. (9) of the prior's."""
-    frame = scene.frame
-    identify = recognizer if loss.identity == "embedding" else recognizer.feature_map
-    with torch.no_grad():
-        clean = Manipulation(*map(single, manipulator(scene.images, edit)))
-        clean_identity = single(identify(clean.output, frame))
-    # Both versions in one pass: one kernel launch instead of two.
-    n = len(protected)
-    repeated = Edit(edit.name, edit.condition.repeat(n, 1))
-    both = Manipulation(*map(single, manipulator(torch.cat(list(protected)), repeated)))
-    identity = single(identify(both.output, None if frame is None else frame.repeat(n, 1, 1)))
-    parts = [
-        adversarial_loss(clean, Manipulation(output, features), (clean_identity, who), scene.region, loss)
-        for output, features, who in zip(both.output.chunk(n), both.features.chunk(n), identity.chunk(n), strict=True)
-    ]
-    return Objective(*map(sum, zip(*parts, strict=True)))
 
 
 def distorted(scene: Scene, distortion: Distortion) -> Scene:
@@ -95,7 +69,9 @@ class TaskGradients:
         images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
         if not self.protector.prior.requires_grad:
             return images
-        prior = torch.stack([self._backward(self.protected[1:], [self.protector.prior], v[1:]) for v in self.cotangents])
+        prior = torch.stack(
+            [self._backward(self.protected[1:], [self.protector.prior], v[1:]) for v in self.cotangents]
+        )
         return images + _gram(self.accelerator.reduce(prior, "mean"))
 
     def gradient(self, weights: Float[Tensor, " K"]) -> Float[Tensor, " P"]:

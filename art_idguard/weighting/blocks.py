@@ -26,7 +26,7 @@ def as_prior(alpha: Sequence[float]) -> Float[Tensor, " K"]:
     return prior
 
 
-def learnable_weights(kpi: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+def learnable_weights(kpi: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
     """Eq. (13): beta = -(1 - K) log K, which falls from 30 at K = 1e-13 to 0 at K = 1 and above."""
     kpi = kpi.clamp(SMALLEST_KPI, 1)
     return (kpi - 1) * kpi.log()

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from art_idguard.losses import single
 from art_idguard.manipulators import AttentionGAN, Discriminator, FixedPointGAN, StarGAN
 from art_idguard.manipulators.blocks import StarGANFamily
 from art_idguard.training.gan_losses import classification, gradient_penalty, wasserstein
-from art_idguard.training.loop import single
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.objectives.base import Batch, GANObjective, Terms, random_shares
 from art_idguard.types import Edit, Images

@@ -1,0 +1,102 @@
+"""Refining a protector's answer on the face at hand, against a step written out by hand."""
+
+import pytest
+import torch
+
+from art_idguard import IDGuardAttack
+from art_idguard.faces import arcface_frame, celeba_points
+from art_idguard.images import from_array, resize
+from art_idguard.losses import adversarial_loss
+from art_idguard.perturbation import Protector
+from art_idguard.photo_files import read_photo
+from art_idguard.recognizers import SFace
+from art_idguard.refinement import LOSS, RefinedProtector
+from art_idguard.regions import component_mask, heat_map, heat_to_picture
+from art_idguard.types import Region
+from tests.toys import PORTRAIT, tiny_manipulators
+
+SIZE = 64
+NAMES = ("stargan", "relgan")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    torch.manual_seed(0)
+    protector = Protector(size=SIZE, generator_config={"channels": 8, "norm": "instance"}).eval().requires_grad_(False)
+    return protector, tiny_manipulators(NAMES), SFace(width=4).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def x():
+    """A face that is found, and a picture without one."""
+    portrait = resize(from_array(read_photo(PORTRAIT).pixels[None]), (SIZE, SIZE))
+    return torch.cat([portrait, torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2)) - 0.5])
+
+
+def distance(manipulators, x, protected):
+    with torch.no_grad():
+        labels = torch.zeros(len(x), 5)
+        return [
+            sum((m(protected, e).output - m(x, e).output).square().mean().item() for e in m.edits(labels))
+            for m in manipulators
+        ]
+
+
+def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x):
+    protector, manipulators, recognizer = parts
+    refined = RefinedProtector(protector, manipulators, recognizer)
+    before, after = protector(x), refined(x)
+    assert (after.specific - x).abs().max() <= protector.epsilon + 1e-6
+    assert after.specific.abs().max() <= 1
+    assert not after.specific.requires_grad
+    assert torch.equal(after.prior, before.prior)
+    assert torch.equal(refined(x).specific, after.specific)
+    gains = zip(distance(manipulators, x, after.specific), distance(manipulators, x, before.specific), strict=True)
+    assert all(now > 1.5 * then for now, then in gains)
+
+
+def test_no_step_is_the_protector(parts, x):
+    protector, manipulators, recognizer = parts
+    assert torch.equal(
+        RefinedProtector(protector, manipulators, recognizer, steps=0)(x).specific, protector(x).specific
+    )
+
+
+def test_a_step_is_the_sign_of_equation_9_weighted_by_equation_13(parts):
+    """One graph of all manipulators, on a picture without a face: CelebA's framing is assumed there."""
+    protector, manipulators, recognizer = parts
+    torch.manual_seed(1)
+    x = torch.rand(1, 3, SIZE, SIZE) - 0.5
+    points = celeba_points((SIZE, SIZE))
+    frame = arcface_frame(points, (SIZE, SIZE))
+    heat = heat_to_picture(heat_map(x, recognizer, frame), frame, (SIZE, SIZE))
+    region = Region(component_mask(points, (SIZE, SIZE)), heat)
+    leaf = protector(x).specific.requires_grad_()
+    total = 0
+    for manipulator in manipulators:
+        edit = manipulator.edits(torch.zeros(1, 5))[0]
+        clean, disrupted = manipulator(x, edit), manipulator(leaf, edit)
+        identities = recognizer(clean.output, frame), recognizer(disrupted.output, frame)
+        task = adversarial_loss(clean, disrupted, identities, region, LOSS)
+        total = total - (1 - task.kpi) * task.kpi.log() * task.total
+    (gradient,) = torch.autograd.grad(total, leaf)
+    epsilon = protector.epsilon
+    expected = (x + (leaf.detach() + 0.01 * gradient.sign() - x).clamp(-epsilon, epsilon)).clamp(-1, 1)
+    found = RefinedProtector(protector, manipulators, recognizer, steps=1, step_size=0.01)(x).specific
+    assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
+    assert (expected - protector(x).specific).abs().max() > 0.005
+
+
+def test_celeba_points_are_the_template_in_pixels():
+    torch.testing.assert_close(celeba_points((112, 112))[0, 2], torch.tensor([55.0, 72.0]))
+    torch.testing.assert_close(celeba_points((224, 112))[0, 2], torch.tensor([55.0, 144.5]))
+
+
+def test_a_refined_protector_serves_as_an_art_attack(parts, x):
+    protector, manipulators, recognizer = parts
+    images = ((x + 1) / 2).numpy()
+    refined = RefinedProtector(protector, manipulators, recognizer, steps=2)
+    found = IDGuardAttack(protector=refined, verbose=False).generate(images)
+    plain = IDGuardAttack(protector=protector, verbose=False).generate(images)
+    assert abs(found - images).max() <= 0.025 + 1e-6
+    assert abs(found - plain).max() > 0.005
