@@ -229,6 +229,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--refine", type=int, default=0, metavar="STEPS", help="also the protector with PGD behind it, as of protect"
     )
+    evaluate.add_argument("--refine-against", nargs="+", default=(), help="manipulators that it knows (default: all)")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")
     evaluate.add_argument("--baseline-limit", type=int, default=128, help="how many faces CMUA is trained on")
     evaluate.add_argument("--reference-faces", type=int, default=0, help="faces that white-box PGD-40 attacks")

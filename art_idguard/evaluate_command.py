@@ -83,6 +83,7 @@ def evaluate_protector(
     edits: Edits = "all",
     operations: Sequence[str] = (),
     refine: int = 0,
+    refine_against: Sequence[str] = (),
     baselines: bool = False,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
@@ -107,8 +108,9 @@ def evaluate_protector(
         edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
         operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
             jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
-        refine: also the protector with this many steps of PGD behind it (`RefinedProtector`), which know the
-            manipulators, the first recogniser and no face's later edit.
+        refine: also the protector with this many steps of PGD behind it (`RefinedProtector`), which know the first
+            recogniser, and no face's later edit.
+        refine_against: the manipulators that they know; all by default.
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
             of the first data set.
@@ -138,10 +140,14 @@ def evaluate_protector(
     }
     size = size or guard.prior.shape[-1]
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
-    protections = dict(own)
+    protections, refinement = dict(own), {}
     if refine:
         judge = next(iter(judges.values())).requires_grad_(False)
-        protections[REFINED] = id_guard(RefinedProtector(guard, list(targets.values()), judge, steps=refine))
+        foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
+        protections[REFINED] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
+        refinement = {
+            "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
+        }
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
         faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
@@ -165,6 +171,7 @@ def evaluate_protector(
                 "data": spec._asdict() | {"path": Path(spec.path).name},
                 "weights": weights,
                 "seed": seed,
+                **refinement,
             },
             resume_file=output / f"{spec.name}.jsonl",
             verbose=verbose,
