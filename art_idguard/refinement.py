@@ -5,6 +5,7 @@ seconds for a face where the pass takes milliseconds, and does far more to the m
 """
 
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from art_idguard import recognizers
 from art_idguard.data import FaceBatch, find_points
+from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame, celeba_points
 from art_idguard.images import project, to_uint8
 from art_idguard.losses import LossConfig
@@ -69,6 +71,10 @@ class RefinedProtector(Protector):
             moved = refined + self.step_size * objectives.ascent(refined, step).sign()
             refined = project(moved, x, self.epsilon)
         return start._replace(specific=refined)
+
+    def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises IDGuardError: there are no weights of its own."""
+        raise IDGuardError("a refined protector has no weights of its own; save the one that it begins with, .start")
 
 
 class _Objectives:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from art_idguard import IDGuardAttack
+from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator
 from art_idguard.faces import arcface_frame, celeba_points
 from art_idguard.images import from_array, resize
 from art_idguard.losses import adversarial_loss
@@ -100,3 +100,13 @@ def test_a_refined_protector_serves_as_an_art_attack(parts, x):
     plain = IDGuardAttack(protector=protector, verbose=False).generate(images)
     assert abs(found - images).max() <= 0.025 + 1e-6
     assert abs(found - plain).max() > 0.005
+
+
+def test_a_refined_protector_is_neither_saved_nor_trained(parts, x, tmp_path):
+    protector, manipulators, recognizer = parts
+    refined = RefinedProtector(protector, manipulators, recognizer)
+    with pytest.raises(IDGuardError, match=r"save the one that it begins with, \.start"):
+        refined.save_pretrained(tmp_path)
+    estimator = PyTorchManipulator(manipulators[0], input_shape=(3, SIZE, SIZE), device_type="cpu")
+    with pytest.raises(IDGuardError, match=r"fit an attack with the one that it begins with, \.start"):
+        IDGuardAttack(estimator, refined, verbose=False).fit(((x + 1) / 2).numpy())

@@ -15,6 +15,7 @@ from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.refinement import RefinedProtector
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.training.protector import train_protector
 from art_idguard.training.run import Parts
@@ -38,6 +39,8 @@ def fit_protector(
         raise IDGuardError(
             f"training needs E_k features and edits, which {', '.join(strangers)} lacks; subclass Manipulator"
         )
+    if isinstance(protector, RefinedProtector):
+        raise IDGuardError("a refined protector is not trained; fit an attack with the one that it begins with, .start")
     if not estimators:
         raise IDGuardError("no manipulators to train against; give estimators=[PyTorchManipulator(...), ...]")
     x = check_images(x, estimators[0].clip_values)
