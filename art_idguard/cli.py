@@ -61,13 +61,6 @@ def _add_protect(commands: Any) -> None:
     protect.add_argument("--check", help="manipulator that judges the written file (default: shipped StarGAN), or none")
     protect.add_argument("--show", action="store_true", help="also write a picture of before and after")
     protect.add_argument("--whole", action="store_true", help="protect a picture without a face as a whole")
-    protect.add_argument(
-        "--refine",
-        type=int,
-        default=0,
-        metavar="STEPS",
-        help="go on with PGD against the shipped manipulators: stronger, seconds for a face (10 is a good number)",
-    )
     protect.add_argument("--overwrite", action="store_true", help="replace results that are there, not skip them")
     protect.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="jpeg and webp are lossy")
     protect.add_argument("--quality", type=int, default=95, help="of jpeg and webp, 1 to 100 (default: 95)")
@@ -227,7 +220,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--baselines", action="store_true", help="also noise, Disrupting on each model, CMUA")
     evaluate.add_argument(
-        "--refine", type=int, default=0, metavar="STEPS", help="also the protector with PGD behind it, as of protect"
+        "--refine", type=int, default=0, metavar="STEPS", help="also the protector with this much PGD behind it"
     )
     evaluate.add_argument("--refine-against", nargs="+", default=(), help="manipulators that it knows (default: all)")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")

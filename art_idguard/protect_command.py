@@ -16,7 +16,6 @@ from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photo_job import SHOWN, PhotoJob
 from art_idguard.photo_table import SKIPPED, Outcome, PhotoTable
-from art_idguard.refinement import RefinedProtector
 from art_idguard.sources import SUFFIXES
 
 PROTECTED = ".protected.png"
@@ -68,7 +67,6 @@ def protect_files(
     check: str | None = None,
     show: bool = False,
     whole: bool = False,
-    refine: int = 0,
     overwrite: bool = False,
     format: str = "png",
     quality: int = 95,
@@ -90,7 +88,6 @@ def protect_files(
             "none" for no check.
         show: also write <name>.before-after.png with what each shipped manipulator makes of both, if a face was found.
         whole: protect a photo without a findable face as a whole.
-        refine: steps of PGD against the shipped manipulators that follow the protector's pass, see `RefinedProtector`.
         overwrite: replace results that are there already.
         format: png, or jpeg or webp, which are lossy.
         quality: of jpeg and webp, 1 to 100.
@@ -101,18 +98,12 @@ def protect_files(
     Raises:
         IDGuardError: the inputs or the models cannot be used at all.
     """
-    if workers < 1 or not 1 <= quality <= 100 or refine < 0:
-        raise IDGuardError(
-            "expected at least one worker, a quality of 1 to 100 and no negative number of steps, "
-            f"found {workers}, {quality} and {refine}"
-        )
+    if workers < 1 or not 1 <= quality <= 100:
+        raise IDGuardError(f"expected at least one worker and a quality of 1 to 100, found {workers} and {quality}")
     targets = _targets(find_photos(inputs), output, _RESULTS[format])
     table = PhotoTable(csv)
-    protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
-    if refine:
-        protector = RefinedProtector(protector, _shipped_manipulators(), steps=refine, verbose=len(targets) == 1)
     job = PhotoJob(
-        protector=protector,
+        protector=Protector.from_pretrained(model, revision=revision).requires_grad_(False),
         judge=_judge(check),
         recognizer=recognizers.default(),
         gallery=_shipped_manipulators() if show else (),

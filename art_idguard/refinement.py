@@ -1,7 +1,8 @@
 """Beyond the paper: PGD on Eq. (9) for the very face at hand, from the generator's answer on.
 
 The paper protects in one forward pass. Here that pass is the start of an attack on all manipulators together. It takes
-seconds for a face where the pass takes milliseconds, and does far more to the manipulators that it knows.
+seconds for a face where the pass takes milliseconds, and does far more to the manipulators that it knows. It is for
+crops that reach them as they are: what it adds is a fine pattern, which does not survive the resampling of a photo.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ LOSS = LossConfig(mask_weight=100.0, identity_weight=1.0, feature_weight=0.01)
 class RefinedProtector(Protector):
     """A protector whose protected faces are improved by PGD against manipulators that are at hand.
 
-    Protects as a `Protector` does, wherever one is asked for: in `IDGuardAttack`, `photos.protect_photo`, `evaluate`.
+    Protects as a `Protector` does, wherever one is asked for, such as in `IDGuardAttack` and `evaluate`.
     The manipulators' edits take turns, one a step; one manipulator's graph lives at a time. Faces need not have
     labels; where no face is found, CelebA's framing is assumed. P-Pert stays as it is.
 

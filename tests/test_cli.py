@@ -62,18 +62,6 @@ def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
     assert names == ["photo.before-after.png", "photo.protected.png"]
 
 
-def test_refined_photos_stay_within_the_bound(photo, model, capsys):
-    assert protect(photo, "--refine", "1", model=model) == 0
-    assert "changed by at most 6 of 255 levels" in capsys.readouterr().out
-    plain = photo.with_name("plain.png")
-    plain.write_bytes(photo.read_bytes())
-    assert protect(plain, model=model) == 0
-    results = [photo.with_name(f"{name}.protected.png").read_bytes() for name in ("photo", "plain")]
-    assert results[0] != results[1]
-    assert protect(photo, "--refine", "-1", model=model) == 1
-    assert "no negative number of steps" in capsys.readouterr().err
-
-
 def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()
