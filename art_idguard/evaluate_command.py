@@ -128,6 +128,8 @@ def evaluate_protector(
     specs = [DataSpec.parse(text) for text in data]
     if not specs or not manipulators:
         raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
+    if refine_against and not refine:
+        raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
     regions = output / "regions.safetensors"
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
     guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
@@ -142,7 +144,7 @@ def evaluate_protector(
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
     protections, refinement = dict(own), {}
     if refine:
-        judge = next(iter(judges.values())).requires_grad_(False)
+        judge = next(iter(judges.values()))
         foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
         protections[REFINED] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
         refinement = {

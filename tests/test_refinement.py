@@ -92,6 +92,13 @@ def test_celeba_points_are_the_template_in_pixels():
     torch.testing.assert_close(celeba_points((224, 112))[0, 2], torch.tensor([55.0, 144.5]))
 
 
+@pytest.mark.parametrize(("count", "steps"), [(0, 10), (2, -1)])
+def test_senseless_refinement_is_refused(parts, count, steps):
+    protector, manipulators, recognizer = parts
+    with pytest.raises(IDGuardError, match=f"at least 0 steps, found {count} and {steps}"):
+        RefinedProtector(protector, manipulators[:count], recognizer, steps=steps)
+
+
 def test_a_refined_protector_serves_as_an_art_attack(parts, x):
     protector, manipulators, recognizer = parts
     images = ((x + 1) / 2).numpy()

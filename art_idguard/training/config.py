@@ -128,7 +128,7 @@ class ProtectorConfig(TrainingConfig):
     prior_faces: int = 2000
     """Faces over which the gradient prior is averaged."""
     train_prior: bool = True
-    """Train delta_p along with the generator; otherwise P-Pert stays as it is, and a step costs half."""
+    """Train delta_p along with the generator; otherwise P-Pert stays as it is, at two thirds of the time of a step."""
 
     mask_weight: float = 1.0
     """Weight of the mask terms in Eq. (9); the official code has 1."""
