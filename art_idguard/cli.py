@@ -234,9 +234,10 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(**options: Any) -> int:
     from art_idguard.evaluate_command import evaluate_protector
+    from art_idguard.report_table import markdown
 
     for name, report in evaluate_protector(**options).items():
-        print(f"# {name}\n\n{report.markdown()}")
+        print(f"# {name}\n\n{markdown(report)}")
     return 0
 
 

@@ -24,12 +24,14 @@ from art_idguard.baselines import (
 from art_idguard.data import Faces, Framing, cached, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate, save_pictures
+from art_idguard.files import write_text
 from art_idguard.hub import WEIGHTS, HubModel, shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.refinement import RefinedProtector
-from art_idguard.report import Report, write_text
+from art_idguard.report import Report
+from art_idguard.report_table import markdown
 from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
@@ -179,7 +181,7 @@ def evaluate_protector(
             verbose=verbose,
         )
         reports[spec.name].to_json(output / f"{spec.name}.json")
-        write_text(output / f"{spec.name}.md", reports[spec.name].markdown())
+        write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
         save_pictures(output / f"{spec.name}.png", own, targets, faces)
     return reports
 

@@ -19,3 +19,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; it is whole or absent."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

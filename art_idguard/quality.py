@@ -19,10 +19,11 @@ from art_idguard.attributes import LABELS, AttributeClassifier, predictions
 from art_idguard.data import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
+from art_idguard.files import write_text
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.report import Estimate, estimate, write_text
+from art_idguard.report import Estimate, estimate
 from art_idguard.types import ATTRIBUTES
 
 MEASURES = {

@@ -1,8 +1,8 @@
-"""What an evaluation found: values per face, means with intervals, and the paper's Table I."""
+"""What an evaluation found: values per face, and means with intervals."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.files import replacing
-from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, bootstrap_interval, disrupted
+from art_idguard.files import write_text
+from art_idguard.metrics import bootstrap_interval, disrupted
 
 REFERENCE = "White box"
 """The row of the attack that knows manipulator, face and edit."""
@@ -91,7 +91,7 @@ class Report:
     def _share(self, measure: str, cells: Float[Tensor, "P N E"], p: int) -> float | None:
         if self.protections[-1] != REFERENCE:
             return None
-        effect = 1 - cells if _falls(measure) else cells
+        effect = 1 - cells if falls(measure) else cells
         both = effect[p].isfinite() & effect[-1].isfinite()
         reached, possible = (effect[i][both].mean().item() for i in (p, -1))
         return reached / possible if possible > 0 else math.nan
@@ -113,7 +113,7 @@ class Report:
 
     def worst(self, measure: str) -> Cell:
         """The column of each protection's worst manipulator; its share is the lowest of all."""
-        sign = -1 if _falls(measure) else 1
+        sign = -1 if falls(measure) else 1
 
         def cell(protection: str) -> Estimate:
             row = dict(zip(self.manipulators, self._table[measure][protection], strict=True))
@@ -166,122 +166,10 @@ class Report:
         }
         write_text(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    def markdown(self) -> str:
-        """Table I of the paper, then other recognisers, aggregates, shares and photo quality."""
-        first, *others = self.recognizers
-        parts = [
-            f"Faces: {self.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
-            "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
-            "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
-            f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}.",
-            f"**ID sim. by {first}, the recogniser that training used**",
-            self._markdown(self._by_manipulator(["l2_face", f"similarity.{first}", f"dsr.{first}"])),
-        ]
-        for recognizer in others:
-            parts.append(f"**ID sim. by {recognizer}**")
-            measures = [f"similarity.{recognizer}", f"dsr.{recognizer}"]
-            parts.append(self._markdown(self._by_manipulator(measures)))
-        parts += ["**Over manipulators**", self._markdown(self._aggregates())]
-        if self.protections[-1] == REFERENCE:
-            parts.append(
-                f"**Share of the {REFERENCE.lower()} attack on the same faces and edits** (of ID "
-                f"sim.: of its distance from 1). The {REFERENCE.lower()} rows are of "
-                f"{self._reference_faces()} faces."
-            )
-            shares = self._by_manipulator(["l2_face", f"similarity.{first}", f"dsr.{first}"])
-            parts.append(self._markdown(_as_share(c) for c in shares))
-        parts += ["**Protected photos**", self._markdown(self._quality())]
-        parts += [f"Warning: {warning}." for warning in self.warnings]
-        return "\n\n".join(parts) + "\n"
 
-    def _reference_faces(self) -> int:
-        return int(self.values["l2_face"][-1].isfinite().any(dim=2).any(dim=0).sum())
-
-    def _by_manipulator(self, measures: list[str]) -> "list[_Column]":
-        return [
-            _Column(f"{k} {_title(m)}", self.cell(m, k), _falls(m), _digits(m))
-            for k in self.manipulators
-            for m in measures
-        ]
-
-    def _aggregates(self) -> "list[_Column]":
-        return [
-            _Column(f"{kind} {_title(m, full=True)}", cell(m), _falls(m), _digits(m))
-            for m in self.measures
-            if m != "l2_image"
-            for kind, cell in (("mean", self.mean), ("worst", self.worst))
-        ]
-
-    def _quality(self) -> "list[_Column]":
-        return [
-            _Column("PSNR (dB)↑", self.photo("psnr"), falls=False),
-            _Column("SSIM↑", self.photo("ssim"), falls=False),
-            _Column("max abs. perturbation", self.photo("max_delta"), falls=None),
-        ]
-
-    def _markdown(self, columns: "Iterable[_Column]") -> str:
-        columns = list(columns)
-        cells = [column.cells(self.protections) for column in columns]
-        rows = [[name, *(c[p] for c in cells)] for p, name in enumerate(self.protections)]
-        lines = [
-            ["Method", *(c.title for c in columns)],
-            ["---", *("---:" for _ in columns)],
-            *rows,
-        ]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-class _Column(NamedTuple):
-    title: str
-    cell: Cell
-    falls: bool | None
-    """Whether less is better; None where nothing is to be ranked."""
-    digits: int = 3
-
-    def cells(self, protections: Sequence[str]) -> list[str]:
-        estimates = {name: self.cell(name) for name in protections}
-        ranked: list[float] = []
-        if self.falls is not None:  # equal as printed is equally good
-            values = {round(e.mean, self.digits) for n, e in estimates.items() if n != REFERENCE}
-            ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.falls)
-        ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
-        return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
-
-    def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
-        if math.isnan(estimate.mean):
-            return "n/a"
-        text = f"{estimate.mean:.{self.digits}f}"
-        if name != REFERENCE:
-            if round(estimate.mean, self.digits) in ranked[:1]:
-                text = f"**{text}**"
-            elif round(estimate.mean, self.digits) in ranked[1:2]:
-                text = f"<u>{text}</u>"
-        if not math.isnan(estimate.low):
-            text += f" ±{(estimate.high - estimate.low) / 2:.{self.digits}f}"
-        return text
-
-
-def _as_share(column: _Column) -> _Column:
-    def cell(protection: str) -> Estimate:
-        share = column.cell(protection).share
-        return Estimate(math.nan if share is None else share, math.nan, math.nan)
-
-    return _Column(column.title.rstrip("↑↓") + "↑", cell, falls=False)
-
-
-def _digits(measure: str) -> int:
-    """Models that are hard to move have distances of some thousandths."""
-    return 4 if measure.startswith("l2") else 3
-
-
-def _falls(measure: str) -> bool:
+def falls(measure: str) -> bool:
+    """Whether less of a measure is better."""
     return measure.startswith("similarity")
-
-
-def _title(measure: str, *, full: bool = False) -> str:
-    kind, _, recognizer = measure.partition(".")
-    title = {"l2_face": "L2_face↑", "l2_image": "L2↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}[kind]
-    return f"{title} ({recognizer})" if full and recognizer else title
 
 
 def estimate(values: Float[Tensor, "N E"]) -> Estimate:
@@ -304,9 +192,3 @@ def _json(estimate: Estimate) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; it is whole or absent."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -18,12 +18,13 @@ from art_idguard.arrays import NullAttackWarning
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.evaluate_command import DataSpec, weights_sha256
+from art_idguard.files import write_text
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.records import Record, append, resume
-from art_idguard.report import Estimate, estimate, write_text
+from art_idguard.report import Estimate, estimate
 from art_idguard.white_boxes import EPSILON, SIGMA, STEP, STEPS, WHITE_BOXES, reference_pgd
 
 

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from art_idguard.attributes import HAIR, LABELS, AttributeClassifier
 from art_idguard.data import read_labelled
+from art_idguard.files import write_text
 from art_idguard.images import from_uint8
-from art_idguard.report import Estimate, estimate, write_text
+from art_idguard.report import Estimate, estimate
 from art_idguard.weights import sha256
 
 HAIR_COLOUR = "the likeliest hair colour, on faces with just one"

@@ -28,6 +28,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCE, Report, estimate
+from art_idguard.report_table import markdown
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
 
 EPSILON = 0.05
@@ -237,7 +238,7 @@ def test_a_null_protection_and_a_single_recogniser_are_warned_of(faces):
     assert any("training did not use" in w for w in report.warnings)
     assert report.worst("l2_face")("Null").mean == 0
     assert report.mean("dsr.eye")("Null").mean == 0
-    assert "Warning: Null returned" in report.markdown()
+    assert "Warning: Null returned" in markdown(report)
     assert measure(faces).warnings == ()
 
 
@@ -257,7 +258,7 @@ def test_forgeries_that_are_not_finite_are_left_out_and_told(faces):
 
 def table(report, title):
     """Rows of the Markdown table that follows a title."""
-    text = report.markdown().split(f"**{title}")[1].split("\n\n")[1]
+    text = markdown(report).split(f"**{title}")[1].split("\n\n")[1]
     head, rule, *rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
     assert all(len(row) == len(head) for row in (rule, *rows))
     return head, {row[0]: row[1:] for row in rows}
@@ -310,7 +311,7 @@ def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     assert not any("*" in cell or "<u>" in cell for cell in rows[REFERENCE])
     assert all("±" in cell for name in "AB" for cell in rows[name])
     assert "±" not in rows[REFERENCE][similarity]  # one face
-    assert "The white box rows are of 2 faces." in made.markdown()
+    assert "The white box rows are of 2 faces." in markdown(made)
 
 
 def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):

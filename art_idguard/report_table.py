@@ -1,0 +1,119 @@
+"""A report as Markdown: the paper's Table I, then other recognisers, aggregates, shares and photo quality."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
+from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls
+
+
+class _Column(NamedTuple):
+    title: str
+    cell: Cell
+    falls: bool | None
+    """Whether less is better; None where nothing is to be ranked."""
+    digits: int = 3
+
+    def cells(self, protections: Sequence[str]) -> list[str]:
+        estimates = {name: self.cell(name) for name in protections}
+        ranked: list[float] = []
+        if self.falls is not None:  # equal as printed is equally good
+            values = {round(e.mean, self.digits) for n, e in estimates.items() if n != REFERENCE}
+            ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.falls)
+        ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
+        return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
+
+    def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
+        if math.isnan(estimate.mean):
+            return "n/a"
+        text = f"{estimate.mean:.{self.digits}f}"
+        if name != REFERENCE:
+            if round(estimate.mean, self.digits) in ranked[:1]:
+                text = f"**{text}**"
+            elif round(estimate.mean, self.digits) in ranked[1:2]:
+                text = f"<u>{text}</u>"
+        if not math.isnan(estimate.low):
+            text += f" ±{(estimate.high - estimate.low) / 2:.{self.digits}f}"
+        return text
+
+
+def markdown(report: Report) -> str:
+    """All tables of a report, with what their reader must know."""
+    first, *others = report.recognizers
+    of_first = ["l2_face", f"similarity.{first}", f"dsr.{first}"]
+    parts = [
+        f"Faces: {report.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
+        "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
+        "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
+        f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}.",
+        f"**ID sim. by {first}, the recogniser that training used**",
+        _table(report, _by_manipulator(report, of_first)),
+    ]
+    for recognizer in others:
+        measures = [f"similarity.{recognizer}", f"dsr.{recognizer}"]
+        parts += [f"**ID sim. by {recognizer}**", _table(report, _by_manipulator(report, measures))]
+    parts += ["**Over manipulators**", _table(report, _aggregates(report))]
+    if report.protections[-1] == REFERENCE:
+        reached = report.values["l2_face"][-1].isfinite().any(dim=2).any(dim=0).sum()
+        parts.append(
+            f"**Share of the {REFERENCE.lower()} attack on the same faces and edits** (of ID "
+            f"sim.: of its distance from 1). The {REFERENCE.lower()} rows are of "
+            f"{int(reached)} faces."
+        )
+        parts.append(_table(report, map(_as_share, _by_manipulator(report, of_first))))
+    parts += ["**Protected photos**", _table(report, _quality(report))]
+    parts += [f"Warning: {warning}." for warning in report.warnings]
+    return "\n\n".join(parts) + "\n"
+
+
+def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:
+    return [
+        _Column(f"{k} {_title(m)}", report.cell(m, k), falls(m), _digits(m))
+        for k in report.manipulators
+        for m in measures
+    ]
+
+
+def _aggregates(report: Report) -> list[_Column]:
+    return [
+        _Column(f"{kind} {_title(m, full=True)}", cell(m), falls(m), _digits(m))
+        for m in report.measures
+        if m != "l2_image"
+        for kind, cell in (("mean", report.mean), ("worst", report.worst))
+    ]
+
+
+def _quality(report: Report) -> list[_Column]:
+    return [
+        _Column("PSNR (dB)↑", report.photo("psnr"), falls=False),
+        _Column("SSIM↑", report.photo("ssim"), falls=False),
+        _Column("max abs. perturbation", report.photo("max_delta"), falls=None),
+    ]
+
+
+def _as_share(column: _Column) -> _Column:
+    def cell(protection: str) -> Estimate:
+        share = column.cell(protection).share
+        return Estimate(math.nan if share is None else share, math.nan, math.nan)
+
+    return _Column(column.title.rstrip("↑↓") + "↑", cell, falls=False)
+
+
+def _digits(measure: str) -> int:
+    """Models that are hard to move have distances of some thousandths."""
+    return 4 if measure.startswith("l2") else 3
+
+
+def _title(measure: str, *, full: bool = False) -> str:
+    kind, _, recognizer = measure.partition(".")
+    title = {"l2_face": "L2_face↑", "l2_image": "L2↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}[kind]
+    return f"{title} ({recognizer})" if full and recognizer else title
+
+
+def _table(report: Report, columns: Iterable[_Column]) -> str:
+    columns = list(columns)
+    cells = [column.cells(report.protections) for column in columns]
+    rows = [[name, *(c[p] for c in cells)] for p, name in enumerate(report.protections)]
+    lines = [["Method", *(c.title for c in columns)], ["---", *("---:" for _ in columns)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
