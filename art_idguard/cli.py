@@ -61,6 +61,13 @@ def _add_protect(commands: Any) -> None:
     protect.add_argument("--check", help="manipulator that judges the written file (default: shipped StarGAN), or none")
     protect.add_argument("--show", action="store_true", help="also write a picture of before and after")
     protect.add_argument("--whole", action="store_true", help="protect a picture without a face as a whole")
+    protect.add_argument(
+        "--refine",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="go on with PGD against the shipped manipulators: stronger, half a minute for a face with 12",
+    )
     protect.add_argument("--overwrite", action="store_true", help="replace results that are there, not skip them")
     protect.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="jpeg and webp are lossy")
     protect.add_argument("--quality", type=int, default=95, help="of jpeg and webp, 1 to 100 (default: 95)")

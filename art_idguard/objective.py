@@ -11,7 +11,8 @@ from art_idguard.losses import LossConfig, Objective, adversarial_loss, single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
-from art_idguard.types import Edit, Frames, Images, Manipulation
+from art_idguard.robustness import Distortion
+from art_idguard.types import Edit, Frames, Images, Manipulation, Region
 
 
 class Reference(NamedTuple):
@@ -28,6 +29,15 @@ def reference(
     """M_k(x), E_k(x) and ID(M_k(x)) of Eq. (5)-(8)."""
     clean = Manipulation(*map(single, manipulator(scene.images, edit)))
     return Reference(clean, single(_identify(recognizer, loss)(clean.output, scene.frame)))
+
+
+def distorted(scene: Scene, distortion: Distortion) -> Scene:
+    """The scene as a manipulator sees it after the distortion; masks and frame follow the face."""
+    return Scene(
+        distortion.images(scene.images),
+        Region(*map(distortion.maps, scene.region)),
+        None if scene.frame is None else distortion.frame(scene.frame),
+    )
 
 
 def objective(

@@ -16,6 +16,7 @@ from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photo_job import SHOWN, PhotoJob
 from art_idguard.photo_table import SKIPPED, Outcome, PhotoTable
+from art_idguard.refinement import PHOTO, RefinedProtector
 from art_idguard.sources import SUFFIXES
 
 PROTECTED = ".protected.png"
@@ -67,6 +68,7 @@ def protect_files(
     check: str | None = None,
     show: bool = False,
     whole: bool = False,
+    refine: int = 0,
     overwrite: bool = False,
     format: str = "png",
     quality: int = 95,
@@ -88,6 +90,7 @@ def protect_files(
             "none" for no check.
         show: also write <name>.before-after.png with what each shipped manipulator makes of both, if a face was found.
         whole: protect a photo without a findable face as a whole.
+        refine: steps of PGD against the shipped manipulators behind the protector's pass, see `RefinedProtector`.
         overwrite: replace results that are there already.
         format: png, or jpeg or webp, which are lossy.
         quality: of jpeg and webp, 1 to 100.
@@ -102,8 +105,13 @@ def protect_files(
         raise IDGuardError(f"expected at least one worker and a quality of 1 to 100, found {workers} and {quality}")
     targets = _targets(find_photos(inputs), output, _RESULTS[format])
     table = PhotoTable(csv)
+    protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
+    if refine:
+        protector = RefinedProtector(
+            protector, _shipped_manipulators(), steps=refine, augment=PHOTO, verbose=len(targets) == 1
+        )
     job = PhotoJob(
-        protector=Protector.from_pretrained(model, revision=revision).requires_grad_(False),
+        protector=protector,
         judge=_judge(check),
         recognizer=recognizers.default(),
         gallery=_shipped_manipulators() if show else (),

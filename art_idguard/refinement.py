@@ -1,8 +1,9 @@
 """Beyond the paper: PGD on Eq. (9) for the very face at hand, from the generator's answer on.
 
 The paper protects in one forward pass. Here that pass is the start of an attack on all manipulators together. It takes
-seconds for a face where the pass takes milliseconds, and does far more to the manipulators that it knows. It is for
-crops that reach them as they are: what it adds is a fine pattern, which does not survive the resampling of a photo.
+seconds for a face where the pass takes milliseconds, and does far more to the manipulators that it knows. What it adds
+is a fine pattern that survives no resampling, unless every step looks through another one (`augment`; expectation over
+transformations, Athalye et al., ICML 2018).
 """
 
 from collections.abc import Sequence
@@ -19,15 +20,19 @@ from art_idguard.faces import arcface_frame, celeba_points
 from art_idguard.images import project, to_uint8
 from art_idguard.losses import LossConfig
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.objective import Reference, objective, reference
+from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene, heat_map, scene
+from art_idguard.robustness import NOTHING, Distortion, draw, require_known
 from art_idguard.types import ATTRIBUTES, Edit, Images, Protected
 from art_idguard.weighting.blocks import learnable_weights
 
 LOSS = LossConfig(mask_weight=100.0, identity_weight=1.0, feature_weight=0.01)
 """On 2 faces of CelebA, 20 steps of 0.01: L2_face 0.010, similarity 0.40; with mask weight 30, 0.006 and 0.36."""
+
+PHOTO = ("crop", "crop", "resize")
+"""What a face goes through from the photo to a manipulator: framed by others, and resampled."""
 
 
 class RefinedProtector(Protector):
@@ -43,10 +48,12 @@ class RefinedProtector(Protector):
         recognizer: frozen; whom it must not recognise. By default the one that ships.
         steps: of sign ascent on sum_k beta_k L_k^adv: Eq. (9), weighted by its KPI as in Eq. (13).
         step_size: length of a step in every pixel, on the [-1, 1] scale.
+        augment: what faces go through on their way to the manipulators, names of `robustness.OPERATIONS`, one a step;
+            by default they arrive as they are. For photos, see `PHOTO`.
         verbose: show a progress bar.
 
     Raises:
-        IDGuardError: no manipulators, or a negative number of steps.
+        IDGuardError: no manipulators, a negative number of steps, or an unknown operation.
     """
 
     def __init__(
@@ -57,15 +64,17 @@ class RefinedProtector(Protector):
         *,
         steps: int = 10,
         step_size: float = 0.02,
+        augment: Sequence[str] = (),
         verbose: bool = False,
     ) -> None:
         if not manipulators or steps < 0:
             raise IDGuardError(f"expected manipulators and at least 0 steps, found {len(manipulators)} and {steps}")
+        require_known(augment)
         nn.Module.__init__(self)  # the weights are the other's
         self.start, self.prior, self.epsilon = protector, protector.prior, protector.epsilon
         self.manipulators = nn.ModuleList(manipulators)
         self.recognizer = recognizers.default() if recognizer is None else recognizer
-        self.steps, self.step_size, self.verbose = steps, step_size, verbose
+        self.steps, self.step_size, self.augment, self.verbose = steps, step_size, augment, verbose
 
     def forward(self, x: Images) -> Protected:
         """Both protected versions; the generator's is refined, detached."""
@@ -74,7 +83,8 @@ class RefinedProtector(Protector):
         objectives = _Objectives(list(self.manipulators), self.recognizer, _faces(x))  # type: ignore[arg-type]  # all Manipulators
         refined = start.specific
         for step in tqdm(range(self.steps), "refining", disable=not self.verbose, leave=False):
-            moved = refined + self.step_size * objectives.ascent(refined, step).sign()
+            ascent = objectives.ascent(refined, step, draw(self.augment, seed=step))
+            moved = refined + self.step_size * ascent.sign()
             refined = project(moved, x, self.epsilon)
         return start._replace(specific=refined)
 
@@ -91,15 +101,16 @@ class _Objectives:
         self.edits = [(manipulator, manipulator.edits(batch.attributes)) for manipulator in manipulators]
         self.known: dict[tuple[int, str], Reference] = {}
 
-    def ascent(self, protected: Images, step: int) -> Images:
+    def ascent(self, protected: Images, step: int, distortion: Distortion) -> Images:
         """The gradient of sum_k beta_k L_k^adv by the protected faces, each manipulator with this step's edit."""
         ascent = torch.zeros_like(protected)
+        view = distorted(self.scene, distortion)
         for k, (manipulator, edits) in enumerate(self.edits):
             edit = edits[step % len(edits)]
-            known = self._reference(k, manipulator, edit)
+            known = self._reference(k, manipulator, edit) if distortion is NOTHING else None
             with torch.enable_grad():
                 leaf = protected.detach().requires_grad_()
-                task = objective(manipulator, edit, self.recognizer, self.scene, [leaf], LOSS, known)
+                task = objective(manipulator, edit, self.recognizer, view, [distortion.images(leaf)], LOSS, known)
                 (gradient,) = torch.autograd.grad(task.total, leaf)
             ascent += learnable_weights(task.kpi) * gradient
         return ascent

@@ -31,6 +31,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.photo_files import Pixels, largest_difference, read_photo, write_photo
 from art_idguard.photos import effects, protect_photo
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.refinement import PHOTO, RefinedProtector
 from art_idguard.types import Images
 
 UNTOUCHED = "photo, PNG"
@@ -165,12 +166,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the photos and the report")
     parser.add_argument("--photos", type=int, default=4, help="how many photos to make, with three faces each")
     parser.add_argument("--protector", help="folder or Hub id (default: the one that ships)")
+    parser.add_argument("--refine", type=int, default=0, metavar="STEPS", help="as of art-idguard protect")
     parser.add_argument("--manipulators", nargs="+", help="folders or Hub ids (default: those that ship)")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
     specs = options.manipulators or sorted(str(c.parent) for c in shipped("manipulators").glob("*/config.json"))
     manipulators = {model.name: model for model in map(manipulators_.load, specs)}
     protector = Protector.from_pretrained(options.protector).requires_grad_(False)
+    if options.refine:
+        protector = RefinedProtector(protector, list(manipulators.values()), steps=options.refine, augment=PHOTO)
     each = -(-3 * options.photos // len(options.faces))
     sets = [pictures(source, each) for source in options.faces]
     faces = [face for row in zip(*sets, strict=True) for face in row]

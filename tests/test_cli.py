@@ -62,6 +62,17 @@ def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
     assert names == ["photo.before-after.png", "photo.protected.png"]
 
 
+def test_refined_photos_stay_within_the_bound_and_are_others(photo, model, capsys):
+    assert protect(photo, "--refine", "1", model=model) == 0
+    assert "changed by at most 6 of 255 levels" in capsys.readouterr().out
+    result = photo.with_name("photo.protected.png")
+    refined = result.read_bytes()
+    assert protect(photo, "--overwrite", model=model) == 0
+    assert result.read_bytes() != refined
+    assert protect(photo, "--refine", "-1", model=model) == 1
+    assert "at least 0 steps, found 4 and -1" in capsys.readouterr().err
+
+
 def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -1,5 +1,7 @@
 """Refining a protector's answer on the face at hand, against a step written out by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -10,8 +12,9 @@ from art_idguard.losses import adversarial_loss
 from art_idguard.perturbation import Protector
 from art_idguard.photo_files import read_photo
 from art_idguard.recognizers import SFace
-from art_idguard.refinement import LOSS, RefinedProtector
+from art_idguard.refinement import LOSS, PHOTO, RefinedProtector
 from art_idguard.regions import component_mask, heat_map, heat_to_picture
+from art_idguard.robustness import crop, draw
 from art_idguard.types import Region
 from tests.toys import PORTRAIT, tiny_manipulators
 
@@ -62,7 +65,8 @@ def test_no_step_is_the_protector(parts, x):
     )
 
 
-def test_a_step_is_the_sign_of_equation_9_weighted_by_equation_13(parts):
+@pytest.mark.parametrize("augment", [(), ("crop",)])
+def test_a_step_is_the_sign_of_equation_9_weighted_by_equation_13(parts, augment):
     """One graph of all manipulators, on a picture without a face: CelebA's framing is assumed there."""
     protector, manipulators, recognizer = parts
     torch.manual_seed(1)
@@ -70,21 +74,34 @@ def test_a_step_is_the_sign_of_equation_9_weighted_by_equation_13(parts):
     points = celeba_points((SIZE, SIZE))
     frame = arcface_frame(points, (SIZE, SIZE))
     heat = heat_to_picture(heat_map(x, recognizer, frame), frame, (SIZE, SIZE))
-    region = Region(component_mask(points, (SIZE, SIZE)), heat)
+    seen = draw(augment, seed=0)
+    region = Region(seen.maps(component_mask(points, (SIZE, SIZE))), seen.maps(heat))
+    frame = seen.frame(frame)
     leaf = protector(x).specific.requires_grad_()
     total = 0
     for manipulator in manipulators:
         edit = manipulator.edits(torch.zeros(1, 5))[0]
-        clean, disrupted = manipulator(x, edit), manipulator(leaf, edit)
+        clean, disrupted = manipulator(seen.images(x), edit), manipulator(seen.images(leaf), edit)
         identities = recognizer(clean.output, frame), recognizer(disrupted.output, frame)
         task = adversarial_loss(clean, disrupted, identities, region, LOSS)
         total = total - (1 - task.kpi) * task.kpi.log() * task.total
     (gradient,) = torch.autograd.grad(total, leaf)
     epsilon = protector.epsilon
     expected = (x + (leaf.detach() + 0.01 * gradient.sign() - x).clamp(-epsilon, epsilon)).clamp(-1, 1)
-    found = RefinedProtector(protector, manipulators, recognizer, steps=1, step_size=0.01)(x).specific
+    refined = RefinedProtector(protector, manipulators, recognizer, steps=1, step_size=0.01, augment=augment)
+    found = refined(x).specific
     assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
     assert (expected - protector(x).specific).abs().max() > 0.005
+
+
+def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
+    protector, manipulators, recognizer = parts
+    held_out = partial(crop, zoom=1.03, shift=(0.05, -0.02))
+    kept = []
+    for augment in ((), PHOTO):
+        refined = RefinedProtector(protector, manipulators, recognizer, augment=augment)(x).specific
+        kept.append(sum(distance(manipulators, held_out(x), held_out(refined))))
+    assert kept[1] > 1.1 * kept[0]
 
 
 def test_celeba_points_are_the_template_in_pixels():
@@ -97,6 +114,12 @@ def test_senseless_refinement_is_refused(parts, count, steps):
     protector, manipulators, recognizer = parts
     with pytest.raises(IDGuardError, match=f"at least 0 steps, found {count} and {steps}"):
         RefinedProtector(protector, manipulators[:count], recognizer, steps=steps)
+
+
+def test_an_unknown_operation_is_refused(parts):
+    protector, manipulators, recognizer = parts
+    with pytest.raises(IDGuardError, match="unknown operation sharpen; choose from: none, jpeg"):
+        RefinedProtector(protector, manipulators, recognizer, augment=["sharpen"])
 
 
 def test_a_refined_protector_serves_as_an_art_attack(parts, x):

@@ -15,6 +15,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces import ARCFACE_TEMPLATE, align, template_frame
 from art_idguard.images import from_array, to_uint8
 from art_idguard.losses import PAPER
+from art_idguard.objective import distorted
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
@@ -22,7 +23,7 @@ from art_idguard.robustness import NOTHING, OPERATIONS, blur, crop, crop_frame, 
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.training.protector import train_protector
 from art_idguard.training.run import prepare
-from art_idguard.training.step import cut_graph_step, distorted, parameters
+from art_idguard.training.step import cut_graph_step, parameters
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import make_weighting
 from examples.benchmark import textbook_step

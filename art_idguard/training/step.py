@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from art_idguard.losses import LossConfig, single
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.objective import objective
+from art_idguard.objective import distorted, objective
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
 from art_idguard.robustness import NOTHING, Distortion
-from art_idguard.types import Edit, Images, Region
+from art_idguard.types import Edit, Images
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 
 
@@ -34,15 +34,6 @@ class StepReport(NamedTuple):
     objective: Float[Tensor, " K"]
     kpi: Float[Tensor, " K"]
     weights: Float[Tensor, " K"]
-
-
-def distorted(scene: Scene, distortion: Distortion) -> Scene:
-    """The scene as a manipulator sees it after the distortion; masks and frame follow the face."""
-    return Scene(
-        distortion.images(scene.images),
-        Region(*map(distortion.maps, scene.region)),
-        None if scene.frame is None else distortion.frame(scene.frame),
-    )
 
 
 class TaskGradients:
