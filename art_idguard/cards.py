@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from art_idguard.card_results import index, is_of, markdown, read_results
 from art_idguard.errors import IDGuardError
-from art_idguard.files import replacing
+from art_idguard.files import write_text
 from art_idguard.images import epsilon_to_levels, epsilon_to_unit
 from art_idguard.repository import CONFIG, WEIGHTS, parse_config
 
@@ -132,8 +132,7 @@ def is_by_hand(folder: Path) -> bool:
 
 def write(folder: Path) -> Path:
     """Generate a folder's README.md; the file is whole or absent."""
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(str(generate(folder)) + "\n", encoding="utf-8")
+    write_text(folder / CARD, str(generate(folder)) + "\n")
     return folder / CARD
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from art_idguard import cards
 from art_idguard.errors import IDGuardError, WeightsError
-from art_idguard.files import replacing
+from art_idguard.files import write_text
 from art_idguard.repository import CONFIG, WEIGHTS, explained, locate, parse_config, read_config
 from art_idguard.weights import check_fit, load_strict, read_state_dict, save_atomically, sha256
 
@@ -152,8 +152,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         save_atomically(self.state_dict(), save_directory / WEIGHTS)
         options: Any = self._hub_mixin_config or {}
         config = {"model_type": self.name, **options, "sha256": sha256(save_directory / WEIGHTS)}
-        with replacing(save_directory / CONFIG) as temporary:
-            temporary.write_text(json.dumps(config, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+        write_text(save_directory / CONFIG, json.dumps(config, sort_keys=True, indent=2) + "\n")
         if not cards.is_by_hand(save_directory):
             (save_directory / cards.CARD).unlink(missing_ok=True)  # the mixin writes it where there is none
 

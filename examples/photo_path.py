@@ -22,7 +22,7 @@ from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
 from art_idguard.data import read_faces
 from art_idguard.faces import CELEBA_TEMPLATE, Face, FaceDetector
-from art_idguard.files import replacing
+from art_idguard.files import write_text
 from art_idguard.hub import shipped
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.manipulators.base import Manipulator
@@ -182,10 +182,8 @@ def main(argv: list[str] | None = None) -> None:
     for number in range(options.photos):
         photo = make_photo(faces[3 * number : 3 * number + 3])
         measured += measure(number, photo, options.output, protector, manipulators, recognizers.default())
-        with replacing(options.output / "photo-path.json") as temporary:
-            temporary.write_text(json.dumps([m._asdict() for m in measured], indent=1))
-    with replacing(options.output / "photo-path.md") as temporary:
-        temporary.write_text(table(measured) + "\n")
+        write_text(options.output / "photo-path.json", json.dumps([m._asdict() for m in measured], indent=1))
+    write_text(options.output / "photo-path.md", table(measured) + "\n")
     print(table(measured))
 
 
