@@ -23,8 +23,9 @@ from art_idguard.baselines import (
 )
 from art_idguard.data import Faces, Framing, cached, read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation import Edits, evaluate, save_pictures
+from art_idguard.evaluation import Edits, evaluate
 from art_idguard.files import write_text
+from art_idguard.forged_pictures import save_pictures
 from art_idguard.hub import WEIGHTS, HubModel, shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator

@@ -17,7 +17,6 @@ from art_idguard.baselines import Attack, Protection
 from art_idguard.data import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
-from art_idguard.grid import save_grid
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity, l2_face, l2_image, psnr, ssim
 from art_idguard.recognizers.base import Recognizer
@@ -285,34 +284,3 @@ def _circumstances(faces: Faces) -> dict[str, Any]:
         "hardware": f"{name or platform.machine()}, torch {torch.__version__}, {device}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-@torch.no_grad()
-def forged_pictures(
-    protected: Mapping[str, Images], manipulators: Mapping[str, Manipulator], batch: FaceBatch
-) -> list[list[Float[Tensor, "3 S S"]]]:
-    """One row for each manipulator, face and edit in turn.
-
-    Photo, forged, disrupted by each protection, and the first protection's perturbation x10.
-    """
-    rows = []
-    for k, manipulator in enumerate(manipulators.values()):
-        i = k % len(batch.images)
-        edits = manipulator.edits(batch.attributes[i : i + 1])
-        photos = torch.stack([batch.images[i], *(images[i] for images in protected.values())])
-        edit = edits[k % len(edits)]
-        forged = manipulator(photos, Edit(edit.name, edit.condition.expand(len(photos), -1))).output
-        rows.append([photos[0], *forged, 10 * (photos[1] - photos[0])])
-    return rows
-
-
-def save_pictures(
-    path: Path,
-    protections: Mapping[str, Protection],
-    manipulators: Mapping[str, Manipulator],
-    faces: Faces,
-) -> None:
-    """Write `forged_pictures` of the first faces as one PNG."""
-    batch = faces.batch(slice(len(manipulators)))
-    protected = {name: protect(batch).detach() for name, protect in protections.items()}
-    save_grid(path, forged_pictures(protected, manipulators, batch))

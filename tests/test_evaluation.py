@@ -20,8 +20,9 @@ from art_idguard.baselines import (
 from art_idguard.data import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import DataSpec
-from art_idguard.evaluation import evaluate, save_pictures
+from art_idguard.evaluation import evaluate
 from art_idguard.faces import arcface_frame
+from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector

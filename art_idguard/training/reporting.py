@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from art_idguard.baselines import id_guard, p_pert
-from art_idguard.evaluation import save_pictures
+from art_idguard.forged_pictures import save_pictures
 from art_idguard.training.loop import LogFile
 from art_idguard.training.run import Run
 from art_idguard.training.step import StepReport
