@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from art_idguard.baselines import Protection
 from art_idguard.data import FaceBatch, Faces

@@ -194,6 +194,29 @@ def test_distillation_is_the_distance_from_the_originals_clean_answer(name, face
     assert all(torch.equal(value, before[key]) for key, value in run.teacher.state_dict().items())
 
 
+def test_smoothness_is_the_distance_between_the_answers_to_attacked_and_clean_faces(faces, models, tmp_path):
+    """TRADES: the teacher, here another model than the start, is followed on clean faces."""
+    torch.manual_seed(3)
+    other = tiny_manipulators(["stargan"])[0]
+    other.load_state_dict({k: v * 1.1 if v.is_floating_point() else v for k, v in other.state_dict().items()})
+    other.save_pretrained(tmp_path / "teacher")
+    made = config(faces, models, tmp_path, distill=True, teacher=str(tmp_path / "teacher"), smoothness=3.0)
+    seen = {}
+
+    def shifted(x, edit, model):
+        seen.update(x=x, edit=edit, start=deepcopy(model))
+        return (x + EPSILON).clamp(-1, 1)
+
+    report = distill_step(prepare(made, attack=shifted, distill=True), progress=0.0)
+    x, edit, start = seen["x"], seen["edit"], seen["start"]
+    clean, attacked = start(x, edit).output, start((x + EPSILON).clamp(-1, 1), edit).output
+    expected = {
+        "generator/distillation": (clean - other(x, edit).output).abs().mean().detach(),
+        "generator/smoothness": 3 * (attacked - clean).abs().mean().detach(),
+    }
+    torch.testing.assert_close(report, expected)
+
+
 def test_distillation_needs_a_teacher(faces, models, tmp_path):
     with pytest.raises(IDGuardError, match="needs a generator that teaches"):
         harden(config(faces, models, tmp_path, start=None, distill=True), verbose=False)

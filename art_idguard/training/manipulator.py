@@ -97,17 +97,23 @@ def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
     """One step of the generator towards what its teacher, the generator as it was, makes of the clean faces.
 
     Adversarially robust distillation (Goldblum et al., AAAI 2020), for images: there is no discriminator, which is
-    seldom published with a generator, and the edits stay what they were.
+    seldom published with a generator, and the edits stay what they were. With `smoothness` the teacher is followed on
+    clean faces, and attacks may not change the answer (TRADES, Zhang et al., ICML 2019).
 
-    Deviates: L1 in place of the divergence of logits, no term on clean faces. Eq. (15) has the published losses.
+    Deviates: L1 in place of the divergence of logits. Eq. (15) has the published losses.
     """
     assert run.teacher is not None
     set_learning_rates(run, progress)
     batch = _batch(run, with_gradient=False)
     with run.accelerator.autocast():
         with torch.no_grad():
-            taught = run.teacher(batch.real, batch.edit).output
-        terms = {"distillation": F.l1_loss(single(run.generator(batch.inputs, batch.edit).output), single(taught))}
+            taught = single(run.teacher(batch.real, batch.edit).output)
+        answer = single(run.generator(batch.inputs, batch.edit).output)
+        if run.smoothness:
+            clean = single(run.generator(batch.real, batch.edit).output)
+            terms = {"distillation": F.l1_loss(clean, taught), "smoothness": run.smoothness * F.l1_loss(answer, clean)}
+        else:
+            terms = {"distillation": F.l1_loss(answer, taught)}
     report = _update(run, "generator", terms)
     _follow(run, run.step)
     run.step += 1

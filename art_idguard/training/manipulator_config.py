@@ -142,6 +142,10 @@ class HardeningConfig(ManipulatorConfig):
     """Steps of PGD, of length 2 epsilon / steps."""
     distill: bool = False
     """Learn the original's own answers to clean faces in place of its losses: needs no discriminator and no warm-up."""
+    teacher: str | None = None
+    """With `distill`: the model whose answers are learnt, where `start` is hardened already; default: `start`."""
+    smoothness: float = 0.0
+    """With `distill`: weight of the distance between the answers to attacked and clean faces; see `distill_step`."""
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:

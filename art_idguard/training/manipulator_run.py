@@ -19,7 +19,7 @@ from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.manipulators.relgan import RelGAN
 from art_idguard.training.checkpoint import load_checkpoint
-from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
 
@@ -69,7 +69,9 @@ class ManipulatorRun:
     optimizers: dict[str, torch.optim.Adam]
     attack: Attack | None = None
     teacher: Manipulator | None = None
-    """The generator as it was; see `distill_step`."""
+    """The generator as it was, or another; see `distill_step`."""
+    smoothness: float = 0.0
+    """Weight of the answer's change under attack; see `distill_step`."""
     step: int = 0
     elapsed: float = 0.0
     """Seconds of all launches."""
@@ -182,7 +184,8 @@ def prepare(
         average=average,
         optimizers={"generator": torch.optim.Adam(objective.parameter_groups(generator), **adam)},
         attack=attack.to(device) if isinstance(attack, nn.Module) else attack,
-        teacher=deepcopy(average) if distill else None,
+        teacher=_teacher(config, average).to(device) if distill else None,
+        smoothness=config.smoothness if isinstance(config, HardeningConfig) else 0.0,
     )
     if run.discriminator is not None:
         run.optimizers["discriminator"] = torch.optim.Adam(run.discriminator.parameters(), lr=config.lr, **adam)
@@ -199,6 +202,16 @@ def _labelled(
 ) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N A"]]:
     size = config.size + config.margin
     return read_labelled(config.faces, attributes=kind.attributes, size=size, split=config.split, limit=config.limit)
+
+
+def _teacher(config: ManipulatorConfig, start: Manipulator) -> Manipulator:
+    """Who answers the clean faces: the model that the settings name, or the generator as it starts."""
+    if not (isinstance(config, HardeningConfig) and config.teacher):
+        return deepcopy(start)
+    teacher = manipulators.load(config.teacher)
+    if teacher.name != config.manipulator:
+        raise IDGuardError(f"{config.teacher} is a {teacher.name}, not a {config.manipulator}; name another teacher")
+    return teacher
 
 
 def _require_even_shares(config: ManipulatorConfig, accelerator: Accelerator) -> None:
