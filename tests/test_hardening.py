@@ -128,8 +128,8 @@ def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(dis
     def reached(attack, name):
         (generator,) = tiny_manipulators(["stargan"])
         parts = ManipulatorParts(images, labels, generator)
-        made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path / name))
-        folder = train_manipulator(made, attack=attack, distill=distill, parts=parts, verbose=False)
+        made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path / name), distill=distill)
+        folder = train_manipulator(made, attack=attack, parts=parts, verbose=False)
         estimator = PyTorchManipulator(manipulators.load(folder))
         pgd = ProjectedGradientDescent(estimator, eps=0.025, eps_step=0.005, max_iter=10, verbose=False)
         return estimator.compute_loss(pgd.generate(x), estimator.predict(x)).mean()
@@ -153,7 +153,7 @@ def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(distill, faces
 
     attack = Broken(Protector.from_pretrained(models / "protector"), lr=1e-3)
     with pytest.raises(KeyboardInterrupt):
-        train_manipulator(half, attack=attack, distill=distill, verbose=False)
+        train_manipulator(half, attack=attack, verbose=False)
     harden(half, resume=True, verbose=False)
     assert (tmp_path / "whole" / "discriminator.safetensors").exists() != distill
     for file in ("manipulator/model.safetensors", *([] if distill else ["discriminator.safetensors"])):
@@ -175,7 +175,14 @@ def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, mod
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_distillation_is_the_distance_from_the_originals_clean_answer(name, faces, tmp_path):
     images, labels = read_labelled(faces, attributes=OBJECTIVES[name].attributes, size=SIZE)
-    settings = TINY | {"manipulator": name, "faces": "arrays", "channels": 8, "n_critic": 5, "warmup": 3}
+    settings = TINY | {
+        "manipulator": name,
+        "faces": "arrays",
+        "channels": 8,
+        "n_critic": 5,
+        "warmup": 3,
+        "distill": True,
+    }
     made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path))
     seen = {}
 
@@ -184,7 +191,7 @@ def test_distillation_is_the_distance_from_the_originals_clean_answer(name, face
         return (x + EPSILON).clamp(-1, 1)
 
     parts = ManipulatorParts(images, labels, OBJECTIVES[name].generator(made))
-    run = prepare(made, attack=shifted, distill=True, parts=parts)
+    run = prepare(made, attack=shifted, parts=parts)
     before = {key: value.clone() for key, value in run.generator.state_dict().items()}
     report = distill_step(run, progress=0.0)  # at once: neither a warm-up nor a discriminator to wait for
     x, edit = seen["x"], seen["edit"]
@@ -207,7 +214,7 @@ def test_smoothness_is_the_distance_between_the_answers_to_attacked_and_clean_fa
         seen.update(x=x, edit=edit, start=deepcopy(model))
         return (x + EPSILON).clamp(-1, 1)
 
-    report = distill_step(prepare(made, attack=shifted, distill=True), progress=0.0)
+    report = distill_step(prepare(made, attack=shifted), progress=0.0)
     x, edit, start = seen["x"], seen["edit"], seen["start"]
     clean, attacked = start(x, edit).output, start((x + EPSILON).clamp(-1, 1), edit).output
     expected = {
@@ -220,6 +227,10 @@ def test_smoothness_is_the_distance_between_the_answers_to_attacked_and_clean_fa
 def test_distillation_needs_a_teacher(faces, models, tmp_path):
     with pytest.raises(IDGuardError, match="needs a generator that teaches"):
         harden(config(faces, models, tmp_path, start=None, distill=True), verbose=False)
+    with pytest.raises(IDGuardError, match="belong to distillation"):
+        config(faces, models, tmp_path, smoothness=1.0)
+    with pytest.raises(IDGuardError, match="is a relgan, not a stargan"):
+        prepare(config(faces, models, tmp_path, distill=True, teacher=str(models / "relgan")))
 
 
 def test_a_trained_generator_waits_for_a_new_discriminator(faces):

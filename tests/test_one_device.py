@@ -148,11 +148,12 @@ def test_steps_of_a_manipulator_wait_for_nothing(name, attack, distill, faces, t
             batch_size=3,
             n_critic=1,
             precision="no",
+            distill=distill,
         )
         with on(device) as waiting:
             torch.manual_seed(0)
             parts = ManipulatorParts(images, labels, game.generator(config))
-            run = prepare_gan(config, attack=ATTACKS[attack](device), distill=distill, parts=parts)
+            run = prepare_gan(config, attack=ATTACKS[attack](device), parts=parts)
             for _ in range(2):
                 before = waiting.waits if waiting else 0
                 (gan.distill_step if distill else gan.advance)(run, progress=0.0)

@@ -63,7 +63,6 @@ class ManipulatorAdversarialTrainer(Trainer):
         nb_epochs: int = 20,
         output: str | Path | None = None,
         protector_lr: float = 1e-4,
-        distill: bool = False,
         **settings: Any,
     ) -> None:
         """Train; `classifier` holds the hardened manipulator afterwards, or after an error the one that it had.
@@ -75,9 +74,9 @@ class ManipulatorAdversarialTrainer(Trainer):
             nb_epochs: how often the discriminator, or with `distill` the generator, sees each face.
             output: folder that keeps checkpoint, log and samples; by default nothing is kept.
             protector_lr: Adam's learning rate of an `IDGuardAttack`'s protector.
-            distill: learn the original's own answers to clean faces in place of its losses, without a discriminator.
-            settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr, or warmup: steps
-                of the discriminator alone at first, since it starts anew.
+            settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr; warmup: steps of
+                the discriminator alone at first, since it starts anew; or distill: learn the original's own answers to
+                clean faces in place of its losses, without a discriminator.
 
         Raises:
             IDGuardError: unusable faces, labels or settings, or a loss that is not finite.
@@ -106,7 +105,7 @@ class ManipulatorAdversarialTrainer(Trainer):
             parts = ManipulatorParts(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)
             try:
                 attacker = self._attacker(protector_lr)
-                folder = train_manipulator(config, attack=attacker, distill=distill, parts=parts, verbose=self.verbose)
+                folder = train_manipulator(config, attack=attacker, parts=parts, verbose=self.verbose)
                 model = manipulators.load(folder).to(estimator.device)
             finally:
                 estimator._model = model

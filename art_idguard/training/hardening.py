@@ -29,8 +29,7 @@ def harden(config: HardeningConfig, *, resume: bool = False, verbose: bool = Tru
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    attack = attacker(config)
-    return train_manipulator(config, resume=resume, verbose=verbose, attack=attack, distill=config.distill)
+    return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config))
 
 
 def attacker(config: HardeningConfig, protector: Protector | None = None) -> Attack:

@@ -38,7 +38,6 @@ def train_manipulator(
     resume: bool = False,
     verbose: bool = True,
     attack: Attack | None = None,
-    distill: bool = False,
     parts: ManipulatorParts | None = None,
 ) -> Path:
     """Train a manipulator by its own losses and save the average of its generator; returns its folder.
@@ -49,13 +48,12 @@ def train_manipulator(
         verbose: show a progress bar.
         attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
             discriminator's real faces, and what reconstructions are compared with, stay as they are.
-        distill: learn from the generator as it was, in place of the published losses; see `distill_step`.
         parts: faces, labels and the generator to go on from, in place of those that the settings name.
 
     Raises:
         IDGuardError: unusable settings or data, or a loss that is not finite.
     """
-    run = prepare(config, resume=resume, attack=attack, distill=distill, parts=parts)
+    run = prepare(config, resume=resume, attack=attack, parts=parts)
     if run.progress() < 1:
         with stop_signals() as stopped:
             _loop(run, stopped, verbose=verbose)
@@ -94,7 +92,7 @@ def advance(run: ManipulatorRun, *, progress: float) -> Terms:
 
 
 def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
-    """One step of the generator towards what its teacher, the generator as it was, makes of the clean faces.
+    """One step of the generator towards what its teacher makes of the clean faces.
 
     Adversarially robust distillation (Goldblum et al., AAAI 2020), for images: there is no discriminator, which is
     seldom published with a generator, and the edits stay what they were. With `smoothness` the teacher is followed on
@@ -109,9 +107,9 @@ def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
         with torch.no_grad():
             taught = single(run.teacher(batch.real, batch.edit).output)
         answer = single(run.generator(batch.inputs, batch.edit).output)
-        if run.smoothness:
+        if smoothness := run.config.smoothness:
             clean = single(run.generator(batch.real, batch.edit).output)
-            terms = {"distillation": F.l1_loss(clean, taught), "smoothness": run.smoothness * F.l1_loss(answer, clean)}
+            terms = {"distillation": F.l1_loss(clean, taught), "smoothness": smoothness * F.l1_loss(answer, clean)}
         else:
             terms = {"distillation": F.l1_loss(answer, taught)}
     report = _update(run, "generator", terms)

@@ -92,6 +92,13 @@ class ManipulatorConfig(TrainingConfig):
     style_weight: float = 1.0
     """Weight of HiSD's style reconstruction."""
 
+    distill: bool = False
+    """Learn a teacher's answers to clean faces in place of the published losses: needs no discriminator, no warm-up."""
+    teacher: str | None = None
+    """With `distill`: folder or Hub id, or name=file, of the teacher; default: the generator as it starts."""
+    smoothness: float = 0.0
+    """With `distill`: weight of the distance between the answers to attacked and clean faces; see `distill_step`."""
+
     compile: bool = False
     """Compile the generator; pays on a GPU in trainings of half an hour and more."""
     half: bool = False
@@ -117,6 +124,8 @@ class ManipulatorConfig(TrainingConfig):
             raise IDGuardError(
                 f"warmup is {self.warmup} of {self.steps} steps; the generator would never learn, so lower it"
             )
+        if (self.teacher or self.smoothness) and not self.distill:
+            raise IDGuardError("teacher and smoothness belong to distillation; add distill")
         if self.manipulator == "hisd" and self.precision != "no":
             raise IDGuardError("HiSD diverges in bf16; train it with precision 'no' (TF32 on a GPU)")
 
@@ -140,12 +149,6 @@ class HardeningConfig(ManipulatorConfig):
     """Bound of PGD; a protector has its own."""
     pgd_steps: int = 10
     """Steps of PGD, of length 2 epsilon / steps."""
-    distill: bool = False
-    """Learn the original's own answers to clean faces in place of its losses: needs no discriminator and no warm-up."""
-    teacher: str | None = None
-    """With `distill`: the model whose answers are learnt, where `start` is hardened already; default: `start`."""
-    smoothness: float = 0.0
-    """With `distill`: weight of the distance between the answers to attacked and clean faces; see `distill_step`."""
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.manipulators.relgan import RelGAN
 from art_idguard.training.checkpoint import load_checkpoint
-from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
+from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
 
@@ -70,8 +70,6 @@ class ManipulatorRun:
     attack: Attack | None = None
     teacher: Manipulator | None = None
     """The generator as it was, or another; see `distill_step`."""
-    smoothness: float = 0.0
-    """Weight of the answer's change under attack; see `distill_step`."""
     step: int = 0
     elapsed: float = 0.0
     """Seconds of all launches."""
@@ -144,12 +142,11 @@ def prepare(
     *,
     resume: bool = False,
     attack: Attack | None = None,
-    distill: bool = False,
     parts: ManipulatorParts | None = None,
 ) -> ManipulatorRun:
     """Data, networks and optimisers of a run, at its checkpoint if it resumes."""
-    if distill and not (config.start or parts):
-        raise IDGuardError("distillation needs a generator that teaches; name it with start")
+    if config.distill and not (config.start or config.teacher or parts):
+        raise IDGuardError("distillation needs a generator that teaches; name it with start or teacher")
     accelerator = Accelerator(mixed_precision=config.precision)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +166,7 @@ def prepare(
         for network in _networks(config, kind, parts)
     )
     average = deepcopy(generator).requires_grad_(False)
-    for network in (average, generator) if distill else (average,):
+    for network in (average, generator) if config.distill else (average,):
         if isinstance(network, RelGAN):
             network.use_batch_statistics(False)
     adam = {"betas": config.betas, "fused": device.type == "cuda"}
@@ -180,12 +177,11 @@ def prepare(
         images=images.to(device),
         labels=labels.to(device),
         generator=generator,
-        discriminator=None if distill else discriminator,
+        discriminator=None if config.distill else discriminator,
         average=average,
         optimizers={"generator": torch.optim.Adam(objective.parameter_groups(generator), **adam)},
         attack=attack.to(device) if isinstance(attack, nn.Module) else attack,
-        teacher=_teacher(config, average).to(device) if distill else None,
-        smoothness=config.smoothness if isinstance(config, HardeningConfig) else 0.0,
+        teacher=_teacher(config, average).to(device) if config.distill else None,
     )
     if run.discriminator is not None:
         run.optimizers["discriminator"] = torch.optim.Adam(run.discriminator.parameters(), lr=config.lr, **adam)
@@ -206,7 +202,7 @@ def _labelled(
 
 def _teacher(config: ManipulatorConfig, start: Manipulator) -> Manipulator:
     """Who answers the clean faces: the model that the settings name, or the generator as it starts."""
-    if not (isinstance(config, HardeningConfig) and config.teacher):
+    if not config.teacher:
         return deepcopy(start)
     teacher = manipulators.load(config.teacher)
     if teacher.name != config.manipulator:
