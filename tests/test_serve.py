@@ -13,6 +13,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,13 @@ def test_whole_is_for_photos_without_a_face(models, tmp_path):
 
 
 def pictures(folder):
-    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+    """The files that hold something; the server may delete some, and their folders, meanwhile."""
+    found = []
+    for where, _, names in os.walk(folder):
+        for path in (Path(where, name) for name in names):
+            with suppress(FileNotFoundError):
+                found += [path] if path.stat().st_size else []
+    return found
 
 
 def left_behind(folder):
