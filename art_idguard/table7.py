@@ -27,6 +27,8 @@ from art_idguard.records import Record, append, resume
 from art_idguard.report import Estimate, estimate
 from art_idguard.white_boxes import EPSILON, SIGMA, STEP, STEPS, WHITE_BOXES, reference_pgd
 
+SEED = 0
+
 
 def attack_manipulator(
     original: str,
@@ -133,7 +135,7 @@ class Robustness:
         about = (
             f"{self.metadata['data']}, {self.metadata['faces']} faces of {self.metadata['size']} px, face i under edit "
             f"i modulo 5; means ± half the bootstrap 95 % interval. Epsilon {EPSILON} and sigma {SIGMA} on the [-1, 1] "
-            f"scale, {STEPS} steps of {STEP}; seed 0; {self.metadata['hardware']}."
+            f"scale, {STEPS} steps of {STEP}; seed {SEED}; {self.metadata['hardware']}."
         )
         return "\n\n".join([about, table, *(f"- {note}" for note in sorted(notes))]) + "\n"
 
@@ -187,6 +189,8 @@ def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recogni
         start = time.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", NullAttackWarning)
+            torch.manual_seed(SEED)  # ART and torchattacks draw their starts from the global generators
+            np.random.seed(SEED)
             try:
                 attacked = WHITE_BOXES[attack].run(estimator, faces)
             except IDGuardError as error:  # torchattacks is not installed, or the attack refuses

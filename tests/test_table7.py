@@ -50,6 +50,16 @@ def test_a_cell_is_what_a_direct_call_gives(x, model, judge):
     assert table.cell("original", "PGD (ours)", "l2_face").mean == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("attack", ["PGD (ART)", "PGD (torchattacks)"])
+def test_random_starts_are_those_of_the_seed(attack, x, model, judge):
+    tables = []
+    for before in (1, 2):  # what the program drew before the table
+        torch.manual_seed(before)
+        np.random.seed(before)
+        tables.append(white_box_table({"original": model}, x[:1], judge, attacks=[attack], metadata={}))
+    assert tables[0].records[0]["l2_face"] == tables[1].records[0]["l2_face"]
+
+
 def test_all_attacks_but_noise_keep_the_ball_or_say_that_they_have_none(x, model, judge):
     table = white_box_table({"original": model}, x[:1], judge, metadata={"data": "toy"})
     for record in table.records:
