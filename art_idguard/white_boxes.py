@@ -22,6 +22,7 @@ from art_idguard.perturbation import carlini_wagner, pgd
 
 EPSILON, STEP, STEPS, SIGMA = 0.05, 0.01, 10, 0.05
 """The paper's values, on the [-1, 1] scale."""
+_EPS, _EPS_STEP = epsilon_to_unit(EPSILON), epsilon_to_unit(STEP)
 
 Run = Callable[[PyTorchManipulator, np.ndarray], np.ndarray]
 """Attacks images within [0, 1] against one edit of a manipulator."""
@@ -43,6 +44,19 @@ class WhiteBox(NamedTuple):
 def _gaussian(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(0).normal(0, epsilon_to_unit(SIGMA), x.shape)
     return (x + noise).clip(0, 1).astype(x.dtype)
+
+
+def _brightness(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
+    """The uniform shift, up or down, that moves the forgery further.
+
+    It needs no gradient, and a generator that keeps a photo's brightness passes it on, as epsilon ** 2: an attack that
+    stays below has missed something.
+    """
+    _, objective = _objective(estimator, x)
+    shifted = [(x + shift).clip(0, 1).astype(x.dtype) for shift in (_EPS, -_EPS)]
+    with torch.no_grad():
+        up, down = (objective(estimator.signed(torch.tensor(s, device=estimator.device))) for s in shifted)
+    return np.where((up > down).cpu().numpy()[:, None, None, None], *shifted)
 
 
 def _objective(estimator: PyTorchManipulator, x: np.ndarray) -> tuple[torch.Tensor, Callable[..., torch.Tensor]]:
@@ -77,13 +91,13 @@ def _by_classifier(attack: type, **params: Any) -> Run:
     return lambda estimator, x: ClassifierAttack(estimator, attack, verbose=False, **params).generate(x)
 
 
-_EPS, _EPS_STEP = epsilon_to_unit(EPSILON), epsilon_to_unit(STEP)
 _ITERATED: dict[str, Any] = {"eps": _EPS, "eps_step": _EPS_STEP, "max_iter": STEPS}
 
 WHITE_BOXES: dict[str, WhiteBox] = {
     row.title: row
     for row in (
         WhiteBox("Gaussian noise", f"sigma {SIGMA}", _gaussian),
+        WhiteBox("Brightness", "uniform shift", _brightness),
         WhiteBox("FGSM", "ART", lambda e, x: FastGradientMethod(e, eps=_EPS).generate(x)),
         WhiteBox("FGSM", "torchattacks", _by_torchattacks("FGSM", eps=_EPS)),
         WhiteBox("I-FGSM", "ART", lambda e, x: BasicIterativeMethod(e, verbose=False, **_ITERATED).generate(x)),

@@ -73,6 +73,17 @@ def test_all_attacks_but_noise_keep_the_ball_or_say_that_they_have_none(x, model
     assert pgd > 2 * noise > 0
 
 
+def test_a_brightness_shift_is_what_a_faithful_generator_passes_on(x):
+    """For M(x) = x its distance is known, epsilon ** 2; it is less where a shift meets white or black."""
+    estimator = PyTorchManipulator(torch.nn.Identity(), input_shape=x.shape[1:])
+    middle = (0.1 + 0.8 * x).astype(np.float32)
+    attacked = WHITE_BOXES["Brightness (uniform shift)"].run(estimator, middle)
+    effect = estimator.disruption(middle, attacked)
+    assert effect.l2_face == pytest.approx([EPSILON**2] * len(x), rel=1e-4)
+    white = WHITE_BOXES["Brightness (uniform shift)"].run(estimator, np.ones_like(x))
+    assert white == pytest.approx(np.full_like(x, 1 - EPSILON / 2))  # up is no way
+
+
 def test_a_model_beside_itself_has_ratio_one_and_a_rerun_repeats_nothing(x, model, judge, tmp_path, monkeypatch):
     def run():
         return white_box_table(
