@@ -23,12 +23,10 @@ from art_idguard import manipulators, recognizers
 from art_idguard.arrays import NullAttackWarning, batches, check_images, to_tensor
 from art_idguard.data import find_points
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
 from art_idguard.images import to_uint8
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import disrupted, identity_similarity, l2_face, l2_image
+from art_idguard.metrics import disrupted, forgery_distance, l2_image
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import face_mask
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
 
 ImageToImage = Callable[[Tensor], Tensor]
@@ -289,7 +287,6 @@ class PyTorchManipulator(PyTorchEstimator):
             "or with art-idguard train-manipulator"
         )
 
-    @torch.no_grad()
     def disruption(self, x: np.ndarray, x_adv: np.ndarray, recognizer: Recognizer | None = None) -> "Disruption":
         """What an attack did to the forged faces (section IV-A4); NaN, with a warning, where no face is found.
 
@@ -310,10 +307,7 @@ class PyTorchManipulator(PyTorchEstimator):
             found = find_points(to_uint8(self.signed(self._tensor(x[part]))).cpu()).to(self.device)
             points, seen = found.nan_to_num(), found.isfinite().all(dim=(1, 2))
             y, y_hat = (self.signed(self._tensor(self.predict(images[part]))) for images in (x, x_adv))
-            size = (y.shape[-2], y.shape[-1])
-            frame = arcface_frame(points, size)
-            similarity = identity_similarity(judge(y, frame), judge(y_hat, frame))
-            pair = torch.stack([l2_face(y, y_hat, face_mask(points, size)), similarity])
+            pair = torch.stack(forgery_distance(y, y_hat, points, judge))
             values.append(pair.where(seen, torch.nan).cpu())
         if missing := int(torch.cat(values, dim=1)[0].isnan().sum()):
             warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)

@@ -12,15 +12,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
+from art_idguard.faces import arcface_frame
 from art_idguard.images import to_unit
+from art_idguard.recognizers.base import Recognizer
 from art_idguard.recognizers.base import cosine as identity_similarity
-from art_idguard.types import Images, Maps
+from art_idguard.regions import face_mask
+from art_idguard.types import Images, Maps, Points
 
 __all__ = [
     "L2_THRESHOLD",
     "SIMILARITY_THRESHOLD",
     "bootstrap_interval",
     "disrupted",
+    "forgery_distance",
     "identity_similarity",
     "l2_face",
     "l2_image",
@@ -48,6 +52,17 @@ def l2_face(y: Images, y_hat: Images, face: Maps) -> Float[Tensor, " B"]:
 def l2_image(y: Images, y_hat: Images) -> Float[Tensor, " B"]:
     """Mean squared difference over the whole picture, on the [-1, 1] scale."""
     return (y - y_hat).square().mean(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def forgery_distance(
+    y: Images, y_hat: Images, points: Points, recognizer: Recognizer
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """`l2_face` and `identity_similarity` of forgeries of the same faces, whose five points in the photos are given."""
+    size = (y.shape[-2], y.shape[-1])
+    frame = arcface_frame(points, size)
+    similarity = identity_similarity(recognizer(y, frame), recognizer(y_hat, frame))
+    return l2_face(y, y_hat, face_mask(points, size)), similarity
 
 
 def disrupted(

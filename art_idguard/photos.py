@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, arcface_frame, celeba_points, template_frame
+from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, celeba_points, template_frame
 from art_idguard.images import epsilon_to_levels, from_array, resize
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import identity_similarity, l2_face
+from art_idguard.metrics import forgery_distance
 from art_idguard.perturbation import Protector
 from art_idguard.photo_files import Photo, Pixels, largest_difference, read_photo, write_photo
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import face_mask
 from art_idguard.types import ATTRIBUTES, Frames, Images
 
 __all__ = [
@@ -171,11 +170,7 @@ def effects(
     return [Effect(*pair) for pair in zip(l2.tolist(), similarity.tolist(), strict=True)]
 
 
-@torch.no_grad()
 def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """L2_face and identity similarity of forgeries in CelebA's framing."""
-    size = (clean.shape[-2], clean.shape[-1])
-    points = celeba_points(size).expand(len(clean), -1, -1)
-    frame = arcface_frame(points, size)
-    mask = face_mask(points, size)
-    return l2_face(clean, other, mask), identity_similarity(recognizer(clean, frame), recognizer(other, frame))
+    """`forgery_distance` in CelebA's framing."""
+    points = celeba_points((clean.shape[-2], clean.shape[-1])).expand(len(clean), -1, -1)
+    return forgery_distance(clean, other, points, recognizer)
