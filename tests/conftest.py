@@ -8,6 +8,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA needs it to be deterministic
+
 SHARED = Path(os.environ.get("IDGUARD_SHARED", Path(__file__).parents[2] / "shared"))
 """Real faces and weights for development; tests that use them are skipped where they are absent."""
 

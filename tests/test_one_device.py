@@ -1,6 +1,7 @@
 """On another device than the CPU the same numbers come out, nothing is mixed, and no step waits for the device.
 
-There is no GPU where these tests run: `tests.elsewhere` stands in for one.
+Where these tests run there is mostly no GPU: `tests.elsewhere` stands in for one. Where there is one, ART's surface is
+tested on it as well.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -41,6 +42,7 @@ from tests.toys import tiny_manipulators, write_portraits
 
 SIZE = 64
 CPU = torch.device("cpu")
+REAL = [torch.device("cuda", 0)] if torch.cuda.is_available() else []
 
 
 @contextmanager
@@ -181,21 +183,25 @@ SURFACE = {
 }
 
 
+@pytest.mark.parametrize("other", [DEVICE, *REAL], ids=str)
 @pytest.mark.parametrize("use", SURFACE)
-def test_numpy_through_the_estimator(use, faces):
+def test_numpy_through_the_estimator(use, other, faces):
     """ART's convention, numpy in and numpy out, wherever the model is: here float64, reversed and read-only."""
     x = (faces.images.double() / 255).numpy()[::-1]
     x.flags.writeable = False
     results = []
-    for device in (CPU, DEVICE):
+    for device in (CPU, other):
         (stargan,) = tiny_manipulators(("stargan",))
         estimator = PyTorchManipulator(stargan, input_shape=(3, SIZE, SIZE))
-        with on(device):
+        with on(device), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             estimator._device = device  # ART finds a GPU only by CUDA
             estimator.model.to(device)
             np.random.seed(0)
             results.append(SURFACE[use](estimator, x))
-    np.testing.assert_array_equal(results[1], results[0])
+    if other == DEVICE:
+        np.testing.assert_array_equal(results[1], results[0])
+    else:  # where a gradient is about zero, the step of a sign attack may turn
+        assert np.mean(np.abs(results[1] - results[0]) > 1e-3) <= 0.02
 
 
 def test_a_preprocessing_defence(faces):
