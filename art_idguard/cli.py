@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = options.pop("run")
     try:
         return run(**options)
-    except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
+    # OSError: a full disk, an unreachable or unknown Hub repository; a bare training machine may lack a module.
+    except (IDGuardError, OSError, ModuleNotFoundError) as error:
         print(f"art-idguard: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from art_idguard.data import FaceBatch, Faces, cached
+from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions.component import annotation_mask, component_mask
@@ -45,11 +46,20 @@ def heat_maps(
     batch_size: int = 32,
     regions: str | Path | None = None,
 ) -> Faces:
-    """The faces with a heat map each, made once on the recogniser's device and kept in the file `regions`."""
+    """The faces with a heat map each, made once on the recogniser's device and kept in the file `regions`.
+
+    Raises:
+        IDGuardError: the file does not have them, and torchcam is not installed.
+    """
 
     def compute() -> torch.Tensor:
-        from art_idguard.regions.gradcam import heat_map  # torchcam: not on every training machine
-
+        try:
+            from art_idguard.regions.gradcam import heat_map
+        except ModuleNotFoundError as error:  # not on every training machine
+            raise IDGuardError(
+                f"{regions or 'no file'} lacks heat maps of these {len(faces)} faces, and torchcam, which makes them, "
+                "is not installed; install it, or make the file elsewhere with the same faces, limit and size"
+            ) from error
         device, maps = next(recognizer.parameters()).device, []
         total = -(-len(faces) // batch_size)
         for batch in tqdm(faces.batches(batch_size), "heat maps", total, disable=total < 8):
