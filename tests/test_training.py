@@ -18,8 +18,10 @@ from art_idguard.losses import OFFICIAL, PAPER
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
+from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import ProtectorConfig
-from art_idguard.training.protector import batch_index, train_protector
+from art_idguard.training.protector import advance, batch_index, train_protector
+from art_idguard.training.run import prepare
 from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, make_weighting
@@ -196,16 +198,13 @@ def test_resuming_with_other_settings_is_refused(workplace, tmp_path):
 
 
 def test_nan_stops_the_run_with_step_model_and_checkpoint(workplace, tmp_path):
-    from art_idguard.training import protector as training
-    from art_idguard.training.run import prepare
-
     run = prepare(config(workplace, tmp_path))
-    training.advance(run)
-    training.save_checkpoint(run.folder, run.state())
+    advance(run)
+    save_checkpoint(run.folder, run.state())
     next(run.manipulators[1].parameters()).data.fill_(torch.nan)
     before = [p.clone() for p in run.protector.parameters()]
     with pytest.raises(IDGuardError, match=r"step 2: the objective of relgan is not finite.*checkpoint\.pt"):
-        training.advance(run)
+        advance(run)
     assert all(torch.equal(a, b) for a, b in zip(before, run.protector.parameters(), strict=True))
 
 
@@ -220,6 +219,17 @@ def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
     assert process.wait(60) == 0
     steps = len(log.read_text().splitlines())
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == steps
+
+
+def test_minutes_end_a_run_and_its_learning_rate_over_all_launches(workplace, tmp_path):
+    settings = config(workplace, tmp_path / "short", steps=1000, minutes=1e-6)
+    for resume in (False, True):
+        train_protector(settings, resume=resume, verbose=False)
+        assert torch.load(tmp_path / "short" / "checkpoint.pt", weights_only=True)["step"] == 1
+    run = prepare(config(workplace, tmp_path / "long", steps=1000, minutes=2.0, schedule="linear"))
+    run.elapsed = 90.0
+    advance(run, progress=run.progress())
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4 / 4)
 
 
 def test_training_disrupts_more(workplace, tmp_path):
@@ -257,10 +267,17 @@ def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
+def test_faces_without_heat_maps_and_torchcam_are_named(workplace, tmp_path):
+    script = "import sys; sys.modules['torchcam'] = None; from art_idguard import cli; sys.exit(cli.main())"
+    words = arguments(config(workplace, tmp_path / "run", regions=str(tmp_path / "none.safetensors")))[3:]
+    run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 1
+    assert "lacks heat maps of these 10 faces, and torchcam, which makes them, is not installed" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_training_goes_on_from_a_protector(workplace, tmp_path):
     """`start` takes generator, prior and bound from a finished protector; without a step nothing changes."""
-    from art_idguard.training.run import prepare
-
     first = train_protector(config(workplace, tmp_path / "first", steps=1), verbose=False)
     run = prepare(config(workplace, tmp_path / "second", start=str(first), seed=1))
     for key, value in load_file(first / "model.safetensors").items():

@@ -29,6 +29,10 @@ class TrainingConfig:
     """Folder of the run: checkpoint, log, samples and, at the end, the trained model."""
     split: str = "train"
     """Which part of the data set."""
+    steps: int
+    """Budget of steps."""
+    minutes: float | None = None
+    """Budget of time, over all launches of the run; learning rates fall with whichever budget ends first."""
     limit: int | None = None
     """Use this many faces at most."""
     precision: Literal["no", "bf16"] = "no"
@@ -47,6 +51,8 @@ class TrainingConfig:
             least = 0 if field.default == 0 else 1
             if hint is int and value < least:
                 raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise IDGuardError(f"minutes is {self.minutes}; expected more than 0")
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,13 +153,11 @@ class ProtectorConfig(TrainingConfig):
     batch_size: int = 32
     """Faces in one step, over all processes."""
     steps: int = 10_000
-    """Steps of the whole training."""
-    minutes: float | None = None
-    """Stop earlier, with a checkpoint, after this many minutes of this launch."""
+    """Budget of steps."""
     lr: float = 1e-4
     """Adam's learning rate."""
     schedule: Literal["constant", "linear"] = "constant"
-    """The learning rate stays, or falls linearly to zero at the last step (for short trainings)."""
+    """The learning rate stays, or falls linearly to zero at the end of the budget (for short trainings)."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
     sample_every: int = 200

@@ -13,6 +13,8 @@ from accelerate import Accelerator
 from jaxtyping import Int64
 from torch import Tensor
 
+from art_idguard.training.config import TrainingConfig
+
 
 @lru_cache(maxsize=1)
 def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " N"]:
@@ -36,6 +38,24 @@ def anywhere(accelerator: Accelerator, flag: bool) -> bool:
         return flag
     total = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
     return bool(total > 0)
+
+
+def used_budget(accelerator: Accelerator, config: TrainingConfig, *, step: int, elapsed: float) -> float:
+    """The used share of the budget of steps or of minutes, whichever ends first; equal on every process.
+
+    Args:
+        accelerator: of the run.
+        config: has the two budgets.
+        step: finished steps.
+        elapsed: seconds so far, over all launches of the run.
+    """
+    used = step / config.steps
+    if config.minutes is None:
+        return used
+    used = max(used, elapsed / 60 / config.minutes)
+    if not accelerator.use_distributed:
+        return used
+    return float(accelerator.reduce(torch.tensor(used, device=accelerator.device), "mean"))
 
 
 @contextmanager

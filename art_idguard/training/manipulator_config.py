@@ -57,9 +57,7 @@ class ManipulatorConfig(TrainingConfig):
     batch_size: int = 16
     """Faces in one step, over all processes."""
     steps: int = 200_000
-    """Budget of discriminator steps; the learning rate falls with whichever budget ends first."""
-    minutes: float | None = None
-    """Budget of time, over all launches of the run."""
+    """Budget of discriminator steps."""
     n_critic: int = 5
     """Discriminator steps for one step of the generator."""
     warmup: int = 0
@@ -118,8 +116,6 @@ class ManipulatorConfig(TrainingConfig):
             raise IDGuardError(f"betas has {len(self.betas)} values; expected 2")
         if not 0 <= self.decay_from <= 1:
             raise IDGuardError(f"decay_from is {self.decay_from}; expected a share of the budget, 0 to 1")
-        if self.minutes is not None and self.minutes <= 0:
-            raise IDGuardError(f"minutes is {self.minutes}; expected more than 0")
         if self.warmup >= self.steps:
             raise IDGuardError(
                 f"warmup is {self.warmup} of {self.steps} steps; the generator would never learn, so lower it"

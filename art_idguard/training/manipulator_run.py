@@ -19,6 +19,7 @@ from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.manipulators.relgan import RelGAN
 from art_idguard.training.checkpoint import load_checkpoint
+from art_idguard.training.loop import used_budget
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
@@ -88,15 +89,8 @@ class ManipulatorRun:
         return judge | {"generator": self.generator}
 
     def progress(self) -> float:
-        """The used share of the budget that ends first; equal on every process."""
-        config = self.config
-        used = self.step / config.steps
-        if config.minutes is not None:
-            used = max(used, self.elapsed / 60 / config.minutes)
-            if self.accelerator.use_distributed:
-                shares = torch.tensor(used, device=self.accelerator.device)
-                used = float(self.accelerator.reduce(shares, "mean"))
-        return used
+        """The used share of the budget, see `used_budget`."""
+        return used_budget(self.accelerator, self.config, step=self.step, elapsed=self.elapsed)
 
     def faces(self, index: Int64[Tensor, " B"]) -> Images:
         """Faces cropped and mirrored at random, in one gather from the bytes on the device."""

@@ -37,14 +37,19 @@ def train_protector(
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
     run = prepare(config, resume=resume, parts=parts)
-    if config.steps > run.step:
+    if run.progress() < 1:
         with stop_signals() as stopped:
             _loop(run, stopped, verbose=verbose)
     return _finish(run)
 
 
-def advance(run: Run) -> StepReport:
-    """One step of Algorithm 1: gradients, update, and projection of the prior to its ball."""
+def advance(run: Run, *, progress: float = 0.0) -> StepReport:
+    """One step of Algorithm 1: gradients, update, and projection of the prior to its ball.
+
+    Args:
+        run: the run, which is changed.
+        progress: the used share of the budget, on which the learning rate depends.
+    """
     config, accelerator = run.config, run.accelerator
     index = batch_index(run.step, len(run.faces), config.batch_size, config.seed)
     batch = run.faces.batch(index[accelerator.process_index :: accelerator.num_processes].to(accelerator.device))
@@ -62,7 +67,7 @@ def advance(run: Run) -> StepReport:
     )
     _require_finite(run, report)
     for group in run.optimizer.param_groups:
-        group["lr"] = config.lr * (1 - run.step / config.steps if config.schedule == "linear" else 1)
+        group["lr"] = config.lr * (1 - progress if config.schedule == "linear" else 1)
     run.optimizer.step()
     run.protector.project_prior_()
     run.step += 1
@@ -84,14 +89,15 @@ def _require_finite(run: Run, report: StepReport) -> None:
 
 def _loop(run: Run, stopped: dict[str, bool], *, verbose: bool) -> None:
     config, main = run.config, run.accelerator.is_main_process
-    deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
     bar = tqdm(total=config.steps, initial=run.step, desc="training", disable=not (verbose and main))
+    began, progress = time.monotonic() - run.elapsed, run.progress()
     with bar, Log(run) as log:
-        while run.step < config.steps:
-            report = advance(run)
+        while progress < 1:
+            report = advance(run, progress=progress)
+            run.elapsed = time.monotonic() - began
+            progress = run.progress()
             log.note(report, bar)
-            late = deadline is not None and time.monotonic() > deadline
-            last = anywhere(run.accelerator, late or stopped["now"]) or run.step == config.steps
+            last = anywhere(run.accelerator, stopped["now"]) or progress >= 1
             if main and (last or run.step % config.checkpoint_every == 0):
                 save_checkpoint(run.folder, run.state())
             if main and (last or run.step % config.sample_every == 0):

@@ -1,6 +1,5 @@
 """What a training shows: progress bar, log.jsonl, TensorBoard, sample pictures."""
 
-import time
 from typing import Any
 
 from tqdm import tqdm
@@ -18,13 +17,12 @@ class Log(LogFile):
     def __init__(self, run: Run) -> None:
         super().__init__(run.folder, enabled=run.accelerator.is_main_process)
         self.run = run
-        self.start = time.monotonic()
 
     def note(self, report: StepReport, bar: tqdm) -> None:
         """Note the step that the run has just finished."""
         bar.update()
         names = [m.name for m in self.run.manipulators]
-        record: dict[str, Any] = {"step": self.run.step, "seconds": round(time.monotonic() - self.start, 2)}
+        record: dict[str, Any] = {"step": self.run.step, "seconds": round(self.run.elapsed, 2)}
         record |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in report._asdict().items()}
         if (gap := getattr(self.run.weighting, "gap", None)) is not None:
             record["duality_gap"] = {"mgda": float(gap)}

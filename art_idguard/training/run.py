@@ -23,6 +23,7 @@ from art_idguard.regions import heat_maps
 from art_idguard.robustness import require_known
 from art_idguard.training.checkpoint import load_checkpoint
 from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.loop import used_budget
 from art_idguard.types import Edit, Images
 from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
 
@@ -39,7 +40,7 @@ class Parts(NamedTuple):
 
 @dataclass
 class Run:
-    """What a training consists of; `step` counts the finished steps."""
+    """What a training consists of; `step` counts the finished steps, `elapsed` the seconds over all launches."""
 
     config: ProtectorConfig
     accelerator: Accelerator
@@ -50,17 +51,23 @@ class Run:
     optimizer: torch.optim.Adam
     weighting: TaskWeighting
     step: int = 0
+    elapsed: float = 0.0
 
     @property
     def folder(self) -> Path:
         """Where the run keeps its files."""
         return Path(self.config.output)
 
+    def progress(self) -> float:
+        """The used share of the budget, see `used_budget`."""
+        return used_budget(self.accelerator, self.config, step=self.step, elapsed=self.elapsed)
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return {
             "config": asdict(self.config),
             "step": self.step,
+            "elapsed": self.elapsed,
             "protector": self.protector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "weighting": self.weighting.state_dict(),
@@ -99,7 +106,7 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
     if checkpoint:
         optimizer.load_state_dict(checkpoint["optimizer"])
         weighting.load_state_dict(checkpoint["weighting"])
-        run.step = checkpoint["step"]
+        run.step, run.elapsed = checkpoint["step"], checkpoint["elapsed"]
     return run
 
 
