@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,6 +239,20 @@ def test_training_disrupts_more(workplace, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:6], records[-6:])]
     assert mean[1] > mean[0]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with a C++ compiler")
+def test_compiled_training_takes_the_same_step(workplace, tmp_path):
+    """As Adam's first step is the sign of the gradient, the networks' roundings differ where it is about zero."""
+    records, weights = [], []
+    for name, options in (("plain", []), ("compiled", ["--compile"])):
+        settings = config(workplace, tmp_path / name, steps=1, manipulators=(str(workplace / "stargan"),), alpha=(1.0,))
+        subprocess.run([*arguments(settings), *options], check=True, timeout=300, cwd=ROOT)
+        records.append(json.loads((tmp_path / name / "log.jsonl").read_text()))
+        saved = load_file(tmp_path / name / "protector" / "model.safetensors")
+        weights.append(torch.cat([value.flatten() for value in saved.values()]))
+    assert records[1]["objective"]["stargan"] == pytest.approx(records[0]["objective"]["stargan"], rel=1e-4)
+    assert (weights[0] - weights[1]).abs().gt(1e-6).float().mean() < 0.02
 
 
 @pytest.mark.parametrize(

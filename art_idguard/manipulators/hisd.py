@@ -5,7 +5,7 @@ Layout of imlixinyang/HiSD c800b26bcd (CC BY-NC-SA 4.0); parameter names are the
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -262,6 +262,11 @@ class HiSD(Manipulator):
             IDGuardError: `name` is not in `EDITS`.
         """
         return Edit(name, self.extract(reference, _tag_and_attribute(name)[0]))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Encoder, decoder and extractors, which trainings call too; `forward` would be compiled anew for each edit."""
+        for part in (self.encoder, self.decoder, self.extractors):
+            part.compile(*args, **options)
 
     def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
         """The face's own style of the tag."""

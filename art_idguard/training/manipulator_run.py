@@ -183,7 +183,7 @@ def prepare(
     if checkpoint:
         run.load_state(checkpoint)
     if config.compile and device.type == "cuda":
-        objective.compile(generator)
+        generator.compile()  # the discriminator is differentiated twice and cannot be
     return run
 
 

@@ -107,6 +107,9 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
         optimizer.load_state_dict(checkpoint["optimizer"])
         weighting.load_state_dict(checkpoint["weighting"])
         run.step, run.elapsed = checkpoint["step"], checkpoint["elapsed"]
+    if config.compile:  # not the generator: a step may go back through its graph more than once
+        for target in targets:
+            target.compile()
     return run
 
 

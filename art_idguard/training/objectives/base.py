@@ -91,10 +91,6 @@ class GANObjective(ABC, Generic[Generator, Judge]):
         """The generator's parameters with their learning rates."""
         return [{"params": list(generator.parameters()), "lr": self.config.lr}]
 
-    def compile(self, generator: Generator) -> None:
-        """Compile what the steps call of the generator; the discriminator is differentiated twice and is not."""
-        generator.compile()
-
 
 def random_shares(like: Float[Tensor, "B ..."]) -> Float[Tensor, "B 1 1 1"]:
     """A number in [0, 1) for each row."""

@@ -154,11 +154,6 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
         others = [p for p in generator.parameters() if id(p) not in theirs]
         return [{"params": others, "lr": self.config.lr}, {"params": mappers, "lr": self.config.mapper_lr}]
 
-    def compile(self, generator: HiSD) -> None:
-        """Encoder, decoder and extractors: the steps call these, not `forward`."""
-        for part in (generator.encoder, generator.decoder, generator.extractors):
-            part.compile()
-
 
 def _attributes() -> list[tuple[int, int]]:
     return [(tag, attribute) for tag, count in enumerate(ATTRIBUTES_OF_TAG) for attribute in range(count)]
