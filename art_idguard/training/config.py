@@ -38,7 +38,7 @@ class TrainingConfig:
     precision: Literal["no", "bf16"] = "no"
     """bf16 runs the networks under autocast; losses and updates stay float32."""
     seed: int = 0
-    """Everything random in step t depends on (seed, t) alone, so a resumed run repeats an unbroken one."""
+    """Everything random in step t depends on (seed, t) alone; where steps are the budget, resuming changes nothing."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
