@@ -26,9 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = options.pop("run")
     try:
         return run(**options)
-    # OSError: a full disk, an unreachable or unknown Hub repository; a bare training machine may lack a module.
-    except (IDGuardError, OSError, ModuleNotFoundError) as error:
+    except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
         print(f"art-idguard: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:  # on a bare training machine
+        print(f"art-idguard: error: this needs {error.name}, which is not installed; install it", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("art-idguard: interrupted", file=sys.stderr)

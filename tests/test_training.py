@@ -282,12 +282,22 @@ def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
-def test_faces_without_heat_maps_and_torchcam_are_named(workplace, tmp_path):
-    script = "import sys; sys.modules['torchcam'] = None; from art_idguard import cli; sys.exit(cli.main())"
-    words = arguments(config(workplace, tmp_path / "run", regions=str(tmp_path / "none.safetensors")))[3:]
+@pytest.mark.parametrize(
+    ("module", "settings", "message"),
+    [
+        ("torchcam", {"regions": "none.safetensors"}, "lacks heat maps of these 10 faces, and torchcam, which makes"),
+        ("cvxpy", {"weighting": "mgda"}, "this needs cvxpy, which is not installed"),
+        ("kornia", {"augment": ("jpeg",)}, "this needs kornia"),
+    ],
+)
+def test_a_module_that_a_bare_machine_lacks_is_named(module, settings, message, workplace, tmp_path):
+    if "regions" in settings:
+        settings = {"regions": str(tmp_path / settings["regions"])}
+    script = f"import sys; sys.modules['{module}'] = None; from art_idguard import cli; sys.exit(cli.main())"
+    words = arguments(config(workplace, tmp_path / "run", steps=1, **settings))[3:]
     run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 1
-    assert "lacks heat maps of these 10 faces, and torchcam, which makes them, is not installed" in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr
 
 
