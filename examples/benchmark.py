@@ -6,33 +6,23 @@ Each figure comes from a process of its own, the variants taking turns; medians 
 
 `train-manipulator --faces FOLDER` compares images a second of StarGAN's training here with those of the plain loop:
 a DataLoader that decodes each picture when its turn comes, float32, pictures judged one set at a time, a look at the
-losses after every step.
+losses after every step. The peak that a share is of: a product of large matrices, same precision, same device.
 
 `attack` compares `IDGuardAttack.generate` with the bare generator over the same batches, and with ART's PGD-10 on all
 manipulators; and how far memory rises beyond the output. Take OMP_NUM_THREADS=1 where other work runs beside it.
 """
 
 import argparse
-import io
-import itertools
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from art_idguard.losses import LossConfig
 from art_idguard.manipulators import MANIPULATORS
@@ -42,15 +32,8 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers import default
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
-from art_idguard.sources import Entry, entries
-from art_idguard.training.gan_losses import classification, gradient_penalty
-from art_idguard.training.manipulator import advance
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.manipulator_run import prepare
-from art_idguard.training.objectives import OBJECTIVES
-from art_idguard.training.objectives.base import random_shares
 from art_idguard.training.step import cut_graph_step
-from art_idguard.types import ATTRIBUTES, Edit, Region
+from art_idguard.types import Edit, Region
 from art_idguard.weighting import MGDAWeighting, TaskStatistics, TaskWeighting, make_weighting
 
 VARIANTS = {
@@ -170,102 +153,11 @@ def solve_milliseconds(tasks: int = 5, repeats: int = 50) -> float:
     return statistics.median(times[1:])
 
 
-class Pictures(Dataset):
-    """Decodes and mirrors a picture when it is asked for."""
-
-    def __init__(self, found: list[Entry], size: int) -> None:
-        self.found, self.size = found, size
-
-    def __len__(self) -> int:
-        return len(self.found)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        picture = Image.open(io.BytesIO(self.found[i].picture)).convert("RGB").resize((self.size, self.size))
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
-        return x.flip(-1) if torch.rand(()) < 0.5 else x, torch.tensor(self.found[i].attributes)
-
-
-def plain_steps(config: ManipulatorConfig) -> Callable[[], None]:
-    """StarGAN's training step as it is usually written."""
-    device = Accelerator().device
-    found = list(entries(Path(config.faces), config.split, config.limit, required=ATTRIBUTES))
-    workers = min(4, os.cpu_count() or 1)
-    pictures = Pictures(found, config.size)
-    loader = DataLoader(pictures, config.batch_size, shuffle=True, num_workers=workers, drop_last=True)
-    batches = (batch for _ in itertools.count() for batch in loader)
-    objective = OBJECTIVES["stargan"]
-    generator, discriminator = objective.generator(config).to(device), objective.discriminator(config).to(device)
-    g_adam, d_adam = (torch.optim.Adam(n.parameters(), config.lr, config.betas) for n in (generator, discriminator))
-    count = itertools.count(1)
-
-    def step() -> None:
-        x, labels = (t.to(device) for t in next(batches))
-        target = Edit("labels", labels[torch.randperm(len(labels), device=device)])
-        fake = generator(x, target).output
-        real_scores, logits = discriminator(x)
-        penalty = gradient_penalty(lambda p: discriminator(p)[0], x, fake.detach(), random_shares(x))
-        d_loss = discriminator(fake.detach())[0].mean() - real_scores.mean() + classification(logits, labels)
-        d_loss = d_loss + 10 * penalty
-        d_adam.zero_grad()
-        d_loss.backward()
-        d_adam.step()
-        d_loss.item()
-        if next(count) % config.n_critic == 0:
-            fake = generator(x, target).output
-            scores, logits = discriminator(fake)
-            cycle = generator(fake, Edit("labels", labels)).output
-            g_loss = classification(logits, target.condition) - scores.mean() + 10 * (x - cycle).abs().mean()
-            g_adam.zero_grad()
-            g_loss.backward()
-            g_adam.step()
-            g_loss.item()
-
-    return step
-
-
-def our_steps(config: ManipulatorConfig) -> Callable[[], None]:
-    """A step of `train_manipulator`."""
-    run = prepare(config)
-    return lambda: (advance(run, progress=0.0), None)[1]
-
-
-def images_per_second(step: Callable[[], None], config: ManipulatorConfig) -> float:
-    """Over `config.steps` steps, after two turns of the generator."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
-    for _ in range(2 * config.n_critic):
-        step()
-    wait()
-    start = time.perf_counter()
-    for _ in range(config.steps):
-        step()
-    wait()
-    return config.steps * config.batch_size / (time.perf_counter() - start)
-
-
 def train_manipulator(options: argparse.Namespace) -> None:
-    """Print images a second of the plain loop and of ours."""
-    variants = {"plain loop, float32": (plain_steps, "no"), "ours, float32": (our_steps, "no")}
-    if torch.cuda.is_available():
-        variants["ours, bf16"] = (our_steps, "bf16")
-    print(f"StarGAN, batch {options.batch}, {options.size} px, width {options.channels}")
-    print("| loop | images/s | of the plain loop's |\n|---|---|---|")
-    speeds: list[float] = []
-    for name, (make, precision) in variants.items():
-        AcceleratorState._reset_state(reset_partial_state=True)
-        with tempfile.TemporaryDirectory() as folder:
-            config = ManipulatorConfig(
-                manipulator="stargan",
-                faces=options.faces,
-                output=folder,
-                size=options.size,
-                channels=options.channels,
-                batch_size=options.batch,
-                steps=options.steps,
-                limit=options.limit,
-                precision=precision,
-            )
-            speeds.append(images_per_second(make(config), config))
-        print(f"| {name} | {speeds[-1]:.1f} | {speeds[-1] / speeds[0]:.2f} |")
+    """Print how fast manipulators are trained."""
+    from benchmark_manipulator import train_manipulator as compare
+
+    compare(options)
 
 
 def attack(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -12,6 +13,7 @@ from nbclient import NotebookClient
 
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
+from art_idguard.types import ATTRIBUTES
 from tests.toys import tiny_manipulators, write_portraits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -69,6 +71,26 @@ def test_own_manipulator(example, toys, capsys):
     callable_, member = rows(printed)[:2], rows(printed)[2:]
     assert callable_ == member, "two wrappings of one model"
     assert all(l2 > 0 for _, l2, _ in callable_)
+
+
+def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
+    faces = write_portraits(tmp_path / "faces", 4)
+    lines = [",".join(["file", *ATTRIBUTES]), *(f"{i:03d}.png,{i % 2},0,1,1,0" for i in range(4))]
+    (faces / "train.csv").write_text("\n".join(lines))
+    options = ["--size", "64", "--channels", "8", "--batch", "2", "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "train-manipulator", "--faces", str(faces), *options])
+    example("benchmark").main()
+    speeds = re.findall(r"\| (.+?), float32 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", capsys.readouterr().out)
+    assert [name for name, *_ in speeds] == ["plain loop", "ours"]
+    assert all(float(images) > 0 and 0 <= float(share) < 1 for _, images, _, share in speeds)
+
+
+def test_the_work_of_a_step_is_counted(example):
+    """A convolution's forward and backward passes, by hand: each takes 2 k^2 C_in C_out H W operations."""
+    conv, x = torch.nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 8, 8, requires_grad=True)
+    config = SimpleNamespace(n_critic=4, batch_size=2)
+    work = example("benchmark_manipulator").work_per_image(lambda: conv(x).sum().backward(), config)
+    assert work == 3 * 2 * 9 * 3 * 5 * 8 * 8
 
 
 def parameters(book):

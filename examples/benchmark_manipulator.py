@@ -1,0 +1,180 @@
+"""The `train-manipulator` of benchmark.py: StarGAN's training here against the plain loop."""
+
+import argparse
+import io
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import flop_registry
+
+from art_idguard.sources import Entry, entries
+from art_idguard.training.gan_losses import classification, gradient_penalty
+from art_idguard.training.manipulator import advance
+from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_run import prepare
+from art_idguard.training.objectives import OBJECTIVES
+from art_idguard.training.objectives.base import random_shares
+from art_idguard.types import ATTRIBUTES, Edit
+
+
+class Pictures(Dataset):
+    """Decodes and mirrors a picture when it is asked for."""
+
+    def __init__(self, found: list[Entry], size: int) -> None:
+        self.found, self.size = found, size
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        picture = Image.open(io.BytesIO(self.found[i].picture)).convert("RGB").resize((self.size, self.size))
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
+        return x.flip(-1) if torch.rand(()) < 0.5 else x, torch.tensor(self.found[i].attributes)
+
+
+def plain_steps(config: ManipulatorConfig) -> Callable[[], None]:
+    """StarGAN's training step as it is usually written."""
+    device = Accelerator().device
+    found = list(entries(Path(config.faces), config.split, config.limit, required=ATTRIBUTES))
+    workers = min(4, os.cpu_count() or 1)
+    pictures = Pictures(found, config.size)
+    loader = DataLoader(pictures, config.batch_size, shuffle=True, num_workers=workers, drop_last=True)
+    batches = (batch for _ in itertools.count() for batch in loader)
+    objective = OBJECTIVES["stargan"]
+    generator, discriminator = objective.generator(config).to(device), objective.discriminator(config).to(device)
+    g_adam, d_adam = (torch.optim.Adam(n.parameters(), config.lr, config.betas) for n in (generator, discriminator))
+    count = itertools.count(1)
+
+    def step() -> None:
+        x, labels = (t.to(device) for t in next(batches))
+        target = Edit("labels", labels[torch.randperm(len(labels), device=device)])
+        fake = generator(x, target).output
+        real_scores, logits = discriminator(x)
+        penalty = gradient_penalty(lambda p: discriminator(p)[0], x, fake.detach(), random_shares(x))
+        d_loss = discriminator(fake.detach())[0].mean() - real_scores.mean() + classification(logits, labels)
+        d_loss = d_loss + 10 * penalty
+        d_adam.zero_grad()
+        d_loss.backward()
+        d_adam.step()
+        d_loss.item()
+        if next(count) % config.n_critic == 0:
+            fake = generator(x, target).output
+            scores, logits = discriminator(fake)
+            cycle = generator(fake, Edit("labels", labels)).output
+            g_loss = classification(logits, target.condition) - scores.mean() + 10 * (x - cycle).abs().mean()
+            g_adam.zero_grad()
+            g_loss.backward()
+            g_adam.step()
+            g_loss.item()
+
+    return step
+
+
+def our_steps(config: ManipulatorConfig) -> Callable[[], None]:
+    """A step of `train_manipulator`."""
+    run = prepare(config)
+    return lambda: (advance(run, progress=0.0), None)[1]
+
+
+def wait() -> None:
+    """Until the device has done what was asked of it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def images_per_second(step: Callable[[], None], config: ManipulatorConfig) -> float:
+    """Over `config.steps` steps, after two turns of the generator."""
+    for _ in range(2 * config.n_critic):
+        step()
+    wait()
+    start = time.perf_counter()
+    for _ in range(config.steps):
+        step()
+    wait()
+    return config.steps * config.batch_size / (time.perf_counter() - start)
+
+
+class Count(TorchDispatchMode):
+    """Counts floating point operations; torch's own FlopCounterMode fails where a gradient is differentiated."""
+
+    total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Does what was asked for, and adds its operations."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if formula := flop_registry.get(func._overloadpacket):
+            self.total += formula(*args, **kwargs, out_val=out)
+        return out
+
+
+def work_per_image(step: Callable[[], None], config: ManipulatorConfig) -> float:
+    """Floating point operations for one image, over one turn of the generator."""
+    with Count() as counter:
+        for _ in range(config.n_critic):
+            step()
+    return counter.total / (config.n_critic * config.batch_size)
+
+
+def peak(precision: str) -> float:
+    """Floating point operations a second of the fastest of ten products of large matrices."""
+    device, dtype = Accelerator().device, torch.bfloat16 if precision == "bf16" else torch.float32
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    torch.backends.cuda.matmul.allow_tf32 = True  # as convolutions have it
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ b
+        wait()
+        times.append(time.perf_counter() - start)
+    return 2 * side**3 / min(times)
+
+
+def train_manipulator(options: argparse.Namespace) -> None:
+    """Print images a second of the plain loop and of ours, and how busy they keep the device."""
+    variants: dict[str, tuple[Any, ...]] = {
+        "plain loop, float32": (plain_steps, "no", False),
+        "ours, float32": (our_steps, "no", False),
+    }
+    if torch.cuda.is_available():
+        variants |= {"ours, bf16": (our_steps, "bf16", False), "ours, bf16, compiled": (our_steps, "bf16", True)}
+    print(f"StarGAN, batch {options.batch}, {options.size} px, width {options.channels}")
+    print("| loop | images/s | of the plain loop's | of the peak |\n|---|---|---|---|")
+    speeds: list[float] = []
+    work = 0.0
+    for name, (make, precision, compiled) in variants.items():
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with tempfile.TemporaryDirectory() as folder:
+            config = ManipulatorConfig(
+                manipulator="stargan",
+                faces=options.faces,
+                output=folder,
+                size=options.size,
+                channels=options.channels,
+                batch_size=options.batch,
+                steps=options.steps,
+                limit=options.limit,
+                precision=precision,
+                compile=compiled,
+            )
+            step = make(config)
+            work = work or work_per_image(step, config)  # the plain loop's: what has to be done
+            speeds.append(images_per_second(step, config))
+        share = speeds[-1] * work / peak(precision)
+        print(f"| {name} | {speeds[-1]:.1f} | {speeds[-1] / speeds[0]:.2f} | {share:.2f} |", flush=True)
