@@ -4,7 +4,7 @@
 #
 #   here:   hub/on_gpu.sh pack 1|2|3 FACES   fills .pack/, to be sent along with this checkout without its weights
 #                                            (rm hub/*/*/model.safetensors; afterwards: git restore hub)
-#   there:  hub/on_gpu.sh keep               after each of the three: moves what came to ~/kept
+#   there:  hub/on_gpu.sh keep               after each of the three: keeps what came in ~/kept
 #   there:  hub/on_gpu.sh run OUT MINUTES    tests and speed in OUT, then so many minutes of training, its result in OUT
 #
 # FACES is celeba128. Whatever ends early leaves its output in OUT, and a training that is cut off its log.
@@ -28,7 +28,7 @@ pack() {
             cp -r hub/protectors/default .pack/hub/protectors/
             mkdir .pack/faces && cp "$2/train.csv" "$2/train-0.tar" .pack/faces/
             art-idguard train --recipe hub/recipes/protector-kpi.toml --faces .pack/faces --start hub/protectors/default \
-                --regions .pack/regions.safetensors --batch-size 1 --steps 1 --precision no --output "$(mktemp -d)"
+                --regions .pack/regions.safetensors --weighting uniform --batch-size 1 --steps 1 --output "$(mktemp -d)"
             ;;
     esac
     du -sh .pack

@@ -86,11 +86,17 @@ def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
 
 
 def test_the_work_of_a_step_is_counted(example):
-    """A convolution's forward and backward passes, by hand: each takes 2 k^2 C_in C_out H W operations."""
+    """By hand: each pass through a convolution, in any direction, takes 2 k^2 C_in C_out H W operations."""
     conv, x = torch.nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 8, 8, requires_grad=True)
     config = SimpleNamespace(n_critic=4, batch_size=2)
-    work = example("benchmark_manipulator").work_per_image(lambda: conv(x).sum().backward(), config)
-    assert work == 3 * 2 * 9 * 3 * 5 * 8 * 8
+
+    def penalised():
+        (gradient,) = torch.autograd.grad(conv(x).sum(), x, create_graph=True)
+        gradient.square().sum().backward(inputs=[conv.weight])
+
+    work, once = example("benchmark_manipulator").work_per_image, 2 * 9 * 3 * 5 * 8 * 8
+    assert work(lambda: conv(x).sum().backward(), config) == 3 * once  # forward, by the images, by the weights
+    assert work(penalised, config) == 4 * once  # forward, by the images, and that by what arrived and by the weights
 
 
 def parameters(book):
