@@ -30,7 +30,7 @@ INTRODUCTION = """
 
 One forward pass of a trained network (ID-Guard) adds a faint perturbation to every face in a photo, so that
 manipulators such as StarGAN make something else of it. **What that does depends on the weights, and on your photo the
-table below says what it does.** The protector that ships with the package is a first one: trained for four and a half
+table below says what it does.** The protector that ships with the package is a first one: trained for six and a half
 hours on two CPU cores, against four lightly trained manipulators at 128 x 128. It moves what they produce, but in
 our measurements the person in the forged face stayed recognisable on every photo, and it has not been measured
 against any other model. It does not stop anyone from misusing a photo.
