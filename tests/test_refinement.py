@@ -66,32 +66,36 @@ def test_no_step_is_the_protector(parts, x):
 
 
 @pytest.mark.parametrize("augment", [(), ("crop",)])
-def test_a_step_is_the_sign_of_the_sum_of_unit_gradients_of_equation_9(parts, augment):
+def test_two_steps_are_the_signs_of_gradients_of_equation_9_at_the_fourth_root_of_their_length(parts, augment):
     """One picture without a face: CelebA's framing is assumed there."""
     protector, manipulators, recognizer = parts
     torch.manual_seed(1)
     x = torch.rand(1, 3, SIZE, SIZE) - 0.5
     points = celeba_points((SIZE, SIZE))
-    frame = arcface_frame(points, (SIZE, SIZE))
-    heat = heat_to_picture(heat_map(x, recognizer, frame), frame, (SIZE, SIZE))
-    seen = draw(augment, seed=0)
-    region = Region(seen.maps(component_mask(points, (SIZE, SIZE))), seen.maps(heat))
-    frame = seen.frame(frame)
-    leaf = protector(x).specific.requires_grad_()
-    ascent = 0
-    for manipulator in manipulators:
-        edit = manipulator.edits(torch.zeros(1, 5))[0]
-        clean, disrupted = manipulator(seen.images(x), edit), manipulator(seen.images(leaf), edit)
-        identities = recognizer(clean.output, frame), recognizer(disrupted.output, frame)
-        task = adversarial_loss(clean, disrupted, identities, region, LOSS)
-        (gradient,) = torch.autograd.grad(task.total, leaf)
-        ascent = ascent + gradient / (gradient**2).sum() ** 0.5
-    epsilon = protector.epsilon
-    expected = (x + (leaf.detach() + 0.01 * ascent.sign() - x).clamp(-epsilon, epsilon)).clamp(-1, 1)
-    refined = RefinedProtector(protector, manipulators, recognizer, steps=1, step_size=0.01, augment=augment)
+    aligned = arcface_frame(points, (SIZE, SIZE))
+    heat = heat_to_picture(heat_map(x, recognizer, aligned), aligned, (SIZE, SIZE))
+    epsilon, expected, direction = protector.epsilon, protector(x).specific, torch.zeros_like(x)
+    for step in range(2):
+        seen = draw(augment, seed=step)
+        region = Region(seen.maps(component_mask(points, (SIZE, SIZE))), seen.maps(heat))
+        frame = seen.frame(aligned)
+        leaf = expected.detach().requires_grad_()
+        ascent = torch.zeros_like(x)
+        for manipulator in manipulators:
+            edit = manipulator.edits(torch.zeros(1, 5))[step]
+            clean, disrupted = manipulator(seen.images(x), edit), manipulator(seen.images(leaf), edit)
+            identities = recognizer(clean.output, frame), recognizer(disrupted.output, frame)
+            task = adversarial_loss(clean, disrupted, identities, region, LOSS)
+            (gradient,) = torch.autograd.grad(task.total, leaf)
+            ascent += gradient / (gradient**2).sum() ** 0.375
+        direction = 0.5 * direction + ascent / (ascent**2).sum() ** 0.5
+        length = 0.01 * (1 - step / 2)
+        moved = leaf.detach() + length * direction.sign()
+        expected = (x + (moved - x).clamp(-epsilon, epsilon)).clamp(-1, 1)
+    refined = RefinedProtector(protector, manipulators, recognizer, steps=2, step_size=0.01, augment=augment)
     found = refined(x).specific
-    assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
-    assert (expected - protector(x).specific).abs().max() > 0.005
+    assert ((found - expected).abs() > 1e-6).float().mean() < 2e-3  # signs of gradients next to zero
+    assert (expected - protector(x).specific).abs().max() > 0.01
 
 
 def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
