@@ -29,6 +29,8 @@ from art_idguard.robustness import NOTHING, Distortion, draw, require_known
 from art_idguard.types import ATTRIBUTES, Edit, Images, Protected
 
 LOSS = LossConfig(mask_weight=1000.0, identity_weight=1.0, feature_weight=0.01)
+"""On 10 faces of CelebA's training split, 20 steps without momentum, networks in bf16: mean L2_face 0.0259, the worst
+model's 0.0037, similarity 0.458; with mask weight 700, 0.0253, 0.0034, 0.391."""
 
 POWER = 0.25
 """A manipulator's gradient counts by this power of its length: at 1 StarGAN's drowns the others', 0 makes all equal."""
@@ -36,8 +38,8 @@ POWER = 0.25
 MOMENTUM = 0.5
 """What a step keeps of the directions before it (Dong et al., CVPR 2018), which were other edits'.
 
-On 12 faces of CelebA's test split, networks in bf16: mean L2_face 0.0177, the worst model's 0.0028, similarity 0.513;
-with both at 0, 0.0147, 0.0044, 0.474.
+On 12 faces of CelebA's test split, networks in bf16: mean L2_face 0.0178, the worst model's 0.0027, similarity 0.511;
+with `POWER` 1, 0.0250, 0.0016, 0.756; with both at 0, 0.0147, 0.0044, 0.474.
 """
 
 PHOTO = ("crop", "crop", "resize")

@@ -94,7 +94,7 @@ def test_two_steps_are_the_signs_of_gradients_of_equation_9_at_the_fourth_root_o
         expected = (x + (moved - x).clamp(-epsilon, epsilon)).clamp(-1, 1)
     refined = RefinedProtector(protector, manipulators, recognizer, steps=2, step_size=0.01, augment=augment)
     found = refined(x).specific
-    assert ((found - expected).abs() > 1e-6).float().mean() < 2e-3  # signs of gradients next to zero
+    assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
     assert (expected - protector(x).specific).abs().max() > 0.01
 
 
