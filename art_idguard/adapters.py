@@ -1,5 +1,6 @@
 """A manipulator, seen by attacks on classifiers: is the forgery of this image intact or disrupted?"""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from art_idguard.arrays import NullAttackWarning
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.metrics import L2_THRESHOLD
@@ -25,6 +27,8 @@ class DisruptionLogits(nn.Module):
         x: the one clean image (1, 3, H, W), within the estimator's `clip_values`.
         threshold: on the [-1, 1] scale.
         scale: of the logits; it keeps soft-max and margins away from rounding.
+        guarded: look out for other pictures. Whoever sees to it that only versions of x come turns this off, for some
+            attacks change a picture beyond recognition on their way.
 
     Raises:
         IDGuardError: not exactly one image; a defence that is not made for PyTorch; a threshold that the clean image
@@ -38,7 +42,13 @@ class DisruptionLogits(nn.Module):
     DIFFERENT, STRANGE = 0.1, 0.2
 
     def __init__(
-        self, estimator: PyTorchManipulator, x: np.ndarray, *, threshold: float = L2_THRESHOLD, scale: float = 100.0
+        self,
+        estimator: PyTorchManipulator,
+        x: np.ndarray,
+        *,
+        threshold: float = L2_THRESHOLD,
+        scale: float = 100.0,
+        guarded: bool = True,
     ) -> None:
         super().__init__()
         if len(x) != 1:
@@ -51,14 +61,16 @@ class DisruptionLogits(nn.Module):
         self.estimator = estimator
         self.threshold = threshold
         self.scale = scale
+        self.guarded = guarded
         if scale * threshold > self.SATURATED:
             raise IDGuardError(
                 f"scale x threshold = {scale * threshold:g} saturates the soft-max: no attack would find a gradient; "
                 f"at most {self.SATURATED:g}"
             )
         clean = torch.tensor(np.asarray(x, dtype=np.float32), device=estimator.device)
-        # A parameter, since torchattacks looks for the device there.
-        self.reference = nn.Parameter(torch.tensor(estimator.predict(x), device=estimator.device), requires_grad=False)
+        with torch.no_grad():
+            forged = estimator.forward(clean)
+        self.reference = nn.Parameter(forged, requires_grad=False)  # torchattacks looks for the device of a parameter
         self.register_buffer("thumbnail", F.adaptive_avg_pool2d(clean, 8))
         with torch.no_grad():
             already = float(self.distance(clean))
@@ -75,9 +87,10 @@ class DisruptionLogits(nn.Module):
             IDGuardError: the batch holds another picture.
         """
         x = x.to(self.reference.dtype)  # some of ART's attacks compute in float64
-        self.require_one_picture(x)
-        if x.requires_grad:  # attacks without gradients begin with noise, far from the image
-            self._require_near(x, self.thumbnail, self.STRANGE)
+        if self.guarded:
+            self.require_one_picture(x)
+            if x.requires_grad:  # attacks without gradients begin with noise, far from the image
+                self._require_near(x, self.thumbnail, self.STRANGE)
         distance = self.distance(x)
         return self.scale * torch.stack([torch.full_like(distance, self.threshold), distance], dim=1)
 
@@ -93,10 +106,14 @@ class DisruptionLogits(nn.Module):
         """
         self._require_near(x, F.adaptive_avg_pool2d(x[:1].detach(), 8), self.DIFFERENT)
 
-    def _require_near(self, x: Tensor, thumbnail: Tensor, bound: float) -> None:
+    def is_near(self, x: Tensor, thumbnail: Tensor, bound: float) -> bool:
+        """Whether all pictures look like the thumbnail, within a share of the range."""
         low, high = self.estimator.pixel_range
         difference = (F.adaptive_avg_pool2d(x.detach(), 8) - thumbnail).abs().mean(dim=(1, 2, 3))
-        if (difference > bound * (high - low)).any():
+        return bool((difference <= bound * (high - low)).all())
+
+    def _require_near(self, x: Tensor, thumbnail: Tensor, bound: float) -> None:
+        if not self.is_near(x, thumbnail, bound):
             raise IDGuardError(
                 f"the batch of {len(x)} holds another picture (or one changed beyond recognition), and this classifier "
                 "knows the reference of one; make one classifier for each image, or use attacks.ClassifierAttack"
@@ -106,8 +123,15 @@ class DisruptionLogits(nn.Module):
 class DisruptionClassifier(PyTorchClassifier):
     """`DisruptionLogits` as an ART classifier with the classes 0 (intact) and 1 (disrupted)."""
 
-    def __init__(self, estimator: PyTorchManipulator, x: np.ndarray, *, threshold: float = L2_THRESHOLD) -> None:
-        self.logits = DisruptionLogits(estimator, x, threshold=threshold)
+    def __init__(
+        self,
+        estimator: PyTorchManipulator,
+        x: np.ndarray,
+        *,
+        threshold: float = L2_THRESHOLD,
+        guarded: bool = True,
+    ) -> None:
+        self.logits = DisruptionLogits(estimator, x, threshold=threshold, guarded=guarded)
         super().__init__(
             model=self.logits,
             loss=nn.CrossEntropyLoss(),
@@ -118,10 +142,19 @@ class DisruptionClassifier(PyTorchClassifier):
         )
 
     def predict(self, x: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Logits (N, 2) of versions of the one image.
+        """Logits (N, 2) of versions of the one image; warns where they may be of another one.
 
         Raises:
             IDGuardError: the images are no versions of each other, whatever the batch size.
         """
-        self.logits.require_one_picture(torch.tensor(np.asarray(x, dtype=np.float32)))
+        logits, images = self.logits, torch.tensor(np.asarray(x, dtype=np.float32))
+        if logits.guarded and len(images):
+            logits.require_one_picture(images)
+            if not logits.is_near(images[:1], logits.thumbnail.cpu(), logits.STRANGE):
+                warnings.warn(
+                    "these images are far from the one that this classifier was made for (noise, or another picture, "
+                    "which counts as disrupted from the start); attacks.ClassifierAttack makes one for each image",
+                    NullAttackWarning,
+                    stacklevel=2,
+                )
         return super().predict(x, *args, **kwargs)

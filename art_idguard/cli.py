@@ -21,7 +21,10 @@ from art_idguard.training.manipulator_config import HardeningConfig, Manipulator
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0, 1 for an error that is named, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run a command; returns its exit code: 0, 1 for an error that is named, 2 for wrong usage, 130 for Ctrl-C.
+
+    A training that is stopped by Ctrl-C or SIGTERM keeps its checkpoint and what it has learnt, and ends with 0.
+    """
     options = vars(_parser().parse_args(argv))
     run = options.pop("run")
     try:

@@ -2,7 +2,7 @@
 
 ART has estimators for classifiers, detectors and speech recognisers, none for image-to-image models. With this one,
 ART's attacks on estimators with loss gradients (PGD, FGSM, BIM, momentum) run unmodified, and with
-`PyTorchManipulator.classifier` those that need a classifier do as well.
+`attacks.ClassifierAttack` those that need a classifier do as well.
 
 Images are numpy NCHW within `clip_values` (ART's usual [0, 1]); losses and thresholds are on the [-1, 1] scale
 of the paper.
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
-from art_idguard.arrays import NullAttackWarning, batches, check_images, to_tensor
+from art_idguard.arrays import batches, check_images, differentiate, is_steep, to_tensor, warn_if_flat
 from art_idguard.data import find_points
 from art_idguard.errors import IDGuardError
 from art_idguard.images import to_uint8
@@ -67,6 +67,8 @@ class PyTorchManipulator(PyTorchEstimator):
         preprocessing: as in ART.
         device_type: "gpu" (where there is one) or "cpu".
 
+    A model that is a module is put in eval mode and frozen: wrap a copy of one that you go on training.
+
     Traps of ART's own attacks: `FastGradientMethod` ignores `mask` on all but classifiers, without a word (take
     `BasicIterativeMethod` with max_iter=1, or `attacks.ClassifierAttack`); bounds are in units of `clip_values`.
 
@@ -74,6 +76,7 @@ class PyTorchManipulator(PyTorchEstimator):
         IDGuardError: an edit that the model does not have, or a parameter with a wrong value.
     """
 
+    BESIDE = 0.05  # of the range: what an output may leave it by without a warning
     estimator_params = [*PyTorchEstimator.estimator_params, "edit", "attributes", "jitter"]  # noqa: RUF012 - ART's
 
     def __init__(
@@ -168,15 +171,19 @@ class PyTorchManipulator(PyTorchEstimator):
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """The model with its preprocessing, differentiable, within `clip_values` on both sides."""
         x = self._defended(x)
-        if isinstance(self._model, Manipulator):
-            return self.unsigned(self._manipulation(x).output)
-        output = self._model(x)
+        own = isinstance(self._model, Manipulator)
+        output = self.unsigned(self._manipulation(x).output) if own else self._model(x)
         if not isinstance(output, Tensor) or output.shape != x.shape:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise IDGuardError(f"the model returned {found} for images of {tuple(x.shape)}; the same is due")
         return output
 
     def _manipulation(self, x: Tensor) -> Manipulation:
+        if any(side % self._model.multiple for side in x.shape[-2:]):
+            raise IDGuardError(
+                f"{self._model.name} takes images with sides that are multiples of {self._model.multiple}, "
+                f"found {x.shape[-2]} x {x.shape[-1]}; crop or resize them"
+            )
         return self._model(self.signed(x), self._edits(len(x))[self.edit])
 
     def _defended(self, x: Tensor) -> Tensor:
@@ -201,7 +208,18 @@ class PyTorchManipulator(PyTorchEstimator):
         with torch.no_grad():
             for part in batches(x, batch_size):
                 forged[part] = self.forward(self._tensor(x[part])).cpu().numpy()
+        self._warn_of_range(forged)
         return self._apply_postprocessing(forged, fit=False)
+
+    def _warn_of_range(self, forged: np.ndarray) -> None:
+        low, high = self.pixel_range
+        beside = self.BESIDE * (high - low)
+        if forged.size and (forged.min() < low - beside or forged.max() > high + beside):
+            warnings.warn(
+                f"the model's output spans [{forged.min():.3g}, {forged.max():.3g}], its clip_values say "
+                f"[{low:g}, {high:g}]: distances come out wrong; wrap the model so that it keeps their range",
+                stacklevel=3,
+            )
 
     def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
         """The gradient by x of each image's distance from y, see `distance`; warns where it is zero or not finite.
@@ -213,21 +231,8 @@ class PyTorchManipulator(PyTorchEstimator):
         if not len(clean):
             return np.zeros(clean.shape, np.float32)
         inputs = self._tensor(self._before(clean)).requires_grad_()
-        distance = self.distance(inputs, self._output(y, clean))
-        if not distance.requires_grad:
-            raise IDGuardError(
-                "the model's output has no gradient by its input (detached, or made under no_grad); "
-                "take an attack without gradients, such as ClassifierAttack with SquareAttack"
-            )
-        (gradient,) = torch.autograd.grad(distance.sum(), inputs)
-        slopes = gradient.flatten(1).abs().sum(dim=1)
-        if not ((slopes > 0) & slopes.isfinite()).all():
-            warnings.warn(
-                "the gradient of some image is zero or not finite: its forgery does not depend on it there, "
-                "and attacks return it unchanged",
-                NullAttackWarning,
-                stacklevel=2,
-            )
+        gradient = differentiate(self.distance(inputs, self._output(y, clean)), inputs)
+        warn_if_flat(is_steep(gradient))
         result = gradient.cpu().numpy()
         return result if self.all_framework_preprocessing else self._apply_preprocessing_gradient(x, result)
 
@@ -245,9 +250,11 @@ class PyTorchManipulator(PyTorchEstimator):
         return self._tensor(y)
 
     def get_activations(
-        self, x: np.ndarray, layer: int | str = "features", batch_size: int = 128, framework: bool = False
+        self, x: np.ndarray | Tensor, layer: int | str = "features", batch_size: int = 128, framework: bool = False
     ) -> Any:
         """What a layer of `layer_names` returns; "features" are the paper's E_k.
+
+        With `framework`, a torch tensor: of a tensor x with its graph, as attacks on features need it.
 
         Raises:
             IDGuardError: there is no such layer, or no image; see `check_images`.
@@ -256,6 +263,8 @@ class PyTorchManipulator(PyTorchEstimator):
         if layer not in names and layer not in range(len(names)):
             raise IDGuardError(f"unknown layer {layer!r}; choose from: {', '.join(names)}")
         name = names[layer] if isinstance(layer, int) else layer
+        if framework and isinstance(x, Tensor):
+            return self._activation(x, name)
         x = self._before(check_images(x, self.clip_values))
         if not len(x):
             raise IDGuardError("found no images: the shape of their activations cannot be told")
@@ -321,11 +330,18 @@ class PyTorchManipulator(PyTorchEstimator):
 
     def _check_params(self) -> None:
         super()._check_params()
+        if not callable(self._model):
+            raise IDGuardError(f"`model` has to be a Manipulator or another callable, found {self._model!r}")
         if isinstance(self._model, nn.Module):
             self._model.to(self.device).eval().requires_grad_(False)
-        if not isinstance(self.jitter, (int, float)) or self.jitter < 0:
+        if np.shape(self.clip_values) != (2,) or not np.isfinite(np.asarray(self.clip_values, float)).all():
+            raise IDGuardError(f"`clip_values` has to be a pair of numbers, found {self.clip_values!r}")
+        if not self.channels_first:
+            raise IDGuardError("images have their channels first here; `channels_first` has to be True")
+        number = isinstance(self.jitter, (int, float)) and not isinstance(self.jitter, bool)
+        if not number or not 0 <= self.jitter < float("inf"):
             raise IDGuardError(f"`jitter` has to be a number that is not negative, found {self.jitter!r}")
-        if np.shape(self.attributes) != (len(ATTRIBUTES),):
+        if np.shape(self.attributes) != (len(ATTRIBUTES),) or not np.isfinite(self.attributes).all():
             raise IDGuardError(
                 f"`attributes` are {len(ATTRIBUTES)} labels ({', '.join(ATTRIBUTES)}), found {self.attributes!r}"
             )

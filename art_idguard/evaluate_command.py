@@ -26,7 +26,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
 from art_idguard.files import write_text
 from art_idguard.forged_pictures import save_pictures
-from art_idguard.hub import WEIGHTS, HubModel, shipped
+from art_idguard.hub import WEIGHTS, HubModel, official_file, shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
@@ -207,17 +207,23 @@ Model = TypeVar("Model", bound=HubModel)
 
 
 def _named(models: Sequence[Model]) -> dict[str, Model]:
-    """By name, the second of a name as "name-2"."""
-    named: dict[str, Model] = {}
-    for model in models:
-        same = sum(m.name == model.name for m in named.values())
-        named[f"{model.name}-{same + 1}" if same else model.name] = model
-    return named
+    return dict(zip(distinct([model.name for model in models]), models, strict=True))
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, the second of one as "name-2".
+
+    >>> distinct(["stargan", "relgan", "stargan"])
+    ['stargan', 'relgan', 'stargan-2']
+    """
+    before = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
 
 
 def weights_sha256(spec: str) -> str | None:
     """Of the weights file that a specification names, None where it is not on this machine."""
-    path = Path(spec.partition("=")[2] or spec)
+    official = official_file(spec)
+    path = Path(official[1] if official else spec)
     if path.is_dir():
         path /= WEIGHTS
     elif not path.is_file():

@@ -25,7 +25,7 @@ _LARGEST = 2**16
 
 
 def shipped(path: str) -> Path:
-    """A file or folder that ships with the package, such as "protectors/resnet-celeba128"."""
+    """A file or folder that ships with the package, such as "protectors/default"."""
     installed = Path(__file__).parent / "_hub"
     return (installed if installed.is_dir() else Path(__file__).parents[1] / "hub") / path
 
@@ -187,6 +187,12 @@ def _numbers(value: Any) -> Iterator[float]:
             yield from _numbers(item)
 
 
+def official_file(spec: str | Path) -> tuple[str, str] | None:
+    """Name and path of "name=path", a file of an official repository; None for a folder or Hub id."""
+    name, equals, path = str(spec).partition("=")
+    return (name, path) if equals and not Path(spec).is_dir() else None
+
+
 Member = TypeVar("Member", bound=HubModel)
 
 
@@ -204,12 +210,11 @@ def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: 
         IDGuardError: the name is unknown.
         WeightsError: there are no weights, or they are damaged, unsafe, or do not fit.
     """
-    name, equals, path = str(spec).partition("=")
-    official = bool(equals) and not Path(spec).is_dir()
-    if not official:
-        name = read_config(spec, **{key: value for key, value in config.items() if key in _DOWNLOAD})["model_type"]
+    official = official_file(spec)
+    download = {key: value for key, value in config.items() if key in _DOWNLOAD}
+    name = official[0] if official else read_config(spec, **download)["model_type"]
     if name not in family:
         raise IDGuardError(f"unknown model {name!r} in {spec}; choose from: {', '.join(family)}")
     if official:
-        return family[name].from_checkpoint(path, **config).requires_grad_(False)
+        return family[name].from_checkpoint(official[1], **config).requires_grad_(False)
     return family[name].from_pretrained(spec, **config).requires_grad_(False)

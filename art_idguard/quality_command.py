@@ -7,8 +7,8 @@ import torch
 
 from art_idguard import attributes, manipulators, recognizers
 from art_idguard.data import read_faces
-from art_idguard.evaluate_command import DataSpec, weights_sha256
-from art_idguard.hub import shipped
+from art_idguard.evaluate_command import DataSpec, distinct, weights_sha256
+from art_idguard.hub import official_file, shipped
 from art_idguard.quality import Quality, measure_quality
 
 
@@ -23,7 +23,7 @@ def evaluate_manipulators(
     batch_size: int = 16,
     verbose: bool = True,
 ) -> dict[str, Quality]:
-    """Measure manipulators and write <output>/<model's name>/quality.{json,md} for each.
+    """Measure manipulators and write <output>/<the folder's name>/quality.{json,md} for each.
 
     Args:
         models: folders or Hub ids, or name=file for official checkpoints.
@@ -44,8 +44,7 @@ def evaluate_manipulators(
     judge = (recognizers.load(recognizer) if recognizer else recognizers.default()).to(device)
     classifier = attributes.default().to(device)
     found = {}
-    for model in models:
-        name = Path(model.partition("=")[2] or model).stem
+    for model, name in zip(models, distinct([_title(model) for model in models]), strict=True):
         quality = measure_quality(
             manipulators.load(model).to(device),
             faces,
@@ -62,3 +61,8 @@ def evaluate_manipulators(
         quality.save(output / name)
         found[name] = quality
     return found
+
+
+def _title(model: str) -> str:
+    official = official_file(model)
+    return Path(official[1]).stem if official else Path(model).resolve().name

@@ -87,10 +87,10 @@ class RefinedProtector(Protector):
         self.recognizer = recognizers.default() if recognizer is None else recognizer
         self.steps, self.step_size, self.augment, self.verbose = steps, step_size, augment, verbose
 
+    @torch.no_grad()
     def forward(self, x: Images) -> Protected:
         """Both protected versions; the generator's is refined, detached."""
-        with torch.no_grad():
-            start = self.start(x)
+        start = self.start(x)
         objectives = _Objectives(list(self.manipulators), self.recognizer, _faces(x))  # type: ignore[arg-type]  # all Manipulators
         refined, direction = start.specific, torch.zeros_like(x)
         for step in tqdm(range(self.steps), "refining", disable=not self.verbose, leave=False):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import trange
 
+from art_idguard.errors import IDGuardError
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import FaceReconstructor, Protector
 from art_idguard.types import Attributes, Images
@@ -40,6 +41,8 @@ def _train(
         index = torch.randint(len(x), (min(batch_size, len(x)),), generator=chance)
         faces, labels = x[index], attributes[index]
         loss = -objective(protector(faces).specific, faces, labels, step)
+        if not loss.isfinite():
+            raise IDGuardError(f"step {step + 1}: the loss is not finite; lower the learning rate")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

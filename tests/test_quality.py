@@ -165,17 +165,20 @@ def test_the_shipped_classifier_on_real_faces(shared):
 def test_the_command_writes_beside_each_model(tmp_path, capsys):
     (model,) = tiny_manipulators(["stargan"])
     model.save_pretrained(tmp_path / "mine")
+    again = tmp_path / "lr=1" / "mine"  # no name=file: it is a folder
+    model.save_pretrained(again)
     write_portraits(tmp_path / "faces", 4, SIZE)
     rows = [["file", *ATTRIBUTES], *([f"{i:03d}.png", "1", "0", "0", "0", "1"] for i in range(4))]
     (tmp_path / "faces" / "test.csv").write_text("\n".join(map(",".join, rows)))
     arguments = ["--data", f"toy={tmp_path / 'faces'}", "--output", str(tmp_path / "out"), "--size", str(SIZE)]
-    assert main(["evaluate-manipulator", str(tmp_path / "mine"), *arguments]) == 0
+    assert main(["evaluate-manipulator", str(tmp_path / "mine"), str(again), *arguments]) == 0
     assert "all edits" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "mine" / "quality.json").read_text())
     assert report["metadata"]["n"] == 4
     assert report["summary"]["Black_Hair"]["success"]["mean"] is None, "all have black hair already"
     assert report["summary"]["Male"]["success"]["mean"] is not None
     assert (tmp_path / "out" / "mine" / "quality.md").is_file()
+    assert json.loads((tmp_path / "out" / "mine-2" / "quality.json").read_text()) == report
     assert main(["evaluate-manipulator", str(tmp_path / "none"), *arguments]) == 1
 
 

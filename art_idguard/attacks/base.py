@@ -68,7 +68,7 @@ class ProtectionAttack(EvasionAttack, ABC):
             Images with the shape, range and float type of x (float16 rounds what it is given).
 
         Raises:
-            IDGuardError: see `arrays.check_images`; or a mask of another shape or range.
+            IDGuardError: see `arrays.check_images`; a mask of another shape or range; or a result that is not finite.
         """
         x = check_images(x, self.clip_values)
         mask = check_mask(mask, x)
@@ -77,8 +77,13 @@ class ProtectionAttack(EvasionAttack, ABC):
         with tqdm(total=len(x), desc=type(self).__name__, unit="image", disable=not self.verbose) as bar:
             for i, part in enumerate(batches(x, self.batch_size)):
                 images = to_tensor(x[part], self.device).sub_(low).mul_(2 / (high - low)).sub_(1)
-                forged = self.protect(images).detach().add(1).mul_((high - low) / 2).add_(low)
-                protected[part] = forged.clamp_(low, high).cpu().numpy()
+                images = self.protect(images).detach().add(1).mul_((high - low) / 2).add_(low)
+                protected[part] = images.clamp_(low, high).cpu().numpy()
+                if not np.isfinite(protected[part]).all():
+                    raise IDGuardError(
+                        f"{type(self).__name__} made images that are not finite: its weights, or what the model "
+                        "returns, hold NaN or infinity"
+                    )
                 if mask is not None:
                     masked = x[part] + (protected[part] - x[part]) * mask[part].astype(x.dtype)
                     protected[part] = masked.clip(low, high)

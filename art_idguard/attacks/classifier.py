@@ -43,7 +43,7 @@ class ClassifierAttack(EvasionAttack):
     def __init__(
         self,
         estimator: PyTorchManipulator,
-        attack: type[Any],
+        attack: Any,
         *,
         threshold: float = L2_THRESHOLD,
         verbose: bool = True,
@@ -78,7 +78,7 @@ class ClassifierAttack(EvasionAttack):
         for i in trange(len(x), desc=self.attack.__name__, unit="image", disable=not self.verbose):
             clean = np.array(x[i : i + 1], dtype=np.float32)
             allowed = None if mask is None else mask[i : i + 1].astype(np.float32)
-            classifier = DisruptionClassifier(self.estimator, clean, threshold=self.threshold)
+            classifier = DisruptionClassifier(self.estimator, clean, threshold=self.threshold, guarded=False)
             found = self._attacked(classifier, clean, allowed)
             idle += _no_better_than_noise(classifier, clean, found, allowed)
             attacked[i] = np.where(found == clean, x[i : i + 1], found)[0]

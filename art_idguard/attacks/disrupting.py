@@ -5,8 +5,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from art_idguard.arrays import to_tensor
 from art_idguard.attacks.bounded import BoundedAttack, all_edits
 from art_idguard.baselines import face_generator, forgery_distance
+from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.perturbation import pgd
 from art_idguard.types import Images
@@ -25,8 +27,8 @@ class DisruptingAttack(BoundedAttack):
         mode: "image" is ART's own PGD on the estimator and knows the estimator's edit, nothing else. The class
             transferable attacks know all its edits: "iterative" takes another one at each step, "joint" their sum;
             both start at random in the ball.
-        target: pictures within `clip_values`, broadcastable to (N, 3, H, W), to drive the forged faces to, instead of
-            away from the clean ones; "white" is the target of TAFIM (Aneja et al., ECCV 2022), whose generator and
+        target: a picture (3, H, W) within `clip_values` to drive all forged faces to, instead of away from the clean
+            ones; "white" is the target of TAFIM (Aneja et al., ECCV 2022), whose generator and
             unbounded perturbation are not taken over.
         seed: of the start, together with the images; "image" has no random start, but the estimator's jitter.
         batch_size: images at a time.
@@ -66,7 +68,8 @@ class DisruptingAttack(BoundedAttack):
         """Protected faces on the [-1, 1] scale.
 
         Raises:
-            IDGuardError: in the class transferable modes: a preprocessing defence has no gradient.
+            IDGuardError: the target is no picture of their size; or in the class transferable modes: a preprocessing
+                defence, or the model, has no gradient.
         """
         target = self._target(x)
         if self.mode == "image":
@@ -103,7 +106,9 @@ class DisruptingAttack(BoundedAttack):
             return None
         if isinstance(self.target, str):
             return torch.ones_like(x)
-        return self.estimator.signed(torch.tensor(np.asarray(self.target, np.float32)).to(x)).expand_as(x)
+        if self.target.shape != x.shape[1:]:
+            raise IDGuardError(f"a target of {self.target.shape} does not fit images of {tuple(x.shape[1:])}")
+        return self.estimator.signed(to_tensor(self.target, x.device)).expand_as(x)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -79,12 +79,16 @@ class IDGuardAttack(ProtectionAttack):
         output: str | Path | None = None,
         **settings: Any,
     ) -> None:
-        """Train the protector further by Algorithm 1 on one's own faces and manipulators.
+        """Train a copy of the protector further, by Algorithm 1, on one's own faces and manipulators, and take that.
+
+        Ctrl-C ends the training early, with what is learnt so far.
 
         Args:
             x: square faces (N, 3, S, S) within `clip_values`; those in which no face is found are left out.
-            y: 0/1 labels (N, 5) in the order of `types.ATTRIBUTES`; None where nothing is known.
-            estimators: the manipulators to protect against, by default the attack's own; each a `Manipulator` inside.
+            y: 0/1 labels (N, 5) in the order of `types.ATTRIBUTES`; by default every face has the first estimator's
+                `attributes`.
+            estimators: the manipulators to protect against, by default the attack's own; each a `Manipulator` inside,
+                without preprocessing, with the attack's `clip_values` and device.
             batch_size: faces in a step.
             nb_epochs: how often each face is seen.
             output: folder that keeps the run's checkpoint, log and samples; by default nothing is kept.
@@ -101,6 +105,8 @@ class IDGuardAttack(ProtectionAttack):
             x,
             y,
             estimators=own if estimators is None else estimators,
+            clip_values=self.clip_values,
+            device=self.device,
             batch_size=batch_size,
             nb_epochs=nb_epochs,
             output=output,

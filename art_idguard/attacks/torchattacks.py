@@ -42,8 +42,7 @@ class TorchAttack(ClassifierAttack):
         verbose: bool = True,
         **params: Any,
     ) -> None:
-        found = _named(attack) if isinstance(attack, str) else attack
-        super().__init__(estimator, found, threshold=threshold, verbose=verbose, **params)
+        super().__init__(estimator, attack, threshold=threshold, verbose=verbose, **params)
 
     def run(self, classifier: DisruptionClassifier, clean: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """The attack on one image (1, 3, H, W)."""
@@ -52,6 +51,11 @@ class TorchAttack(ClassifierAttack):
         intact = torch.zeros(1, dtype=torch.long, device=unit.device)
         found = self.attack(_OnUnitScale(classifier.logits, low, high), **self.params)(unit, intact)
         return low + found.detach().cpu().numpy() * (high - low)
+
+    def _check_params(self) -> None:
+        if isinstance(self.attack, str):
+            self.attack = _named(self.attack)
+        super()._check_params()
 
     def _fits(self, attack: type) -> bool:
         return issubclass(attack, _torchattacks().attack.Attack)

@@ -53,6 +53,7 @@ class TrainedAttack(BoundedAttack):
         if others := [e for e in every if not isinstance(e, PyTorchManipulator)]:
             raise EstimatorError(type(self), list(self._estimator_requirements), others[0])
         self.estimators: list[PyTorchManipulator] = every
+        self._fitted = float("inf")  # the `eps` that it was trained with
         super().__init__(
             every[0], eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
         )
@@ -74,6 +75,7 @@ class TrainedAttack(BoundedAttack):
             raise IDGuardError(f"expected faces with labels of shape (N, 5), found {x.shape} and {labels.shape}")
         images = to_tensor(x, self.device)
         self.train(self.estimator.signed(images), torch.tensor(labels, dtype=torch.float32, device=self.device))
+        self._fitted = self.eps
         return self
 
     @abstractmethod
@@ -87,14 +89,30 @@ class TrainedAttack(BoundedAttack):
 
     def _check_params(self) -> None:
         super()._check_params()
-        for estimator in self.estimators:
-            name = type(estimator.model).__name__
-            if not isinstance(estimator.model, Manipulator):
-                raise ValueError(f"training needs a Manipulator, which {name} is not; subclass it")
-            if estimator.preprocessing_defences or not _is_identity(estimator.preprocessing):
-                raise ValueError(f"training meets the bare manipulator; leave preprocessing out of {name}'s estimator")
-            if (estimator.pixel_range, estimator.device) != (self.clip_values, self.device):
-                raise ValueError("`estimators` have to agree in clip_values and device")
+        require_trainable(self.estimators, self.clip_values, self.device)
+        if self.eps > self._fitted:
+            raise ValueError(f"`eps` was {self._fitted:g} in fit and may not grow; make a new attack and fit that")
+
+
+def require_trainable(
+    estimators: Sequence[PyTorchManipulator], clip_values: tuple[float, float], device: torch.device
+) -> None:
+    """Refuse what cannot be trained against.
+
+    Raises:
+        ValueError: an estimator's model is no `Manipulator`, it has preprocessing, or another range or device.
+    """
+    for estimator in estimators:
+        name = type(estimator.model).__name__
+        if not isinstance(estimator.model, Manipulator):
+            raise ValueError(f"training needs a Manipulator, which {name} is not; subclass it")
+        if estimator.preprocessing_defences or not _is_identity(estimator.preprocessing):
+            raise ValueError(f"training meets the bare manipulator; leave preprocessing out of {name}'s estimator")
+        if (estimator.pixel_range, estimator.device) != (clip_values, device):
+            raise ValueError(
+                f"the estimators and the attack have to agree in clip_values and device, found {estimator.pixel_range} "
+                f"on {estimator.device} and {clip_values} on {device}"
+            )
 
 
 def _is_identity(preprocessing: Any) -> bool:

@@ -55,6 +55,11 @@ class IDGuardUniversalAttack(IDGuardAttack):
         """Whether the fooling rate reaches 1 - delta."""
         return None if self.fooling_rate is None else self.fooling_rate >= 1 - self.delta
 
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        """Train P-Pert along with the generator, see `IDGuardAttack.fit`; forgets `noise` and `fooling_rate`."""
+        self.noise = self.fooling_rate = None
+        super().fit(*args, **kwargs)
+
     def generate(
         self, x: np.ndarray, y: np.ndarray | None = None, *, mask: np.ndarray | None = None, **_: Any
     ) -> np.ndarray:

@@ -101,7 +101,7 @@ class IDGuardPreprocessor(PreprocessorPyTorch):
         return protected, y
 
     def _check_params(self) -> None:
-        if np.shape(self.clip_values) != (2,):
+        if np.shape(self.clip_values) != (2,) or not np.isfinite(self.clip_values).all():
             raise ValueError(f"`clip_values` has to be a pair, lowest and highest, found {self.clip_values!r}")
         if not self.clip_values[0] < self.clip_values[1]:
             raise ValueError(f"`clip_values` has to be (lowest, highest), found {self.clip_values!r}")

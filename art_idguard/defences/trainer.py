@@ -13,10 +13,12 @@ from art.defences.trainer.trainer import Trainer
 from art_idguard import manipulators
 from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.idguard import IDGuardAttack
+from art_idguard.attacks.universal import IDGuardUniversalAttack
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.refinement import RefinedProtector
 from art_idguard.training.hardening import ProtectorAttacker
 from art_idguard.training.manipulator import train_manipulator
 from art_idguard.training.manipulator_config import ManipulatorConfig
@@ -30,12 +32,14 @@ class ManipulatorAdversarialTrainer(Trainer):
 
     Args:
         classifier: the manipulator to harden (ART's word for what is trained); `fit` replaces its model.
-        attack: an `IDGuardAttack`, whose protector is fine-tuned along (by default the one that ships); or another
-            evasion attack on this very estimator, which then attacks the estimator's own edit, such as ART's PGD.
+        attack: an `IDGuardAttack`, whose protector is fine-tuned along (by default the one that ships); an
+            `IDGuardUniversalAttack`, whose P-Pert stays as it is; or another evasion attack on this very estimator,
+            which then attacks the estimator's own edit, such as ART's PGD.
         verbose: show a progress bar.
 
     Raises:
-        IDGuardError: the estimator's model is no `Manipulator`, or the attack is of another estimator.
+        IDGuardError: the estimator's model is no `Manipulator`, the attack is of another estimator, or its protector
+            is refined.
         TypeError: not an estimator, or not an evasion attack.
     """
 
@@ -50,6 +54,8 @@ class ManipulatorAdversarialTrainer(Trainer):
             raise TypeError(f"`attack` has to be an evasion attack, found {type(attack).__name__}")
         if attack is not None and not isinstance(attack, IDGuardAttack) and attack.estimator is not classifier:
             raise IDGuardError("the attack is of another estimator; make it of the one that is trained")
+        if isinstance(attack, IDGuardAttack) and isinstance(attack.protector, RefinedProtector):
+            raise IDGuardError("a refined protector is not trained; give the one that it begins with, .start")
         super().__init__(classifier)
         self.attack = IDGuardAttack(classifier, verbose=False) if attack is None else attack
         self.verbose = verbose
@@ -109,10 +115,12 @@ class ManipulatorAdversarialTrainer(Trainer):
                 model = manipulators.load(folder).to(estimator.device)
             finally:
                 estimator._model = model
-        if isinstance(self.attack, IDGuardAttack):
-            self.attack.protector.eval().requires_grad_(False)
+                if isinstance(self.attack, IDGuardAttack):
+                    self.attack.protector.eval().requires_grad_(False)
 
     def _attacker(self, protector_lr: float) -> Attack:
+        if isinstance(self.attack, IDGuardUniversalAttack):
+            return lambda x, edit, generator: self.attack.protect(x).clone()  # out of inference mode
         if isinstance(self.attack, IDGuardAttack):
             return ProtectorAttacker(self.attack.protector, lr=protector_lr)
         attack, estimator = self.attack, self._classifier

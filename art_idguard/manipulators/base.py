@@ -15,6 +15,8 @@ class Manipulator(HubModel, ABC):
     """
 
     name: ClassVar[str]
+    multiple: int = 1
+    """Height and width of the faces are multiples of this."""
 
     @abstractmethod
     def edits(self, attributes: Attributes) -> tuple[Edit, ...]:

@@ -84,6 +84,7 @@ class StarGANFamily(Manipulator):
         blocks: residual blocks; E_k ends after the first half of them.
     """
 
+    multiple = 4
     outputs: ClassVar[int] = 3
     """Channels of the last convolution."""
 

@@ -208,6 +208,7 @@ class HiSD(Manipulator):
         super().__init__()
         self.noise, self.seed = noise, seed
         steps = list(pairwise(widths))
+        self.multiple = 2 ** len(steps)
         down = (Down(a, b, norm=True) for a, b in steps)
         up = (Up(b, a) for a, b in reversed(steps))
         self.encoder = nn.Sequential(nn.Conv2d(3, widths[0], 1), *down)

@@ -105,6 +105,7 @@ class RelGAN(Manipulator):
     """
 
     name: ClassVar[str] = "relgan"
+    multiple = 4
 
     def __init__(
         self, *, channels: int = 64, blocks: int = 6, sign: Literal[1, -1] = 1, norm: Norm = "switchable"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from art_idguard.arrays import differentiate, is_steep, warn_if_flat
 from art_idguard.images import project, to_signed, to_unit
 from art_idguard.perturbation.pgd import JITTER
 from art_idguard.types import Images
@@ -25,7 +26,7 @@ def anti_forgery(
 ) -> Images:
     """Adam on the a and b channels of CIE Lab (D65, kornia's conversion).
 
-    Their bound is none in RGB: the default moves a channel by up to 0.7 on the [-1, 1] scale (0.18 on average over
+    This does not bound RGB: the default moves a channel by up to 0.7 on the [-1, 1] scale (0.18 on average over
     random colours). Where the new colour is none of sRGB it is clipped, which changes lightness as well.
 
     Deviates: lr is 2e-3; with the official 1e-4 a hundred steps use at most a fifth of the bound. Starts beside x,
@@ -41,7 +42,10 @@ def anti_forgery(
         generator: source of the start, on the CPU.
 
     Returns:
-        Faces in [-1, 1], detached.
+        Faces in [-1, 1], detached. A `NullAttackWarning` says where no step found a gradient.
+
+    Raises:
+        IDGuardError: the objective has no gradient at all.
     """
     from kornia.color import lab_to_rgb, rgb_to_lab  # not on every training machine
 
@@ -54,9 +58,13 @@ def anti_forgery(
         picture = to_signed(lab_to_rgb(torch.cat((lightness, colour + AB_UNIT * change), dim=1)))
         return picture if epsilon is None else project(picture, x, epsilon)
 
+    steep = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(steps):
         with torch.enable_grad():
-            (change.grad,) = torch.autograd.grad(objective(recoloured()).sum(), change)
+            change.grad = differentiate(objective(recoloured()), change)
+        steep |= is_steep(change.grad)
         optimizer.step()
         change.data.clamp_(-colour_bound, colour_bound)
+    if steps:
+        warn_if_flat(steep)
     return recoloured().detach()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from art_idguard.arrays import differentiate, is_steep, warn_if_flat
 from art_idguard.images import project
 from art_idguard.types import Images
 
@@ -40,14 +41,21 @@ def pgd(
         generator: source of the start, on the CPU.
 
     Returns:
-        Faces in the ball and in [-1, 1], detached.
+        Faces in the ball and in [-1, 1], detached. A `NullAttackWarning` says where no step found a gradient.
+
+    Raises:
+        IDGuardError: the objective has no gradient at all.
     """
     radius = epsilon if random_start else min(JITTER, epsilon)
     start = radius * (2 * torch.rand(x.shape, generator=generator) - 1)
     attacked = project(x + start.to(x), x, epsilon).detach()
+    steep = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(steps):
         with torch.enable_grad():
             attacked.requires_grad_()
-            (gradient,) = torch.autograd.grad(objective(attacked).sum(), attacked)
-        attacked = project(attacked.detach() + step_size * gradient.sign(), x, epsilon)
+            gradient = differentiate(objective(attacked), attacked)
+        steep |= is_steep(gradient)
+        attacked = project(attacked.detach() + step_size * gradient.nan_to_num(0).sign(), x, epsilon)
+    if steps:
+        warn_if_flat(steep)
     return attacked.detach()

@@ -11,6 +11,12 @@ from art_idguard.errors import IDGuardError
 MAY_CHANGE = ("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions")
 """Settings that a resumed run may change."""
 
+MAY_BE_ZERO = ("seed", "margin", "warmup")
+"""Whole numbers that may; others are at least 1."""
+
+OF_A_PROTECTOR = ("generator", "norm", "channels", "epsilon", "bound", "prior", "prior_faces")
+"""Settings of a new protector; one to go on from has its own."""
+
 
 def _as_hinted(value: Any, hint: Any) -> Any:
     """TOML and the command line have lists for tuples, TOML also 1 for 1.0."""
@@ -48,8 +54,8 @@ class TrainingConfig:
                 raise IDGuardError(
                     f"unknown {field.name} {value!r}; choose from: {', '.join(map(str, get_args(hint)))}"
                 )
-            least = 0 if field.default == 0 else 1
-            if hint is int and value < least:
+            least = 0 if float in (hint, *get_args(hint)) or field.name in MAY_BE_ZERO else 1
+            if type(value) in (int, float) and not value >= least:
                 raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
         if self.minutes is not None and self.minutes <= 0:
             raise IDGuardError(f"minutes is {self.minutes}; expected more than 0")
@@ -118,7 +124,7 @@ class ProtectorConfig(TrainingConfig):
     """cvxpy's exact optimum, or the paper's solver."""
 
     start: str | None = None
-    """Folder or Hub id of a protector to go on from; generator, epsilon, bound and prior are then its own."""
+    """Folder or Hub id of a protector to go on from, which has its own generator, epsilon, bound and prior."""
     generator: str = "resnet"
     """resnet, unet or transformer."""
     norm: Literal["batch", "instance"] = "batch"
@@ -174,3 +180,6 @@ class ProtectorConfig(TrainingConfig):
             raise IDGuardError(
                 f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
             )
+        defaults = {field.name: field.default for field in fields(self)}
+        if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
+            raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -60,9 +61,10 @@ def used_budget(accelerator: Accelerator, config: TrainingConfig, *, step: int, 
 
 @contextmanager
 def stop_signals() -> Iterator[dict[str, bool]]:
-    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
+    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint; only a main thread gets signals."""
     stopped = {"now": False}
-    signals = (signal.SIGINT, signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if main else ()
     before = [signal.signal(s, lambda *_: stopped.update(now=True)) for s in signals]
     try:
         yield stopped

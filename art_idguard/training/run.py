@@ -17,7 +17,7 @@ from art_idguard.data import FaceBatch, Faces, cached, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.losses import LossConfig
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.perturbation import Protector, initial_prior, pgd
+from art_idguard.perturbation import GENERATORS, Protector, initial_prior, pgd
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import heat_maps
 from art_idguard.robustness import require_known
@@ -76,7 +76,7 @@ class Run:
 
 def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None) -> Run:
     """Data, frozen networks, protector and optimiser of a run, at its checkpoint if it resumes."""
-    require_known(config.augment)
+    _check_names(config)
     accelerator = Accelerator(mixed_precision=config.precision)
     if config.batch_size % accelerator.num_processes:
         raise IDGuardError(
@@ -101,7 +101,7 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
     if checkpoint:
         protector.load_state_dict(checkpoint["protector"])
     optimizer = torch.optim.Adam(protector.parameters(), lr=config.lr, betas=(0.5, 0.999))
-    weighting = _weighting(config, targets, faces, checkpoint).to(device)
+    weighting = _weighting(config, targets, faces, protector.epsilon, resumed=checkpoint is not None).to(device)
     run = Run(config, accelerator, faces, targets, recognizer, protector, optimizer, weighting)
     if checkpoint:
         optimizer.load_state_dict(checkpoint["optimizer"])
@@ -111,6 +111,14 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
         for target in targets:
             target.compile()
     return run
+
+
+def _check_names(config: ProtectorConfig) -> None:
+    """A typo shows before the faces are read."""
+    require_known(config.augment)
+    if config.generator not in GENERATORS:
+        raise IDGuardError(f"unknown generator {config.generator!r}; choose from: {', '.join(GENERATORS)}")
+    _make_weighting(config, config.alpha or (1.0,) * len(config.manipulators))
 
 
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None) -> Faces:
@@ -166,14 +174,18 @@ def _weighting(
     config: ProtectorConfig,
     targets: list[Manipulator],
     faces: Faces,
-    checkpoint: dict[str, Any] | None,
+    epsilon: float,
+    *,
+    resumed: bool,
 ) -> TaskWeighting:
-    alpha = config.alpha
-    if alpha is None:
-        # A resumed run takes alpha from the weighting's state.
-        needed = config.weighting in ("prior", "kpi") and not checkpoint
-        found = prior_weights(probe(targets, faces.batch(slice(PROBE_FACES)), config.epsilon)) if needed else None
-        alpha = tuple(found.tolist()) if found is not None else (1.0,) * len(targets)
+    alpha = config.alpha or (1.0,) * len(targets)
+    # A resumed run takes alpha from the weighting's state.
+    if config.alpha is None and config.weighting in ("prior", "kpi") and not resumed:
+        alpha = tuple(prior_weights(probe(targets, faces.batch(slice(PROBE_FACES)), epsilon)).tolist())
+    return _make_weighting(config, alpha)
+
+
+def _make_weighting(config: ProtectorConfig, alpha: tuple[float, ...]) -> TaskWeighting:
     return make_weighting(config.weighting, alpha=alpha, space=config.mgda_space, solver=config.mgda_solver)
 
 
