@@ -7,7 +7,8 @@ import argparse
 import ast
 import inspect
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard import __version__
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, TrainingStopped
 from art_idguard.training.config import ProtectorConfig, TrainingConfig
 from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 
@@ -23,7 +24,7 @@ from art_idguard.training.manipulator_config import HardeningConfig, Manipulator
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 for an error that is named, 2 for wrong usage, 130 for Ctrl-C.
 
-    A training that is stopped by Ctrl-C or SIGTERM keeps its checkpoint and what it has learnt, and ends with 0.
+    A training that Ctrl-C or SIGTERM stops keeps its checkpoint and what it has learnt, and ends with 130.
     """
     options = vars(_parser().parse_args(argv))
     run = options.pop("run")
@@ -152,8 +153,7 @@ def _train(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> i
     from art_idguard.training.protector import train_protector
 
     config = ProtectorConfig.from_recipe(recipe, **given)
-    print(train_protector(config, resume=resume, verbose=not quiet))
-    return 0
+    return _trained(train_protector, config, resume=resume, quiet=quiet)
 
 
 def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
@@ -161,15 +161,26 @@ def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipu
 
     given |= {"manipulator": manipulator} if manipulator else {}
     config = ManipulatorConfig.from_recipe(recipe, **given)
-    print(train_manipulator(config, resume=resume, verbose=not quiet))
-    return 0
+    return _trained(train_manipulator, config, resume=resume, quiet=quiet)
 
 
 def _harden(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
     from art_idguard.training.hardening import harden
 
     given |= {"manipulator": manipulator} if manipulator else {}
-    print(harden(HardeningConfig.from_recipe(recipe, **given), resume=resume, verbose=not quiet))
+    config = HardeningConfig.from_recipe(recipe, **given)
+    return _trained(harden, config, resume=resume, quiet=quiet)
+
+
+def _trained(train: Callable[..., Path], config: TrainingConfig, *, resume: bool, quiet: bool) -> int:
+    """Train and print the model's folder; 130 and no folder where the training was stopped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingStopped)
+        try:
+            print(train(config, resume=resume, verbose=not quiet))
+        except TrainingStopped as stopped:
+            print(f"art-idguard: {stopped}; go on with --resume", file=sys.stderr)
+            return 130
     return 0
 
 

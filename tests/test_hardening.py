@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import ProjectedGradientDescent
 from safetensors.torch import load_file
@@ -19,9 +18,12 @@ from art_idguard.data import read_labelled
 from art_idguard.defences import ManipulatorAdversarialTrainer
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
+from art_idguard.hub import shipped
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
+from art_idguard.training import hardening
+from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
 from art_idguard.training.manipulator import advance, distill_step, train_manipulator
 from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
@@ -35,12 +37,6 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "hub" / "recipes").glob("*-at-*.toml"))
 SIZE, EPSILON = 64, 0.05
 TINY = {"size": SIZE, "batch_size": 4, "n_critic": 1, "steps": 4, "log_every": 1, "precision": "no", "warmup": 0}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +222,7 @@ def test_smoothness_is_the_distance_between_the_answers_to_attacked_and_clean_fa
 
 def test_distillation_needs_a_teacher(faces, models, tmp_path):
     with pytest.raises(IDGuardError, match="needs a generator that teaches"):
-        harden(config(faces, models, tmp_path, start=None, distill=True), verbose=False)
+        prepare(config(faces, models, tmp_path, start=None, distill=True))
     with pytest.raises(IDGuardError, match="belong to distillation"):
         config(faces, models, tmp_path, smoothness=1.0)
     with pytest.raises(IDGuardError, match="is a relgan, not a stargan"):
@@ -239,8 +235,40 @@ def test_a_trained_generator_waits_for_a_new_discriminator(faces):
     assert (new.warmup, kept.warmup) == (1000, 0)
     assert (new.penalty_weight, new.n_critic) == (150, 1)  # RelGAN's own
     assert HardeningConfig.from_recipe(None, **given, distill=True).warmup == 0
-    with pytest.raises(IDGuardError, match="warmup is 1000 of 50 steps"):
+    with pytest.raises(IDGuardError, match=r"first turn is step 1001 of 50 \(warmup 1000, n_critic 1\)"):
         HardeningConfig.from_recipe(None, **given, steps=50)
+
+
+def test_what_ships_is_hardened_where_no_start_is_given(faces, models, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(hardening, "train_manipulator", lambda made, **_: started.append(made.start) or tmp_path)
+    harden(config(faces, models, tmp_path, start=None))
+    harden(config(faces, models, tmp_path))
+    assert started == [str(shipped("manipulators/stargan-celeba128")), str(models / "stargan")]
+    with pytest.raises(IDGuardError, match="no trained hisd ships; name the one to harden with start"):
+        harden(config(faces, models, tmp_path, start=None, manipulator="hisd"))
+
+
+def test_neither_training_goes_on_with_the_others_run(faces, models, tmp_path, capsys):
+    places = ["stargan", "--faces", faces, "--output", tmp_path, "--protector", models / "protector", "--quiet"]
+    run = prepare(made := config(faces, models, tmp_path), attack=attacker(config(faces, models, tmp_path)))
+    save_checkpoint(run.folder, run.state())
+    assert main(["train-manipulator", *map(str, places[:5]), "--resume"]) == 1
+    assert "holds a run of harden, not of train-manipulator" in capsys.readouterr().err
+    save_checkpoint(run.folder, run.state() | {"command": "train-manipulator"})
+    assert main(["harden", *map(str, places), "--start", made.start, "--resume"]) == 1
+    assert "holds a run of train-manipulator, not of harden" in capsys.readouterr().err
+
+
+def test_the_protectors_rate_may_change_on_resuming(faces, models, tmp_path):
+    made = config(faces, models, tmp_path)
+    run = prepare(made, attack=attacker(made))
+    advance(run, progress=0.0)
+    save_checkpoint(run.folder, run.state())
+    made = config(faces, models, tmp_path, protector_lr=1e-7)
+    resumed = prepare(made, attack=attacker(made), resume=True)
+    assert resumed.attack.optimizer.param_groups[0]["lr"] == 1e-7
+    assert len(resumed.attack.optimizer.state) == len(run.attack.optimizer.state) > 0
 
 
 def test_during_the_warmup_only_the_discriminator_learns(faces, models, tmp_path):

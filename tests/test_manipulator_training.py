@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
 from art_idguard import manipulators
 from art_idguard.cli import main
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, TrainingStopped
 from art_idguard.manipulators import MANIPULATORS, RelGAN
 from art_idguard.training import gan_losses as losses
 from art_idguard.training import manipulator as training
+from art_idguard.training.base import held
+from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import train_manipulator
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import prepare
@@ -44,13 +45,6 @@ LABELS = {  # twelve faces, of which every attribute of HiSD's tags has some
     "Male": "110011001100",
     "Young": "101011101011",
 }
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    """Accelerate keeps one precision for the whole process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def write_labels(folder, table=LABELS):
@@ -140,11 +134,12 @@ def test_orthogonality_by_hand():
 
 @pytest.fixture
 def game(faces, tmp_path, request):
-    """A run in float64 with one batch of it, and what its generator makes of the batch."""
+    """A run in float64 with one batch of it, whose inputs are attacked, and what its generator makes of those."""
     run = prepare(config(faces, tmp_path, request.param))
     batch = training._batch(run, with_gradient=False)
     run.generator.double(), run.discriminator.double()
-    batch = Batch(batch.real.double(), batch.inputs.double(), batch.labels.double(), _edit64(batch.edit), batch.task)
+    attacked = (batch.real + 0.1 * torch.randn_like(batch.real)).clamp(-1, 1)
+    batch = Batch(batch.real.double(), attacked.double(), batch.labels.double(), _edit64(batch.edit), batch.task)
     torch.manual_seed(11)
     return run, batch, run.objective.forge(run.generator, batch)
 
@@ -175,7 +170,7 @@ def test_stargan_family_terms_are_the_published_ones(game):
     def translate(picture, to):
         return G(picture, batch.edit._replace(condition=to)).output
 
-    fake = translate(x, target)
+    fake = translate(batch.inputs, target)
     torch.manual_seed(7)
     mix = torch.rand(4, 1, 1, 1, dtype=torch.float64)
     penalty = losses.gradient_penalty(lambda p: D(p)[0], x, fake, mix)
@@ -197,7 +192,7 @@ def test_stargan_family_terms_are_the_published_ones(game):
 
     expected = towards(fake, target)
     if run.config.manipulator == "fpgan":
-        own = translate(x, labels)
+        own = translate(batch.inputs, labels)
         expected |= {f"same_{name}": value for name, value in towards(own, labels).items()}
         expected["identity"] = 10 * (own - x).abs().mean()
     compare(adversary, expected)
@@ -216,7 +211,7 @@ def test_relgan_terms_are_the_published_ones(game):
     b, c, vb, vc = a.roll(1, 0), a.roll(2, 0), va.roll(1, 0), va.roll(2, 0)
     ab, ac, cb = vb - va, vc - va, vb - vc
     torch.testing.assert_close(batch.edit.condition, ab)
-    full, none, between = change(a, ab), change(a, 0 * ab), change(a, alpha * ab)
+    full, none, between = (change(batch.inputs, share * ab) for share in (1, 0, alpha))
     torch.manual_seed(7)
     penalty = losses.gradient_penalty(lambda p: D(a, p, ab)[0], a, full, torch.rand(4, 1, 1, 1, dtype=torch.float64))
     wrong = [D(a, full, ab), D(c, b, ab), D(a, c, ab), D(a, b, ac), D(a, b, cb)]
@@ -250,7 +245,7 @@ def test_hisd_terms_are_the_published_ones(game):
     G, D, x, (i, j, k) = run.generator, run.discriminator, batch.real, batch.task
     y = 2 * batch.labels[:, -2:] - 1
     critic, adversary = both_terms(run, batch, forged)
-    e, s, target = G.encode(x), G.extract(x, i), batch.edit.condition
+    e, s, target = G.encode(batch.inputs), G.extract(batch.inputs, i), batch.edit.condition
     translated = G.decode(G.translate(e, target, i))
     cycled = G.decode(G.translate(G.encode(translated), s, i))
 
@@ -467,7 +462,8 @@ def test_interrupted_run_keeps_a_checkpoint_and_the_model(faces, tmp_path):
         return attacked
 
     settings = config(faces, tmp_path, steps=1000, checkpoint_every=1000)
-    folder = train_manipulator(settings, verbose=False, attack=Noise(at=2, instead=interrupt))
+    with pytest.warns(TrainingStopped, match=r"^training stopped at step 2 of 1000$"):
+        folder = train_manipulator(settings, verbose=False, attack=Noise(at=2, instead=interrupt))
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
     assert manipulators.load(folder).name == "stargan"
     assert (tmp_path / "samples" / "000002.png").is_file()
@@ -476,7 +472,7 @@ def test_interrupted_run_keeps_a_checkpoint_and_the_model(faces, tmp_path):
 def test_nan_stops_the_run_with_step_model_and_checkpoint(faces, tmp_path):
     """Seen at the next line of the log, which names the step that it began with."""
     settings = config(faces, tmp_path, steps=100, log_every=5, checkpoint_every=2)
-    match = r"step 3: the loss of stargan's discriminator is not finite.*checkpoint\.pt"
+    match = r"step 3: the loss of stargan's discriminator is not finite.*checkpoint\.pt; resume with a lower lr$"
     with pytest.raises(IDGuardError, match=match):
         train_manipulator(settings, verbose=False, attack=Noise(at=3, instead=lambda x: x * torch.nan))
     good = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -490,6 +486,55 @@ def test_nan_before_the_first_checkpoint(faces, tmp_path):
     training.advance(run, progress=0.0)
     with pytest.raises(IDGuardError, match=r"step 1: .*no checkpoint yet"):
         training.require_finite(run)
+
+
+def test_a_resumed_run_may_take_what_helps_against_nan(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, "relgan", precision="bf16"))
+    training.advance(run, progress=0.0)
+    save_checkpoint(run.folder, run.state())
+    changes = {"lr": 1e-6, "clip": 1.0, "precision": "no", "seed": 5}
+    resumed = prepare(config(faces, tmp_path, "relgan", **changes), resume=True)
+    assert resumed.accelerator.mixed_precision == "no"
+    before = [p.detach().clone() for p in resumed.generator.parameters()]
+    training.advance(resumed, progress=0.0)
+    for name, optimizer in resumed.optimizers.items():
+        assert [group["lr"] for group in optimizer.param_groups] == [1e-6], name
+        assert {int(state["step"]) for state in optimizer.state.values()} == {2}
+    assert 0 < max((p - b).abs().max() for p, b in zip(resumed.generator.parameters(), before, strict=True)) < 1e-5
+
+
+def test_what_a_run_cannot_go_on_with_is_named(faces, tmp_path):
+    run = prepare(config(faces, tmp_path))
+    save_checkpoint(run.folder, run.state())
+    with pytest.raises(IDGuardError, match="settings: limit changed"):
+        prepare(config(faces, tmp_path, limit=11), resume=True)
+    save_checkpoint(run.folder, run.state() | {"command": "train"})
+    with pytest.raises(IDGuardError, match="holds a run of train, not of train-manipulator;"):
+        prepare(config(faces, tmp_path), resume=True)
+    with held(config(faces, tmp_path)), pytest.raises(IDGuardError, match="another training is at work in"):
+        train_manipulator(config(faces, tmp_path), resume=True, verbose=False)
+
+
+def test_resuming_with_other_labels_is_refused(tmp_path):
+    folder = write_portraits(tmp_path / "faces", 12)
+    write_labels(folder)
+    run = prepare(config(folder, tmp_path / "run"))
+    save_checkpoint(run.folder, run.state())
+    write_labels(folder, LABELS | {"Young": "1" * 12})
+    with pytest.raises(IDGuardError, match="run: faces changed since it began"):
+        prepare(config(folder, tmp_path / "run"), resume=True)
+
+
+def test_minutes_that_end_before_the_generators_first_turn_are_an_error(faces, tmp_path):
+    settings = config(faces, tmp_path, steps=1000, minutes=1e-6, warmup=3, n_critic=2)
+    with pytest.raises(
+        IDGuardError, match="never learned: 1 steps in 1e-06 minutes, warmup 3, n_critic 2; resume with"
+    ):
+        train_manipulator(settings, verbose=False)
+    assert not (tmp_path / "manipulator").exists()
+    turns = prepare(config(faces, tmp_path / "turns", warmup=3, n_critic=2))
+    learnt = [any(k.startswith("generator") for k in training.advance(turns, progress=0.0)) for _ in range(4)]
+    assert learnt.index(True) + 1 == settings.first_update == 4
 
 
 def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_path):
@@ -541,6 +586,12 @@ def test_there_is_a_recipe_for_each_manipulator_and_for_the_gray_box():
     [
         ({"size": 100}, "multiple of 64"),
         ({"betas": (0.5,)}, "expected 2"),
+        ({"betas": (2.0, 3.0)}, "expected 2 numbers, each from 0 to below 1"),
+        ({"betas": (0.5, float("nan"))}, "each from 0 to below 1"),
+        ({"ema": 2.0}, "ema is 2.0"),
+        ({"clip": 0.0}, "clip is 0.0; expected more than 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"steps": 4, "n_critic": 5}, "never learn: its first turn is step 5 of 4"),
         ({"steps": 0}, "expected at least 1"),
         ({"decay_from": 1.5}, "share of the budget"),
         ({"minutes": 0.0}, "more than 0"),

@@ -19,8 +19,11 @@ from art_idguard.losses import OFFICIAL, PAPER
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
+from art_idguard.training import run as run_module
+from art_idguard.training.base import held
 from art_idguard.training.checkpoint import save_checkpoint
-from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
+from art_idguard.training.loop import LogFile
 from art_idguard.training.protector import advance, batch_index, train_protector
 from art_idguard.training.run import prepare
 from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
@@ -94,14 +97,22 @@ def test_cut_graph_step_equals_textbook_step(train_prior, weighting, loss):
     protector, targets, edits, recognizer, scene = double_setting("parameters")
     protector.prior.requires_grad_(train_prior)
     rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
-    expected_weights = textbook_step(protector, targets, edits, recognizer, rule, scene, loss)
-    expected = gradients(protector)
-    protector.zero_grad()
-    rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
-    report = cut_graph_step(protector, targets, edits, recognizer, rule, scene, Accelerator(cpu=True), loss)
-    assert expected.norm() > 0
-    torch.testing.assert_close(report.weights, expected_weights, rtol=1e-9, atol=1e-12)
-    assert (gradients(protector) - expected).norm() <= 1e-9 * expected.norm()
+    own_rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
+    kpi = []
+    rule.register_forward_pre_hook(lambda _, args: kpi.append(args[0].kpi))
+    twice = weighting == "kpi" and train_prior  # the second weights depend on the KPIs; those of z_p stay out else
+    for step in range(2 if twice else 1):
+        protector.zero_grad()
+        expected_weights = textbook_step(protector, targets, edits, recognizer, rule, scene, loss)
+        expected = gradients(protector)
+        protector.zero_grad()
+        report = cut_graph_step(protector, targets, edits, recognizer, own_rule, scene, Accelerator(cpu=True), loss)
+        assert expected.norm() > 0
+        if train_prior:
+            torch.testing.assert_close(report.kpi, kpi[step], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(report.weights, expected_weights, rtol=1e-9, atol=1e-12)
+        assert (gradients(protector) - expected).norm() <= 1e-9 * expected.norm()
+    assert not (twice and torch.allclose(report.weights, own_rule.alpha.double()))
 
 
 def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
@@ -122,7 +133,7 @@ def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
 def test_a_prior_that_is_not_trained_stays_and_has_no_part_in_the_gramian(workplace, tmp_path, space):
     settings = {"train_prior": False, "weighting": "mgda", "mgda_space": space, "steps": 2}
     folder = train_protector(config(workplace, tmp_path, **settings), verbose=False)
-    before = load_file(tmp_path / "initial_prior.safetensors")["prior"]
+    (before,) = load_file(tmp_path / "initial_prior.safetensors").values()
     assert torch.equal(load_file(folder / "model.safetensors")["prior"], before)
     assert before.abs().max() > 0
 
@@ -189,13 +200,71 @@ def test_killed_and_resumed_run_is_bit_identical_to_an_unbroken_one(workplace, t
     resumed = train_protector(broken, resume=True, verbose=False)
     assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
-    assert steps[-1] == STEPS
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplace, tmp_path):
+    kept = tmp_path / "initial_prior.safetensors"
+    variants = [{}, {"epsilon": 0.03}, {"seed": 1}, {"prior": "zeros"}, {"prior_faces": 5}, {"limit": 8}, {"size": 96}]
+    for count, changes in enumerate([{}, *variants]):
+        prior = prepare(config(workplace, tmp_path, **changes)).protector.prior
+        assert len(load_file(kept)) == max(1, count), changes
+        assert prior.shape[-1] == changes.get("size", 64)
+        assert prior.abs().max() <= changes.get("epsilon", 0.05)
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path, monkeypatch):
+    shown = []
+
+    def initial_prior(kind, images, *, progress, **_):
+        shown.append(progress)
+        return torch.zeros(1, *images.shape[1:])
+
+    monkeypatch.setattr(run_module, "initial_prior", initial_prior)
+    train_protector(config(workplace, tmp_path, steps=1), verbose=verbose)
+    assert shown == [verbose]
 
 
 def test_resuming_with_other_settings_is_refused(workplace, tmp_path):
-    train_protector(config(workplace, tmp_path, steps=1), verbose=False)
-    with pytest.raises(IDGuardError, match="steps, lr changed"):
-        train_protector(config(workplace, tmp_path, lr=1.0, steps=2), resume=True, verbose=False)
+    run = prepare(config(workplace, tmp_path))
+    save_checkpoint(run.folder, run.state())
+    with pytest.raises(IDGuardError, match="settings: steps, masks changed"):
+        prepare(config(workplace, tmp_path, steps=2, masks="product", lr=1.0), resume=True)
+    save_checkpoint(run.folder, state := run.state() | {"config": run.state()["config"] | {"speed": 1}})
+    with pytest.raises(IDGuardError, match="another version began it, which differs in speed"):
+        prepare(config(workplace, tmp_path), resume=True)
+    save_checkpoint(run.folder, state | {"command": "harden"})
+    with pytest.raises(IDGuardError, match="holds a run of harden, not of train;"):
+        prepare(config(workplace, tmp_path), resume=True)
+
+
+def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
+    place = shutil.copytree(workplace, tmp_path / "place")
+    settings = config(place, tmp_path / "run", recognizer=str(place / "sface"))
+    torch.manual_seed(1)
+    SFace(width=4).save_pretrained(place / "sface")
+    run = prepare(settings)
+    save_checkpoint(run.folder, run.state())
+    (run.folder / "initial_prior.safetensors").unlink()
+    prepare(settings, resume=True)
+    assert not (run.folder / "initial_prior.safetensors").exists()  # nor is it needed
+    SFace(width=4).save_pretrained(place / "sface")
+    with pytest.raises(IDGuardError, match="run: recognizer changed since it began"):
+        prepare(settings, resume=True)
+    run.manipulators[0].train().apply(lambda module: module.requires_grad_(True))
+    next(run.manipulators[0].parameters()).data.mul_(2)
+    run.manipulators[0].save_pretrained(place / "stargan")
+    (place / "faces" / "003.png").unlink()
+    with pytest.raises(IDGuardError, match="run: faces, labels, manipulators, recognizer changed"):
+        prepare(settings, resume=True)
+
+
+def test_a_folder_has_one_training_at_a_time(workplace, tmp_path):
+    settings = config(workplace, tmp_path / "run", steps=1)
+    with held(settings), pytest.raises(IDGuardError, match=r"another training is at work in .*run; choose another"):
+        train_protector(settings, verbose=False)
+    train_protector(settings, verbose=False)
 
 
 def test_nan_stops_the_run_with_step_model_and_checkpoint(workplace, tmp_path):
@@ -204,22 +273,92 @@ def test_nan_stops_the_run_with_step_model_and_checkpoint(workplace, tmp_path):
     save_checkpoint(run.folder, run.state())
     next(run.manipulators[1].parameters()).data.fill_(torch.nan)
     before = [p.clone() for p in run.protector.parameters()]
-    with pytest.raises(IDGuardError, match=r"step 2: the objective of relgan is not finite.*checkpoint\.pt"):
+    with pytest.raises(
+        IDGuardError, match=r"step 2: the objective of relgan is not finite.*checkpoint\.pt.* lower lr$"
+    ):
         advance(run)
     assert all(torch.equal(a, b) for a, b in zip(before, run.protector.parameters(), strict=True))
 
 
+def test_a_resumed_run_may_take_what_helps_against_nan(workplace, tmp_path):
+    """And in one process, for which accelerate keeps one precision."""
+    run = prepare(config(workplace, tmp_path, precision="bf16"))
+    assert run.way_out() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"
+    advance(run)
+    save_checkpoint(run.folder, run.state())
+    resumed = prepare(config(workplace, tmp_path, precision="no", lr=1e-6, seed=3), resume=True)
+    assert resumed.accelerator.mixed_precision == "no"
+    assert resumed.optimizer.param_groups[0]["lr"] == 1e-6
+    moments = [r.optimizer.state_dict()["state"][0]["exp_avg"] for r in (run, resumed)]
+    assert torch.equal(*moments)
+    assert resumed.step == 1
+    before = resumed.protector.prior.detach().clone()
+    advance(resumed)
+    assert 0 < (resumed.protector.prior - before).abs().max() < 2e-6
+
+
 def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
     settings = config(workplace, tmp_path, steps=100_000, checkpoint_every=100_000)
-    process = subprocess.Popen(arguments(settings), env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cwd=ROOT)
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(arguments(settings), env=environment, cwd=ROOT, **pipes)
     log = tmp_path / "log.jsonl"
     while not (log.is_file() and log.read_text()):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    said, errors = process.communicate(timeout=60)
     steps = len(log.read_text().splitlines())
+    assert process.returncode == 130
+    assert said == ""
+    assert errors.splitlines()[-1] == f"art-idguard: training stopped at step {steps} of 100000; go on with --resume"
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == steps
+    assert (tmp_path / "protector" / "model.safetensors").is_file()
+
+
+def test_log_is_cut_to_where_a_run_goes_on(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def write(step, steps, value):
+        with LogFile(tmp_path, step=step, enabled=True) as log:
+            for i in steps:
+                log.write({"step": i, "objective": {"stargan": value}})
+
+    write(0, (1, 2, 3), 0.0)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 4, "obj')
+    write(1, (2, 3), 1.0)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for found in (
+        [(record["step"], record["objective"]["stargan"]) for record in records],
+        [(event.step, event.value) for event in events.Scalars("objective/stargan")],
+    ):
+        assert found == [(1, 0.0), (2, 1.0), (3, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"lr": float("nan")}, "lr is nan; expected at least 0"),
+        ({"minutes": float("nan")}, "minutes is nan"),
+        ({"minutes": 0.0}, "minutes is 0.0; expected more than 0"),
+        ({"epsilon": 0.0}, "epsilon is 0.0; expected more than 0"),
+        ({"seed": 2**31}, "seed is 2147483648; expected less"),
+        ({"size": 126}, "size is 126; expected a multiple of 4"),
+        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"alpha": (1.0,)}, "1 prior weights for 2 manipulators"),
+        ({"alpha": (0.0, 1.0)}, "positive"),
+        ({"generator": "rnn"}, "unknown generator 'rnn'"),
+        ({"weighting": "none"}, "unknown weighting 'none'"),
+        ({"augment": ("paint",)}, "paint"),
+        ({"start": "protector"}, "protector has its own norm, channels, prior; leave out"),
+    ],
+)
+def test_bad_settings_are_named_before_the_faces_are_read(changes, match, workplace, tmp_path):
+    with pytest.raises(IDGuardError, match=match):
+        train_protector(config(workplace, tmp_path, **{"faces": "nowhere"} | changes), verbose=False)
 
 
 def test_minutes_end_a_run_and_its_learning_rate_over_all_launches(workplace, tmp_path):
@@ -304,7 +443,9 @@ def test_a_module_that_a_bare_machine_lacks_is_named(module, settings, message, 
 def test_training_goes_on_from_a_protector(workplace, tmp_path):
     """`start` takes generator, prior and bound from a finished protector; without a step nothing changes."""
     first = train_protector(config(workplace, tmp_path / "first", steps=1), verbose=False)
-    run = prepare(config(workplace, tmp_path / "second", start=str(first), seed=1))
+    settings = vars(config(workplace, tmp_path / "second", seed=1))
+    others = {name: value for name, value in settings.items() if name not in OF_A_PROTECTOR}
+    run = prepare(ProtectorConfig(**others | {"start": str(first)}))
     for key, value in load_file(first / "model.safetensors").items():
         assert torch.equal(run.protector.state_dict()[key], value)
     assert run.protector.training

@@ -73,6 +73,8 @@ class ManipulatorAdversarialTrainer(Trainer):
     ) -> None:
         """Train; `classifier` holds the hardened manipulator afterwards, or after an error the one that it had.
 
+        Ctrl-C ends the training early, with what is learnt so far.
+
         Args:
             x: square faces (N, 3, S, S) within the estimator's `clip_values`, S a multiple of 64.
             y: 0/1 labels (N, A), in the order of the objective's attributes (five; HiSD: eight).
@@ -103,7 +105,7 @@ class ManipulatorAdversarialTrainer(Trainer):
                 "output": str(output or temporary),
                 "size": x.shape[-1],
                 "batch_size": batch_size,
-                "steps": max(1, nb_epochs * (len(x) // batch_size)),
+                "steps": nb_epochs * max(1, len(x) // batch_size),
             }
             config = ManipulatorConfig.from_recipe(None, **values | settings)
             model = estimator.model

@@ -1,7 +1,7 @@
 """The contract of a face manipulator M_k, Eq. (1): face + edit -> forged face."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from art_idguard.hub import HubModel
 from art_idguard.types import Attributes, Edit, Images, Manipulation
@@ -29,3 +29,7 @@ class Manipulator(HubModel, ABC):
     def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit | None:
         """The edit that leads from the forged face back to x, a face with these labels; None where there is none."""
         return None
+
+    def use_batch_statistics(self, enabled: bool = True) -> Self:
+        """For training only: normalise by the batch's own statistics, where the model has statistics of batches."""
+        return self

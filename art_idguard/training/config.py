@@ -2,17 +2,23 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from art_idguard.errors import IDGuardError
 
-MAY_CHANGE = ("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions")
-"""Settings that a resumed run may change."""
+MAY_CHANGE = (
+    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions"),
+    *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
+)
+"""Settings that a resumed run may change; the second line helps where a loss was not finite."""
 
 MAY_BE_ZERO = ("seed", "margin", "warmup")
 """Whole numbers that may; others are at least 1."""
+
+POSITIVE = ("minutes", "clip", "epsilon")
+"""Numbers that are more than 0; others with a fraction may be 0."""
 
 OF_A_PROTECTOR = ("generator", "norm", "channels", "epsilon", "bound", "prior", "prior_faces")
 """Settings of a new protector; one to go on from has its own."""
@@ -29,6 +35,9 @@ def _as_hinted(value: Any, hint: Any) -> Any:
 class TrainingConfig:
     """What the settings of every training have in common."""
 
+    command = ""
+    """The command that trains with them."""
+
     faces: str
     """Folder, tar, or data set folder with <split>.csv and <split>*.tar."""
     output: str
@@ -41,6 +50,8 @@ class TrainingConfig:
     """Budget of time, over all launches of the run; learning rates fall with whichever budget ends first."""
     limit: int | None = None
     """Use this many faces at most."""
+    batch_size: int
+    """Faces in one step, over all processes."""
     precision: Literal["no", "bf16"] = "no"
     """bf16 runs the networks under autocast; losses and updates stay float32."""
     seed: int = 0
@@ -55,10 +66,12 @@ class TrainingConfig:
                     f"unknown {field.name} {value!r}; choose from: {', '.join(map(str, get_args(hint)))}"
                 )
             least = 0 if float in (hint, *get_args(hint)) or field.name in MAY_BE_ZERO else 1
-            if type(value) in (int, float) and not value >= least:
+            if type(value) in (int, float) and not value >= least:  # nan too
                 raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
-        if self.minutes is not None and self.minutes <= 0:
-            raise IDGuardError(f"minutes is {self.minutes}; expected more than 0")
+            if value == 0 and field.name in POSITIVE:
+                raise IDGuardError(f"{field.name} is {value}; expected more than 0")
+        if self.seed >= 2**31:
+            raise IDGuardError(f"seed is {self.seed}; expected less than 2**31")
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,23 +101,21 @@ class TrainingConfig:
         hints = get_type_hints(cls)
         return cls(**{name: _as_hinted(value, hints[name]) for name, value in values.items()})
 
-    def differences(self, other: Self) -> list[str]:
-        """Settings in which another run differs, but for those that may change on resuming."""
-        return [
-            field.name
-            for field in fields(self)
-            if field.name not in MAY_CHANGE and getattr(self, field.name) != getattr(other, field.name)
-        ]
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        """Settings that were others when a run was saved, but for those that may change on resuming."""
+        return [name for name, value in asdict(self).items() if name not in MAY_CHANGE and saved[name] != value]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectorConfig(TrainingConfig):
     """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
 
+    command = "train"
+
     manipulators: tuple[str, ...]
     """Folders or Hub ids, or name=file for an official checkpoint."""
     size: int = 256
-    """Side of the faces in pixels."""
+    """Side of the faces in pixels, a multiple of 4."""
     regions: str | None = None
     """File that keeps face points and heat maps; made when absent. Default: in the user's cache."""
     recognizer: str | None = None
@@ -160,7 +171,6 @@ class ProtectorConfig(TrainingConfig):
     """What faces go through on their way to the manipulators: none, jpeg, resize, crop, blur, noise; one a step."""
 
     batch_size: int = 32
-    """Faces in one step, over all processes."""
     steps: int = 10_000
     """Budget of steps."""
     lr: float = 1e-4
@@ -174,6 +184,8 @@ class ProtectorConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.size % 4:
+            raise IDGuardError(f"size is {self.size}; expected a multiple of 4, such as 128 or 256")
         if not self.manipulators:
             raise IDGuardError("no manipulators; name at least one to defend against")
         if self.alpha is not None and len(self.alpha) != len(self.manipulators):

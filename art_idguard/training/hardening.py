@@ -1,5 +1,6 @@
 """Eq. (15): a manipulator is trained on faces that a protector attacks, and the protector along with it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from art_idguard.errors import IDGuardError
+from art_idguard.hub import shipped
 from art_idguard.losses import single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd
+from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.manipulator import train_manipulator
 from art_idguard.training.manipulator_config import HardeningConfig
 from art_idguard.training.manipulator_run import Attack
@@ -19,17 +23,27 @@ from art_idguard.types import Edit, Images
 
 
 def harden(config: HardeningConfig, *, resume: bool = False, verbose: bool = True) -> Path:
-    """Train a manipulator adversarially; returns the folder of the hardened one.
+    """Train a manipulator adversarially; returns the folder of the hardened one. See `train_manipulator`.
 
     Args:
-        config: the settings; `start` names the manipulator to harden.
+        config: the settings; `start` names the manipulator to harden, by default the one of its name that ships.
         resume: go on from the checkpoint in `config.output`, with the protector as it was.
         verbose: show a progress bar.
 
     Raises:
-        IDGuardError: unusable settings, data or weights, or a loss that is not finite.
+        IDGuardError: unusable settings, data or weights, a loss that is not finite, or minutes that end before the
+            generator's first turn.
     """
+    if config.start is None:
+        config = replace(config, start=_shipped(config.manipulator))
     return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config))
+
+
+def _shipped(name: str) -> str:
+    folder = shipped(f"manipulators/{name}-celeba128")
+    if not folder.is_dir():
+        raise IDGuardError(f"no trained {name} ships; name the one to harden with start, a folder or Hub id")
+    return str(folder)
 
 
 def attacker(config: HardeningConfig, protector: Protector | None = None) -> Attack:
@@ -109,4 +123,4 @@ class ProtectorAttacker(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on with them."""
-        self.optimizer.load_state_dict(state)
+        restore_moments(self.optimizer, state)

@@ -14,12 +14,17 @@ from accelerate import Accelerator
 from jaxtyping import Int64
 from torch import Tensor
 
-from art_idguard.training.config import TrainingConfig
+from art_idguard.files import write_text
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A number for a step of a run, another for each."""
+    return seed * 1_000_003 + step
 
 
 @lru_cache(maxsize=1)
 def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " N"]:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(step_seed(seed, epoch)))
 
 
 def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, " B"]:
@@ -30,7 +35,7 @@ def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, 
 
 def seed_step(seed: int, step: int, process: int) -> None:
     """Make all that is random in a step depend on (seed, step) and the process alone."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1009 + process)
+    torch.manual_seed(step_seed(seed, step) * 1009 + process)
 
 
 def anywhere(accelerator: Accelerator, flag: bool) -> bool:
@@ -39,24 +44,6 @@ def anywhere(accelerator: Accelerator, flag: bool) -> bool:
         return flag
     total = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
     return bool(total > 0)
-
-
-def used_budget(accelerator: Accelerator, config: TrainingConfig, *, step: int, elapsed: float) -> float:
-    """The used share of the budget of steps or of minutes, whichever ends first; equal on every process.
-
-    Args:
-        accelerator: of the run.
-        config: has the two budgets.
-        step: finished steps.
-        elapsed: seconds so far, over all launches of the run.
-    """
-    used = step / config.steps
-    if config.minutes is None:
-        return used
-    used = max(used, elapsed / 60 / config.minutes)
-    if not accelerator.use_distributed:
-        return used
-    return float(accelerator.reduce(torch.tensor(used, device=accelerator.device), "mean"))
 
 
 @contextmanager
@@ -74,19 +61,25 @@ def stop_signals() -> Iterator[dict[str, bool]]:
 
 
 class LogFile:
-    """JSON lines in log.jsonl, and the same in TensorBoard; the main process writes, the others do not."""
+    """JSON lines in log.jsonl, and the same in TensorBoard; the main process writes, the others do not.
 
-    def __init__(self, folder: Path, *, enabled: bool) -> None:
-        self.folder, self.enabled = folder, enabled
+    Args:
+        folder: of the run.
+        step: that the run goes on from; what was noted of later ones, by a run that was killed, is left out.
+        enabled: whether to write at all.
+    """
+
+    def __init__(self, folder: Path, *, step: int, enabled: bool) -> None:
+        self.folder, self.step, self.enabled = folder, step, enabled
 
     def __enter__(self) -> Self:
         self.lines, self.writer = None, None
         if self.enabled:
-            self.lines = (self.folder / "log.jsonl").open("a")
+            self.lines = _cut(self.folder / "log.jsonl", self.step).open("a")
             with suppress(ImportError):  # a bare training machine may lack tensorboard
                 from torch.utils.tensorboard import SummaryWriter
 
-                self.writer = SummaryWriter(str(self.folder / "tensorboard"))
+                self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
         return self
 
     def write(self, record: dict[str, Any]) -> None:
@@ -96,11 +89,20 @@ class LogFile:
         self.lines.write(json.dumps(record) + "\n")
         self.lines.flush()
         if self.writer is not None:
-            for field, value in record.items():
-                if isinstance(value, dict):
-                    self.writer.add_scalars(field, value, record["step"])
+            for field, group in record.items():
+                for name, value in group.items() if isinstance(group, dict) else ():
+                    self.writer.add_scalar(f"{field}/{name}", value, record["step"])
 
     def __exit__(self, *_: object) -> None:
         for file in (self.lines, self.writer):
             if file is not None:
                 file.close()
+
+
+def _cut(path: Path, step: int) -> Path:
+    """The log up to a step; the last line of a killed run may be half a line."""
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        whole = (line for line in lines if line.endswith("\n"))
+        write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+    return path

@@ -21,7 +21,8 @@ from art_idguard.errors import IDGuardError
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8
 from art_idguard.losses import single
-from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
+from art_idguard.training.base import held
+from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.loop import LogFile, anywhere, seed_step, stop_signals
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
@@ -42,6 +43,9 @@ def train_manipulator(
 ) -> Path:
     """Train a manipulator by its own losses and save the average of its generator; returns its folder.
 
+    Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint and the average as it is then are saved, and a
+    `TrainingStopped` warning says so.
+
     Args:
         config: the settings; `ManipulatorConfig.from_recipe` has each model's published ones.
         resume: go on from the checkpoint in `config.output`; without one, start anew.
@@ -51,13 +55,17 @@ def train_manipulator(
         parts: faces, labels and the generator to go on from, in place of those that the settings name.
 
     Raises:
-        IDGuardError: unusable settings or data, or a loss that is not finite.
+        IDGuardError: unusable settings or data, a loss that is not finite, or minutes that end before the generator's
+            first turn.
     """
-    run = prepare(config, resume=resume, attack=attack, parts=parts)
-    if run.progress() < 1:
-        with stop_signals() as stopped:
-            _loop(run, stopped, verbose=verbose)
-    return _finish(run)
+    with held(config):
+        run = prepare(config, resume=resume, attack=attack, parts=parts)
+        if run.progress() < 1:
+            with stop_signals() as stopped:
+                _loop(run, stopped, verbose=verbose)
+        folder = _finish(run)
+    run.warn_if_stopped()
+    return folder
 
 
 def advance(run: ManipulatorRun, *, progress: float) -> Terms:
@@ -191,7 +199,7 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
     began, before = time.monotonic(), run.elapsed
     progress, logged, latest = run.progress(), (run.step, run.elapsed), Terms()
     learn = advance if run.teacher is None else distill_step
-    with bar, LogFile(run.folder, enabled=main) as log:
+    with bar, LogFile(run.folder, step=run.step, enabled=main) as log:
         while progress < 1:
             latest |= learn(run, progress=progress)
             run.elapsed = before + time.monotonic() - began
@@ -235,12 +243,7 @@ def require_finite(run: ManipulatorRun) -> None:
     if not anywhere(run.accelerator, bool(bad)):
         return
     name, step = min(bad.items(), key=lambda item: item[1]) if bad else ("network of another process", run.step)
-    good = run.folder / CHECKPOINT
-    raise IDGuardError(
-        f"step {step}: the loss of {run.config.manipulator}'s {name} is not finite. "
-        + (f"The last good checkpoint is {good}; " if good.exists() else "There is no checkpoint yet; ")
-        + "lower the learning rate, or train with precision 'no'"
-    )
+    raise IDGuardError(f"step {step}: the loss of {run.config.manipulator}'s {name} is not finite. {run.way_out()}")
 
 
 @torch.no_grad()
@@ -256,9 +259,14 @@ def save_sample(run: ManipulatorRun) -> None:
 
 
 def _finish(run: ManipulatorRun) -> Path:
-    folder = run.folder / "manipulator"
+    config, folder = run.config, run.folder / "manipulator"
+    if run.progress() >= 1 and run.step < config.first_update:
+        raise IDGuardError(
+            f"the generator never learned: {run.step} steps in {config.minutes} minutes, warmup {config.warmup}, "
+            f"n_critic {config.n_critic}; resume with more minutes"
+        )
     if run.accelerator.is_main_process:
-        average = run.average.half() if run.config.half else run.average
+        average = run.average.half() if config.half else run.average
         average.eval().save_pretrained(folder)
         if run.discriminator is not None:
             discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}

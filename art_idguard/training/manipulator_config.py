@@ -35,9 +35,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 class ManipulatorConfig(TrainingConfig):
     """A manipulator's own training; the defaults are StarGAN's, `from_recipe` starts from each model's.
 
-    Deviates: the average of the generator (`ema`) is HiSD's; the others publish the last weights. RelGAN's
-    official weight decay, lr / steps = 1e-10, is left out.
+    Deviates: the average of the generator (`ema`) is HiSD's; the others publish the last weights. At its update t it
+    keeps at most (1 + t) / (10 + t); HiSD keeps 0.99 from the first on. Learning rates fall with every step, StarGAN's
+    official one every 1,000 steps. RelGAN's official weight decay, lr / steps = 1e-10, is left out.
     """
+
+    command = "train-manipulator"
 
     manipulator: Literal["stargan", "attentiongan", "fpgan", "relgan", "hisd"]
     """Which manipulator; settings that are not given have its published values."""
@@ -55,7 +58,6 @@ class ManipulatorConfig(TrainingConfig):
     """Normalisation of RelGAN's generator; instance is the gray-box variant."""
 
     batch_size: int = 16
-    """Faces in one step, over all processes."""
     steps: int = 200_000
     """Budget of discriminator steps."""
     n_critic: int = 5
@@ -112,18 +114,24 @@ class ManipulatorConfig(TrainingConfig):
         super().__post_init__()
         if self.size % 64:
             raise IDGuardError(f"size is {self.size}; expected a multiple of 64, such as 128 or 256")
-        if len(self.betas) != 2:
-            raise IDGuardError(f"betas has {len(self.betas)} values; expected 2")
-        if not 0 <= self.decay_from <= 1:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise IDGuardError(f"betas is {self.betas}; expected 2 numbers, each from 0 to below 1")
+        if self.decay_from > 1:
             raise IDGuardError(f"decay_from is {self.decay_from}; expected a share of the budget, 0 to 1")
-        if self.warmup >= self.steps:
+        if self.ema > 1:
+            raise IDGuardError(f"ema is {self.ema}; expected the share of the average that stays, 0 to 1")
+        if self.first_update > self.steps:
             raise IDGuardError(
-                f"warmup is {self.warmup} of {self.steps} steps; the generator would never learn, so lower it"
+                f"the generator would never learn: its first turn is step {self.first_update} of {self.steps} "
+                f"(warmup {self.warmup}, n_critic {self.n_critic}); lower them, or give it more steps"
             )
         if (self.teacher or self.smoothness) and not self.distill:
             raise IDGuardError("teacher and smoothness belong to distillation; add distill")
-        if self.manipulator == "hisd" and self.precision != "no":
-            raise IDGuardError("HiSD diverges in bf16; train it with precision 'no' (TF32 on a GPU)")
+
+    @property
+    def first_update(self) -> int:
+        """The step at which the generator learns first: the end of a round of `n_critic` after the warm-up."""
+        return 1 if self.distill else (self.warmup // self.n_critic + 1) * self.n_critic
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,6 +143,10 @@ class ManipulatorConfig(TrainingConfig):
 class HardeningConfig(ManipulatorConfig):
     """Eq. (15): a manipulator's own training on attacked faces; epsilon and step size on the [-1, 1] scale."""
 
+    command = "harden"
+
+    start: str | None = None
+    """Folder or Hub id, or name=file, of the manipulator to harden; default: the one of that name that ships."""
     attack: Literal["idguard", "pgd"] = "idguard"
     """What attacks the faces: a protector that is fine-tuned along, or PGD anew at each step (Disrupting)."""
     protector: str | None = None
@@ -148,6 +160,6 @@ class HardeningConfig(ManipulatorConfig):
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The published values, and a warm-up where a trained generator meets a new discriminator."""
-        new = bool(values.get("start")) and not (values.get("start_discriminator") or values.get("distill"))
+        """The published values, and a warm-up where the trained generator meets a new discriminator."""
+        new = not (values.get("start_discriminator") or values.get("distill"))
         return super().presets(values) | ({"warmup": 1000} if new else {})

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator
 from jaxtyping import Float, Int64, UInt8
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,9 +15,8 @@ from art_idguard.data import read_labelled
 from art_idguard.errors import IDGuardError
 from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.manipulators.relgan import RelGAN
-from art_idguard.training.checkpoint import load_checkpoint
-from art_idguard.training.loop import used_budget
+from art_idguard.training.base import TrainingRun, begin
+from art_idguard.training.checkpoint import digest, restore_moments
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
@@ -53,12 +50,11 @@ class Stateful(Protocol):
         """Go on from there."""
 
 
-@dataclass
-class ManipulatorRun:
-    """The networks, their optimisers and the data; `step` counts the finished discriminator steps."""
+@dataclass(kw_only=True)
+class ManipulatorRun(TrainingRun):
+    """The networks, their optimisers and the data; its steps are the discriminator's."""
 
     config: ManipulatorConfig
-    accelerator: Accelerator
     objective: GANObjective[Any, Any]
     images: UInt8[Tensor, "N 3 S S"]
     labels: Float[Tensor, "N A"]
@@ -71,26 +67,14 @@ class ManipulatorRun:
     attack: Attack | None = None
     teacher: Manipulator | None = None
     """The generator as it was, or another; see `distill_step`."""
-    step: int = 0
-    elapsed: float = 0.0
-    """Seconds of all launches."""
     first_bad: dict[str, Int64[Tensor, ""]] = field(default_factory=dict)
     """The first step at which a network's loss or gradient was not finite, or 0; on the device."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps its files."""
-        return Path(self.config.output)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The players, in the order of a step."""
         judge = {} if self.discriminator is None else {"discriminator": self.discriminator}
         return judge | {"generator": self.generator}
-
-    def progress(self) -> float:
-        """The used share of the budget, see `used_budget`."""
-        return used_budget(self.accelerator, self.config, step=self.step, elapsed=self.elapsed)
 
     def faces(self, index: Int64[Tensor, " B"]) -> Images:
         """Faces cropped and mirrored at random, in one gather from the bytes on the device."""
@@ -106,9 +90,7 @@ class ManipulatorRun:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return {
-            "config": asdict(self.config),
-            "step": self.step,
-            "elapsed": self.elapsed,
+            **super().state(),
             "average": self.average.state_dict(),
             **{name: network.state_dict() for name, network in self.networks.items()},
             **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -117,11 +99,11 @@ class ManipulatorRun:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        super().load_state(state)
         for name, network in (*self.networks.items(), ("average", self.average)):
             network.load_state_dict(state[name])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state[f"{name}_optimizer"])
+            restore_moments(optimizer, state[f"{name}_optimizer"])
         if isinstance(self.attack, Stateful):
             self.attack.load_state_dict(state["attack"])
 
@@ -141,16 +123,15 @@ def prepare(
     """Data, networks and optimisers of a run, at its checkpoint if it resumes."""
     if config.distill and not (config.start or config.teacher or parts):
         raise IDGuardError("distillation needs a generator that teaches; name it with start or teacher")
-    accelerator = Accelerator(mixed_precision=config.precision)
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = load_checkpoint(folder)
-    if checkpoint and not resume:
-        raise IDGuardError(f"{folder} holds a run; resume it (--resume) or choose another output folder")
-    if checkpoint and (changed := config.differences(type(config)(**checkpoint["config"]))):
-        raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
-    _require_even_shares(config, accelerator)
-    kind, device = OBJECTIVES[config.manipulator], accelerator.device
+    kind = OBJECTIVES[config.manipulator]
+    if config.precision not in kind.precisions:
+        raise IDGuardError(f"{kind.name} diverges in {config.precision}; train it with precision 'no' (TF32 on a GPU)")
+    accelerator, checkpoint = begin(config, resume=resume)
+    if (share := config.batch_size // accelerator.num_processes) < kind.least_share:
+        raise IDGuardError(
+            f"{kind.name} compares faces of a batch; expected at least {kind.least_share} a process, found {share}"
+        )
+    device = accelerator.device
     images, labels = parts[:2] if parts else _labelled(config, kind)
     if len(images) < config.batch_size:
         raise IDGuardError(f"{len(images)} faces do not fill a batch of {config.batch_size}")
@@ -161,12 +142,13 @@ def prepare(
     )
     average = deepcopy(generator).requires_grad_(False)
     for network in (average, generator) if config.distill else (average,):
-        if isinstance(network, RelGAN):
-            network.use_batch_statistics(False)
+        network.use_batch_statistics(False)
+    teacher = _teacher(config, average).to(device) if config.distill else None
     adam = {"betas": config.betas, "fused": device.type == "cuda"}
     run = ManipulatorRun(
         config=config,
         accelerator=accelerator,
+        inputs={"faces": digest((images, labels)), "teacher": digest(teacher.state_dict().values() if teacher else ())},
         objective=objective,
         images=images.to(device),
         labels=labels.to(device),
@@ -175,7 +157,7 @@ def prepare(
         average=average,
         optimizers={"generator": torch.optim.Adam(objective.parameter_groups(generator), **adam)},
         attack=attack.to(device) if isinstance(attack, nn.Module) else attack,
-        teacher=_teacher(config, average).to(device) if config.distill else None,
+        teacher=teacher,
     )
     if run.discriminator is not None:
         run.optimizers["discriminator"] = torch.optim.Adam(run.discriminator.parameters(), lr=config.lr, **adam)
@@ -204,16 +186,6 @@ def _teacher(config: ManipulatorConfig, start: Manipulator) -> Manipulator:
     return teacher
 
 
-def _require_even_shares(config: ManipulatorConfig, accelerator: Accelerator) -> None:
-    share, rest = divmod(config.batch_size, accelerator.num_processes)
-    if rest:
-        raise IDGuardError(
-            f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
-        )
-    if config.manipulator == "relgan" and share < 3:
-        raise IDGuardError(f"RelGAN compares three faces of a batch; expected at least 3 a process, found {share}")
-
-
 def _networks(
     config: ManipulatorConfig, kind: type[GANObjective[Any, Any]], parts: ManipulatorParts | None
 ) -> tuple[Manipulator, nn.Module]:
@@ -224,9 +196,7 @@ def _networks(
     if start is not None:
         if start.name != config.manipulator:
             raise IDGuardError(f"{config.start} is a {start.name}, not a {config.manipulator}; name another")
-        generator = start.requires_grad_().train()
-        if isinstance(generator, RelGAN):
-            generator.use_batch_statistics()
+        generator = start.requires_grad_().train().use_batch_statistics()
     if config.start_discriminator:
         try:
             discriminator.load_state_dict(load_file(config.start_discriminator))

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from art_idguard.errors import IDGuardError
 from art_idguard.regions import scene
 from art_idguard.robustness import draw
-from art_idguard.training.checkpoint import CHECKPOINT, save_checkpoint
+from art_idguard.training.base import held
+from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import ProtectorConfig
-from art_idguard.training.loop import anywhere, batch_index, seed_step, stop_signals
+from art_idguard.training.loop import anywhere, batch_index, seed_step, step_seed, stop_signals
 from art_idguard.training.reporting import Log, save_sample
 from art_idguard.training.run import Parts, Run, edits_of, loss_config, prepare
 from art_idguard.training.step import StepReport, cut_graph_step
@@ -26,21 +27,27 @@ def train_protector(
 ) -> Path:
     """Train a protector by Algorithm 1 and save it; returns the folder of the finished protector.
 
+    Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint and the protector as it is then are saved, and a
+    `TrainingStopped` warning says so.
+
     Args:
         config: the settings; see `ProtectorConfig`.
         resume: go on from the checkpoint in `config.output`; without one, start anew.
-        verbose: show a progress bar.
+        verbose: show progress bars.
         parts: faces, manipulators and the protector to go on from (it is changed), in place of those that the
             settings name.
 
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    run = prepare(config, resume=resume, parts=parts)
-    if run.progress() < 1:
-        with stop_signals() as stopped:
-            _loop(run, stopped, verbose=verbose)
-    return _finish(run)
+    with held(config):
+        run = prepare(config, resume=resume, parts=parts, verbose=verbose)
+        if run.progress() < 1:
+            with stop_signals() as stopped:
+                _loop(run, stopped, verbose=verbose)
+        folder = _finish(run)
+    run.warn_if_stopped()
+    return folder
 
 
 def advance(run: Run, *, progress: float = 0.0) -> StepReport:
@@ -63,7 +70,7 @@ def advance(run: Run, *, progress: float = 0.0) -> StepReport:
         scene(batch, aligned=config.aligned),
         accelerator,
         loss_config(config),
-        draw(config.augment, seed=config.seed * 1_000_003 + run.step),
+        draw(config.augment, seed=step_seed(config.seed, run.step)),
     )
     _require_finite(run, report)
     for group in run.optimizer.param_groups:
@@ -79,11 +86,9 @@ def _require_finite(run: Run, report: StepReport) -> None:
     if bool(report.objective.isfinite().all() & report.weights.isfinite().all() & gradients.isfinite().all()):
         return
     bad = [t.name for t, o in zip(run.manipulators, report.objective, strict=True) if not o.isfinite()]
-    good = run.folder / CHECKPOINT
     raise IDGuardError(
         f"step {run.step + 1}: the objective of {', '.join(bad) or 'some manipulator (its gradient)'} is not finite. "
-        + (f"The last good checkpoint is {good}; " if good.exists() else "There is no checkpoint yet; ")
-        + "check the weights and the faces, or train with precision 'no'"
+        f"Check the weights and the faces. {run.way_out()}"
     )
 
 

@@ -15,7 +15,7 @@ class Log(LogFile):
     """One line a step: objective, KPI and weight of each manipulator."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run.folder, enabled=run.accelerator.is_main_process)
+        super().__init__(run.folder, step=run.step, enabled=run.accelerator.is_main_process)
         self.run = run
 
     def note(self, report: StepReport, bar: tqdm) -> None:

@@ -1,7 +1,7 @@
 """What a protector's training consists of, made from its settings or found at its checkpoint."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,9 @@ from art_idguard.perturbation import GENERATORS, Protector, initial_prior, pgd
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import heat_maps
 from art_idguard.robustness import require_known
-from art_idguard.training.checkpoint import load_checkpoint
+from art_idguard.training.base import TrainingRun, begin
+from art_idguard.training.checkpoint import digest, restore_moments
 from art_idguard.training.config import ProtectorConfig
-from art_idguard.training.loop import used_budget
 from art_idguard.types import Edit, Images
 from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
 
@@ -38,57 +38,39 @@ class Parts(NamedTuple):
     protector: Protector
 
 
-@dataclass
-class Run:
-    """What a training consists of; `step` counts the finished steps, `elapsed` the seconds over all launches."""
+@dataclass(kw_only=True)
+class Run(TrainingRun):
+    """What the training of a protector consists of."""
 
     config: ProtectorConfig
-    accelerator: Accelerator
     faces: Faces
     manipulators: list[Manipulator]
     recognizer: Recognizer
     protector: Protector
     optimizer: torch.optim.Adam
     weighting: TaskWeighting
-    step: int = 0
-    elapsed: float = 0.0
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps its files."""
-        return Path(self.config.output)
-
-    def progress(self) -> float:
-        """The used share of the budget, see `used_budget`."""
-        return used_budget(self.accelerator, self.config, step=self.step, elapsed=self.elapsed)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return {
-            "config": asdict(self.config),
-            "step": self.step,
-            "elapsed": self.elapsed,
+            **super().state(),
             "protector": self.protector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "weighting": self.weighting.state_dict(),
         }
 
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        super().load_state(state)
+        self.protector.load_state_dict(state["protector"])
+        restore_moments(self.optimizer, state["optimizer"])
+        self.weighting.load_state_dict(state["weighting"])
 
-def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None) -> Run:
+
+def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None, verbose: bool = True) -> Run:
     """Data, frozen networks, protector and optimiser of a run, at its checkpoint if it resumes."""
     _check_names(config)
-    accelerator = Accelerator(mixed_precision=config.precision)
-    if config.batch_size % accelerator.num_processes:
-        raise IDGuardError(
-            f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
-        )
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = load_checkpoint(folder)
-    if checkpoint and not resume:
-        raise IDGuardError(f"{folder} holds a run; resume it (--resume) or choose another output folder")
-    if checkpoint and (changed := config.differences(ProtectorConfig(**checkpoint["config"]))):
-        raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+    accelerator, checkpoint = begin(config, resume=resume)
     device = accelerator.device
     targets = parts.manipulators if parts else [manipulators_.load(spec) for spec in config.manipulators]
     targets = [target.to(device) for target in targets]
@@ -97,16 +79,30 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
     with accelerator.main_process_first():  # one process fills the cache, the others read it
         faces = _faces(config, recognizer, parts).to(device)
     torch.manual_seed(config.seed)
-    protector = _protector(config, faces, accelerator, parts).to(device)
+    protector = _protector(config, accelerator, parts)
+    if not (checkpoint or config.start or parts):
+        with accelerator.main_process_first():
+            start = _initial_prior(config, faces, progress=verbose and accelerator.is_main_process)
+        protector.prior.data.copy_(start)
+    protector = protector.to(device)
+    run = Run(
+        config=config,
+        accelerator=accelerator,
+        inputs={
+            "faces": faces.digest(),
+            "labels": digest([faces.attributes]),
+            "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
+            "recognizer": digest(recognizer.state_dict().values()),
+        },
+        faces=faces,
+        manipulators=targets,
+        recognizer=recognizer,
+        protector=protector,
+        optimizer=torch.optim.Adam(protector.parameters(), lr=config.lr, betas=(0.5, 0.999)),
+        weighting=_weighting(config, targets, faces, protector.epsilon, resumed=checkpoint is not None).to(device),
+    )
     if checkpoint:
-        protector.load_state_dict(checkpoint["protector"])
-    optimizer = torch.optim.Adam(protector.parameters(), lr=config.lr, betas=(0.5, 0.999))
-    weighting = _weighting(config, targets, faces, protector.epsilon, resumed=checkpoint is not None).to(device)
-    run = Run(config, accelerator, faces, targets, recognizer, protector, optimizer, weighting)
-    if checkpoint:
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        weighting.load_state_dict(checkpoint["weighting"])
-        run.step, run.elapsed = checkpoint["step"], checkpoint["elapsed"]
+        run.load_state(checkpoint)
     if config.compile:  # not the generator: a step may go back through its graph more than once
         for target in targets:
             target.compile()
@@ -132,9 +128,10 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None)
     return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, regions=regions)
 
 
-def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator, parts: Parts | None) -> Protector:
+def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Parts | None) -> Protector:
+    """The one to go on from, or line 10 of Algorithm 1: a random generator."""
     start = parts.protector if parts else Protector.from_pretrained(config.start) if config.start else None
-    protector = _new(config, faces, accelerator) if start is None else start.requires_grad_().train()
+    protector = _new(config) if start is None else start.requires_grad_().train()
     protector.prior.requires_grad_(config.train_prior)
     if not accelerator.use_distributed:
         return protector
@@ -144,30 +141,31 @@ def _protector(config: ProtectorConfig, faces: Faces, accelerator: Accelerator, 
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(protector)
 
 
-def _new(config: ProtectorConfig, faces: Faces, accelerator: Accelerator) -> Protector:
-    """Lines 1-10 of Algorithm 1: a random generator, and the prior perturbation to start from."""
+def _new(config: ProtectorConfig) -> Protector:
     options = {"norm": config.norm, "channels": config.channels} if config.generator == "resnet" else {}
-    protector = Protector(
+    return Protector(
         generator=config.generator,
         generator_config=options,
         epsilon=config.epsilon,
         bound=config.bound,
         size=config.size,
     )
-    with accelerator.main_process_first():
-        start = cached(
-            Path(config.output) / "initial_prior.safetensors",
-            "prior",
-            lambda: initial_prior(
-                config.prior,
-                faces.images[: config.prior_faces],
-                epsilon=config.epsilon,
-                seed=config.seed,
-                progress=accelerator.is_main_process,
-            ).cpu(),
-        )
-    protector.prior.data.copy_(start)
-    return protector
+
+
+def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> Float[Tensor, "1 3 S S"]:
+    """Lines 1-9 of Algorithm 1, kept for a run that ends before its first checkpoint."""
+    settings = (config.prior, config.epsilon, config.seed, config.prior_faces)
+    return cached(
+        Path(config.output) / "initial_prior.safetensors",
+        "-".join(map(str, (*settings, faces.digest()))),
+        lambda: initial_prior(
+            config.prior,
+            faces.images[: config.prior_faces],
+            epsilon=config.epsilon,
+            seed=config.seed,
+            progress=progress,
+        ).cpu(),
+    )
 
 
 def _weighting(

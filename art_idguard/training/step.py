@@ -136,8 +136,6 @@ def cut_graph_step(
 
 
 def _descend(protector: Protector, ascent: Float[Tensor, " P"]) -> None:
-    start = 0
-    for parameter in parameters(protector):
-        stop = start + parameter.numel()
-        parameter.grad = -ascent[start:stop].view_as(parameter)
-        start = stop
+    own = parameters(protector)
+    for parameter, part in zip(own, ascent.split([p.numel() for p in own]), strict=True):
+        parameter.grad = -part.view_as(parameter)

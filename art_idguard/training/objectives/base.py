@@ -50,6 +50,10 @@ class GANObjective(ABC, Generic[Generator, Judge]):
     name: ClassVar[str]
     attributes: ClassVar[tuple[str, ...]] = ATTRIBUTES
     """What the labels say."""
+    least_share: ClassVar[int] = 1
+    """Faces that each process needs in a step."""
+    precisions: ClassVar[tuple[str, ...]] = ("no", "bf16")
+    """Those in which it does not diverge."""
 
     def __init__(self, config: ManipulatorConfig, labels: Float[Tensor, "N A"]) -> None:
         self.config, self.labels = config, labels

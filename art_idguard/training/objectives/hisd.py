@@ -12,6 +12,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import HiSD, HiSDDiscriminator
 from art_idguard.manipulators.hisd import ATTRIBUTES_OF_TAG, EDITS
 from art_idguard.training.gan_losses import hinge, squared_gradient
+from art_idguard.training.loop import step_seed
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.objectives.base import Batch, Draw, GANObjective, Terms
 from art_idguard.types import Edit, Images
@@ -20,8 +21,10 @@ HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 CONDITIONS = ("Male", "Young")
 
 
-def _style_widths(channels: int) -> tuple[int, ...]:
-    return channels // 2, channels, *(channels * f for f in (2, 4, 8, 8, 8))
+def _style_widths(config: ManipulatorConfig) -> tuple[int, ...]:
+    """Those published for 256 pixels, in proportion to the first layer's 64."""
+    published = (32, 64, 128, 256, 512, 512, 512)
+    return tuple(config.channels * width // 64 for width in published)
 
 
 def _initialise(network: nn.Module) -> None:
@@ -42,6 +45,7 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
 
     name = HiSD.name
     attributes = ("Bangs", "Eyeglasses", *HAIR, *CONDITIONS)
+    precisions = ("no",)
 
     def __init__(self, config: ManipulatorConfig, labels: Float[Tensor, "N A"]) -> None:
         super().__init__(config, labels)
@@ -64,7 +68,11 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
         """The published initial weights; widths in the published proportions."""
         c = config.channels
         network = HiSD(
-            widths=(c, 2 * c, 4 * c), style_widths=_style_widths(c), style=4 * c, translator_width=c, seed=config.seed
+            widths=(c, 2 * c, 4 * c),
+            style_widths=_style_widths(config),
+            style=4 * c,
+            translator_width=c,
+            seed=config.seed,
         )
         _initialise(network)
         return network
@@ -73,14 +81,14 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
     def discriminator(cls, config: ManipulatorConfig) -> HiSDDiscriminator:
         """The published initial weights; widths in the published proportions."""
         network = HiSDDiscriminator(
-            style_widths=_style_widths(config.channels), style=4 * config.channels, conditions=len(CONDITIONS)
+            style_widths=_style_widths(config), style=4 * config.channels, conditions=len(CONDITIONS)
         )
         _initialise(network)
         return network
 
     def draw(self, step: int) -> Draw:
         """A random tag, two of its attributes, and faces that have the first, from (seed, step) alone."""
-        chance = random.Random(self.config.seed * 1_000_003 + step)
+        chance = random.Random(step_seed(self.config.seed, step))
         tag = chance.randrange(len(ATTRIBUTES_OF_TAG))
         source, target = chance.sample(range(ATTRIBUTES_OF_TAG[tag]), 2)
         pool = self.pools[_attributes().index((tag, source))]

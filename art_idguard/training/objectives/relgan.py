@@ -33,6 +33,7 @@ class RelGANObjective(GANObjective[RelGAN, RelGANDiscriminator]):
     """
 
     name = RelGAN.name
+    least_share = 3
 
     @classmethod
     def generator(cls, config: ManipulatorConfig) -> RelGAN:

@@ -1,0 +1,135 @@
+"""What every training begins with and consists of: its processes, a folder of its own, a budget, a checkpoint."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from art_idguard.errors import IDGuardError, TrainingStopped
+from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
+from art_idguard.training.config import TrainingConfig
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Accelerate keeps the first precision of a process; here each training has its own."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=config.precision)
+
+
+@contextmanager
+def held(config: TrainingConfig) -> Iterator[None]:
+    """Keep other trainings out of the run's folder; the lock is gone with this process, even after kill -9.
+
+    Raises:
+        IDGuardError: another training has the folder.
+    """
+    if not make_accelerator(config).is_main_process:
+        yield
+        return
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IDGuardError(f"another training is at work in {folder}; choose another output folder") from None
+        except (ImportError, OSError):  # a system, or a file system, without locks
+            pass
+        yield
+
+
+def begin(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[str, Any] | None]:
+    """The processes, which share a batch evenly, and the checkpoint if there is one to resume.
+
+    Raises:
+        IDGuardError: the batch has no even shares, or the folder holds a run that these settings cannot go on with.
+    """
+    accelerator = make_accelerator(config)
+    if config.batch_size % accelerator.num_processes:
+        raise IDGuardError(
+            f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
+        )
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = load_checkpoint(folder)
+    if checkpoint is None:
+        return accelerator, None
+    if not resume:
+        raise IDGuardError(f"{folder} holds a run; resume it (--resume) or choose another output folder")
+    if (command := checkpoint.get("command", "another version")) != config.command:
+        raise IDGuardError(f"{folder} holds a run of {command}, not of {config.command}; choose another output folder")
+    if odd := sorted(asdict(config).keys() ^ checkpoint["config"].keys()):
+        raise IDGuardError(f"cannot resume {folder}: another version began it, which differs in {', '.join(odd)}")
+    if changed := config.differences(checkpoint["config"]):
+        raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+    return accelerator, checkpoint
+
+
+@dataclass(kw_only=True)
+class TrainingRun:
+    """What all trainings consist of; `step` counts the finished steps, `elapsed` the seconds over all launches."""
+
+    config: TrainingConfig
+    accelerator: Accelerator
+    inputs: dict[str, str]
+    """Digests of the data and of the networks that stay as they are."""
+    step: int = 0
+    elapsed: float = 0.0
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its files."""
+        return Path(self.config.output)
+
+    def progress(self) -> float:
+        """The used share of the budget of steps or of minutes, whichever ends first; equal on every process."""
+        used = self.step / self.config.steps
+        if self.config.minutes is None:
+            return used
+        used = max(used, self.elapsed / 60 / self.config.minutes)
+        if not self.accelerator.use_distributed:
+            return used
+        return float(self.accelerator.reduce(torch.tensor(used, device=self.accelerator.device), "mean"))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "command": self.config.command,
+            "config": asdict(self.config),
+            "inputs": self.inputs,
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            IDGuardError: the run began with other inputs.
+        """
+        if changed := [name for name, digest in self.inputs.items() if state["inputs"].get(name) != digest]:
+            raise IDGuardError(
+                f"cannot resume {self.folder}: {', '.join(changed)} changed since it began; "
+                "bring them back, or choose another output folder"
+            )
+        self.step, self.elapsed = state["step"], state["elapsed"]
+
+    def way_out(self) -> str:
+        """What to do where a loss is not finite."""
+        good = self.folder / CHECKPOINT
+        start = f"The last good checkpoint is {good}; resume" if good.exists() else "There is no checkpoint yet; start"
+        return f"{start} with a lower lr" + (" or with precision 'no'" if self.config.precision != "no" else "")
+
+    def warn_if_stopped(self) -> None:
+        """Say that the budget is not used up, to the caller of the function that calls this."""
+        if self.progress() < 1:
+            message = f"training stopped at step {self.step} of {self.config.steps}"
+            warnings.warn(message, TrainingStopped, stacklevel=3)
