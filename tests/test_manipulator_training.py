@@ -302,6 +302,17 @@ def test_hisd_mappers_learn_slowly(faces, tmp_path):
     assert len(others["params"]) + len(mappers["params"]) == len(list(run.generator.parameters()))
 
 
+def test_hisd_has_the_style_widths_of_its_size(faces, tmp_path):
+    with torch.device("meta"):
+        networks = [
+            make(config(faces, tmp_path, "hisd", size=size, channels=64))
+            for make in (OBJECTIVES["hisd"].generator, OBJECTIVES["hisd"].discriminator)
+            for size in (128, 256)
+        ]
+    found = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert found == [48_245_891, 19_043_939, 40_543_850, 12_500_042]  # as official
+
+
 # ---------------------------------------------------------------- the step and the loop
 
 

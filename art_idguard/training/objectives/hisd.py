@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import HiSD, HiSDDiscriminator
-from art_idguard.manipulators.hisd import ATTRIBUTES_OF_TAG, EDITS
+from art_idguard.manipulators.hisd import ATTRIBUTES_OF_TAG, EDITS, STYLE_WIDTHS_128
 from art_idguard.training.gan_losses import hinge, squared_gradient
 from art_idguard.training.loop import step_seed
 from art_idguard.training.manipulator_config import ManipulatorConfig
@@ -22,8 +22,8 @@ CONDITIONS = ("Male", "Young")
 
 
 def _style_widths(config: ManipulatorConfig) -> tuple[int, ...]:
-    """Those published for 256 pixels, in proportion to the first layer's 64."""
-    published = (32, 64, 128, 256, 512, 512, 512)
+    """Those published for 128 pixels, or for 256, in proportion to the first layer's 64."""
+    published = STYLE_WIDTHS_128 if config.size == 128 else (32, 64, 128, 256, 512, 512, 512)
     return tuple(config.channels * width // 64 for width in published)
 
 
