@@ -302,6 +302,13 @@ def test_hisd_mappers_learn_slowly(faces, tmp_path):
     assert len(others["params"]) + len(mappers["params"]) == len(list(run.generator.parameters()))
 
 
+def test_stargan_asks_for_the_labels_of_other_faces(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, batch_size=12))
+    wanted = run.objective.edit(run.generator, run.faces(torch.arange(12)), run.labels, ()).condition
+    assert not torch.equal(wanted, run.labels)
+    assert sorted(wanted.tolist()) == sorted(run.labels.tolist())
+
+
 def test_hisd_has_the_style_widths_of_its_size(faces, tmp_path):
     with torch.device("meta"):
         networks = [
@@ -342,6 +349,25 @@ def test_average_follows_faster_at_first(faces, tmp_path):
     training.advance(run, progress=0.0)
     expected = 0.1 * before + 0.9 * run.generator.main[0].weight
     torch.testing.assert_close(run.average.main[0].weight, expected.detach())
+
+
+@torch.no_grad()
+def test_average_keeps_its_share_later_on(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, ema=0.25))
+    average, current = run.average.main[0].weight, run.generator.main[0].weight
+    before = average.clone()
+    current.add_(1)
+    training._follow(run, 10**6)
+    torch.testing.assert_close(average, before + 0.75)
+
+
+def test_gradients_are_clipped_and_adam_has_its_decay_rates(faces, tmp_path):
+    run = prepare(config(faces, tmp_path, clip=1e-3, betas=(0.1, 0.2)))
+    training.advance(run, progress=0.0)
+    for name, network in run.networks.items():
+        norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
+        assert norm == pytest.approx(1e-3, rel=1e-2)
+        assert [group["betas"] for group in run.optimizers[name].param_groups] == [(0.1, 0.2)]
 
 
 def test_relgan_trains_on_batch_statistics_and_its_average_on_running_ones(faces, tmp_path):

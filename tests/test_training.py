@@ -14,9 +14,10 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from art_idguard.data import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.losses import OFFICIAL, PAPER
-from art_idguard.perturbation import Protector
+from art_idguard.perturbation import Protector, pgd
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
 from art_idguard.training import run as run_module
@@ -25,7 +26,7 @@ from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
 from art_idguard.training.loop import LogFile
 from art_idguard.training.protector import advance, batch_index, train_protector
-from art_idguard.training.run import prepare
+from art_idguard.training.run import Parts, prepare
 from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, make_weighting
@@ -336,6 +337,43 @@ def test_log_is_cut_to_where_a_run_goes_on(tmp_path):
         [(event.step, event.value) for event in events.Scalars("objective/stargan")],
     ):
         assert found == [(1, 0.0), (2, 1.0), (3, 1.0)]
+
+
+def test_the_prior_stays_in_its_ball(workplace, tmp_path):
+    run = prepare(config(workplace, tmp_path, lr=1.0))
+    advance(run)
+    assert run.protector.prior.abs().max() <= 0.05
+
+
+def test_edits_take_turns_from_step_to_step(workplace, tmp_path):
+    run = prepare(config(workplace, tmp_path))
+    seen = {target.name: [] for target in run.manipulators}
+    for target in run.manipulators:
+        target.register_forward_pre_hook(lambda model, args: seen[model.name].append(args[1].name))
+    for run.step in (0, 1, 5):
+        advance(run)
+    names = [edit.name for edit in run.manipulators[0].edits(run.faces.attributes)]
+    for found in seen.values():
+        assert found == [names[turn] for turn in (0, 0, 1, 1, 0, 0)]  # clean and protected faces
+
+
+def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(workplace, tmp_path, monkeypatch):
+    """Powers of ten; a model whose pictures move a tenth as far, in squares a hundredth, weighs a hundred times."""
+    weak, hard = tiny_manipulators(["stargan", "stargan"])
+    weak.main[-1].weight.data.mul_(0.1)
+    hard.load_state_dict(weak.state_dict())
+    hard.main[-1].weight.data.mul_(0.1)
+    faces = read_faces(workplace / "faces", size=64)
+    bounds = []
+    monkeypatch.setattr(
+        run_module, "pgd", lambda *args, **options: bounds.append(options["epsilon"]) or pgd(*args, **options)
+    )
+    for targets, alpha in (([weak, hard], [1, 100]), ([hard, weak], [100, 1])):
+        protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}, epsilon=0.02)
+        settings = config(workplace, tmp_path, weighting="kpi", manipulators=("weak", "hard"))
+        run = prepare(settings, parts=Parts(faces, targets, protector))
+        assert run.weighting.alpha.tolist() == alpha
+    assert set(bounds) == {0.02}
 
 
 @pytest.mark.parametrize(
