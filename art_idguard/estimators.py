@@ -208,13 +208,14 @@ class PyTorchManipulator(PyTorchEstimator):
         with torch.no_grad():
             for part in batches(x, batch_size):
                 forged[part] = self.forward(self._tensor(x[part])).cpu().numpy()
-        self._warn_of_range(forged)
+        if not isinstance(self._model, Manipulator) and forged.size:
+            self._warn_of_range(forged)
         return self._apply_postprocessing(forged, fit=False)
 
     def _warn_of_range(self, forged: np.ndarray) -> None:
         low, high = self.pixel_range
         beside = self.BESIDE * (high - low)
-        if forged.size and (forged.min() < low - beside or forged.max() > high + beside):
+        if forged.min() < low - beside or forged.max() > high + beside:
             warnings.warn(
                 f"the model's output spans [{forged.min():.3g}, {forged.max():.3g}], its clip_values say "
                 f"[{low:g}, {high:g}]: distances come out wrong; wrap the model so that it keeps their range",

@@ -240,6 +240,12 @@ UNSUITABLE = {
 }
 
 
+def test_an_attack_that_changes_a_picture_on_its_way_runs(estimator, x):
+    """SI-NI-FGSM halves the picture again and again."""
+    attacked = TorchAttack(estimator, "SINIFGSM", eps=0.025, verbose=False).generate(x)
+    assert 0 < np.abs(attacked - x).max() <= 0.025 + 1e-6
+
+
 @pytest.mark.parametrize(("make", "message"), UNSUITABLE.values(), ids=UNSUITABLE)
 def test_an_unsuitable_attack_is_named_with_its_reason(estimator, x, make, message):
     with pytest.raises(IDGuardError, match=message):
@@ -301,6 +307,12 @@ def test_names_and_classes_are_the_same(estimator, x):
 def test_an_unknown_attack_is_named(estimator, name):
     with pytest.raises(IDGuardError, match=f"no attack '{name}'; it has: .*PGD"):
         TorchAttack(estimator, name)
+
+
+def test_a_name_can_be_set_later(estimator):
+    attack = TorchAttack(estimator, "PGD")
+    attack.set_params(attack="FGSM")
+    assert attack.attack is torchattacks.FGSM
 
 
 def test_classes_of_others_are_refused(estimator):
