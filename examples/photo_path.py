@@ -23,7 +23,6 @@ from art_idguard import recognizers
 from art_idguard.data import read_faces
 from art_idguard.faces import CELEBA_TEMPLATE, Face, FaceDetector
 from art_idguard.files import write_text
-from art_idguard.hub import shipped
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import bootstrap_interval, disrupted
@@ -170,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--manipulators", nargs="+", help="folders or Hub ids (default: those that ship)")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
-    specs = options.manipulators or sorted(str(c.parent) for c in shipped("manipulators").glob("*/config.json"))
+    specs = options.manipulators or manipulators_.that_ship()
     manipulators = {model.name: model for model in map(manipulators_.load, specs)}
     protector = Protector.from_pretrained(options.protector).requires_grad_(False)
     if options.refine:
