@@ -151,7 +151,7 @@ def _reason(error: BaseException, model: str, filename: str, revision: str) -> s
             return f"{place} refuses access to {model} ({status}): {_LOG_IN}"
         return f"{place} failed on {name} ({status}): try again later"
     if isinstance(error, HTTPError):
-        return f"no folder {model} is here, and one cannot reach {place} for {name}: check the name, the network, HF_ENDPOINT"
+        return f"no folder {model} is here, and {place} is out of reach: check the name, the network and HF_ENDPOINT"
     return f"the transfer of {name} broke off at {place}: try again"
 
 
