@@ -182,6 +182,7 @@ def _add_evaluate_manipulator(commands: Any) -> None:
     quality.add_argument("--size", type=int, default=128, help="side of the faces in pixels")
     quality.add_argument("--recognizer", help="judges whether the person is kept (default: the one that ships)")
     quality.add_argument("--batch-size", type=int, default=16)
+    quality.add_argument("--portrait", type=Path, help="also write MODEL/edits.jpg: this photo's face under every edit")
     quality.set_defaults(run=_evaluate_manipulator)
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -125,7 +126,7 @@ def evaluate_protector(
         verbose: show progress bars.
 
     Raises:
-        IDGuardError: unusable weights, data, operations or specifications, or a protection outside its ball.
+        IDGuardError: unusable weights, data, operations, specifications or numbers, or a protection outside its ball.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     specs = [DataSpec.parse(text) for text in data]
@@ -137,13 +138,22 @@ def evaluate_protector(
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
     guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
     targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
+    size = guard.prior.shape[-1] if size is None else size
+    check_numbers(
+        targets.values(),
+        size=size,
+        limit=limit,
+        batch_size=batch_size,
+        baseline_limit=baseline_limit,
+        reference_faces=reference_faces,
+        refine=refine,
+    )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
     weights = {ID_GUARD: weights_sha256(protector or str(shipped("protectors/default")))}
     weights |= {
         k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
     }
-    size = size or guard.prior.shape[-1]
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
     protections, refinement = dict(own), {}
     if refine:
@@ -185,6 +195,26 @@ def evaluate_protector(
         write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
         save_pictures(output / f"{spec.name}.png", own, targets, faces)
     return reports
+
+
+def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
+    """See that the numbers of a command can be used.
+
+    Args:
+        models: what will forge faces.
+        size: side of the faces in pixels.
+        counts: the other options by name; None where one is not given.
+
+    Raises:
+        IDGuardError: a count is too low, or `size` is no multiple of what the models take.
+    """
+    for name, count in counts.items():
+        least = 0 if name in ("reference_faces", "refine") else 1
+        if count is not None and count < least:
+            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected {least} or more")
+    multiple = math.lcm(*(model.multiple for model in models))
+    if size < 1 or size % multiple:
+        raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
 
 
 def _baselines(

@@ -25,7 +25,8 @@ SHOWN = ".before-after.png"
 class PhotoJob:
     """The models and settings of a batch; one job serves several threads.
 
-    `judge` forges the largest face of the written file (None: no check), `gallery` is shown before and after.
+    `judge` forges the largest face of the written file (None: no check), and that face alone: what is left of the other
+    faces' protection is not measured. `gallery` is shown before and after.
     `format` and `quality` are those of `write_photo`.
     """
 
@@ -70,6 +71,8 @@ class PhotoJob:
                 f"; {self.judge.name}: L2_face {real.l2_face:.4f} (in the protector's own frame {ideal.l2_face:.4f}), "
                 f"identity similarity {real.similarity:.2f} ({ideal.similarity:.2f})"
             )
+            if real.l2_face < ideal.l2_face / 4:
+                verdict += "; warning: of L2_face less than a quarter is left in the file"
         if self.gallery and protected.frames:
             picture = target.with_name(f"{path.stem}{SHOWN}")
             self._save_before_after(picture, photo, written, protected)

@@ -24,6 +24,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.photo_files import FORMATS
 from art_idguard.photo_table import Outcome
 from art_idguard.photos import (
+    Effect,
     effects,
     face_crop,
     largest_difference,
@@ -520,6 +521,16 @@ def test_lossy_formats_say_by_how_much_they_leave_the_bound(folder, capsys, form
     change = np.abs(read_photo(Path(row["output"])).pixels.astype(int) - read_photo(Path(row["file"])).pixels)
     assert int(row["levels"]) == change.max() > 6
     assert f"changed by at most {change.max()} of 255 levels, more than the protector's 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("left", "warned"), [(0.3, False), (0.2, True)])
+def test_a_file_that_keeps_little_of_the_effect_is_warned_of(folder, monkeypatch, capsys, left, warned):
+    monkeypatch.setattr("art_idguard.photo_job.effects", lambda *_: [Effect(0.01, 0.9), Effect(left * 0.01, 0.9)])
+    model = tiny_manipulators(("stargan",))[0]
+    model.save_pretrained(folder / "stargan")
+    one = str(folder / "photos" / "000.png")
+    protect_files([one], output=folder / "out", model=str(folder / "model"), check=str(folder / "stargan"))
+    assert ("less than a quarter is left in the file" in capsys.readouterr().out) == warned
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"quality": 101, "format": "jpeg"}])
