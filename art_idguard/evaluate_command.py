@@ -21,7 +21,8 @@ from art_idguard.baselines import (
     universal,
     white_box,
 )
-from art_idguard.data import Faces, Framing, cached, read_faces
+from art_idguard.cache import cached
+from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
 from art_idguard.files import write_text
