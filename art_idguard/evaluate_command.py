@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -22,7 +23,8 @@ from art_idguard.baselines import (
     universal,
     white_box,
 )
-from art_idguard.data import Faces, Framing, cached, read_faces
+from art_idguard.cache import cached
+from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
 from art_idguard.files import write_text
@@ -117,7 +119,7 @@ def evaluate_protector(
         refine_against: the manipulators that they know; all by default.
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
-            of the first data set.
+            of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
         baseline_limit: how many faces CMUA is trained on (128 in its paper).
         reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
         batch_size: faces at a time.
@@ -163,15 +165,23 @@ def evaluate_protector(
         refinement = {
             "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
         }
+    trained_on: set[str] = set()
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
         faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
+        trained_on = set(faces.files)
         key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
         key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
         protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
+        if shared := trained_on.intersection(faces.files):
+            warnings.warn(
+                f"CMUA was trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters it; "
+                "name other faces with --baseline-faces",
+                stacklevel=2,
+            )
         reports[spec.name] = evaluate(
             protections,
             seen,

@@ -6,7 +6,6 @@ import csv
 import json
 import struct
 import weakref
-import zlib
 from pathlib import Path
 
 import cv2
@@ -22,7 +21,7 @@ from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_fra
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
 from art_idguard.photo_files import FORMATS
-from art_idguard.photo_table import Outcome
+from art_idguard.photo_table import Outcome, PhotoTable
 from art_idguard.photos import (
     Effect,
     effects,
@@ -34,7 +33,7 @@ from art_idguard.photos import (
 )
 from art_idguard.protect_command import protect_files
 from art_idguard.recognizers import default
-from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
+from tests.toys import PORTRAIT, bomb, tiny_manipulators, write_portraits
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +49,6 @@ def detector():
 
 def portrait():
     return Image.open(PORTRAIT).convert("RGB")
-
-
-def bomb(path, width=60_000, height=60_000):
-    """A PNG that claims to be huge, in 70 bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    path.write_bytes(content)
-    return path
 
 
 def written(path, content):
@@ -490,6 +477,25 @@ def test_a_table_of_something_else_is_refused(folder):
     with pytest.raises(IDGuardError, match="has the columns a, b"):
         protect(folder, csv=folder / "other.csv")
     assert (folder / "other.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"precious notes without newline", b"file,outputs", b"\n\n", PORTRAIT.read_bytes()],
+    ids=["notes", "other columns", "blank lines", "picture"],
+)
+def test_a_file_that_is_no_table_stays(tmp_path, content):
+    path = written(tmp_path / "notes.txt", content)
+    with pytest.raises(IDGuardError, match=r"notes\.txt .* choose another file for --csv"):
+        PhotoTable(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"file,out", ",".join(Outcome._fields).encode()])
+def test_a_header_that_a_kill_cut_off_is_written_anew(tmp_path, content):
+    path = written(tmp_path / "table.csv", content)
+    PhotoTable(path)
+    assert path.read_text() == ",".join(Outcome._fields) + "\n"
 
 
 def test_photos_in_memory_do_not_grow_with_the_batch(folder, monkeypatch):
