@@ -1,4 +1,4 @@
-"""The command line: art-idguard protect | train | train-manipulator | harden | evaluate | serve | info | push.
+"""The command line, `art-idguard --help`: from photos to training, measuring and publishing.
 
 Nothing heavy is imported before it is needed.
 """
@@ -7,6 +7,7 @@ import argparse
 import ast
 import inspect
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A training that is stopped by Ctrl-C or SIGTERM keeps its checkpoint and what it has learnt, and ends with 0.
     """
+    warnings.formatwarning = lambda message, *_, **__: f"art-idguard: warning: {message}\n"
     options = vars(_parser().parse_args(argv))
     run = options.pop("run")
     try:
