@@ -171,15 +171,6 @@ def _encoding(format: str, quality: int, metadata: dict[str, Any]) -> dict[str, 
     return {"format": "PNG", "compress_level": 1, **metadata}  # a fifth of the default's time for 10 % more bytes
 
 
-def largest_difference(photo: Photo, path: Path) -> int:
-    """How many 8-bit levels the picture in a file differs from a photo at most.
-
-    Raises:
-        IDGuardError: the file cannot be read, or has another size.
-    """
-    return difference(photo, read_photo(path), path)
-
-
 def difference(photo: Photo, written: Photo, path: Path) -> int:
     """How many 8-bit levels what was read from `path` differs from a photo at most.
 

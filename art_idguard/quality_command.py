@@ -13,7 +13,8 @@ from art_idguard.evaluate_command import DataSpec, check_numbers, distinct, weig
 from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, template_frame
 from art_idguard.forged_pictures import save_edits
 from art_idguard.hub import official_file, shipped
-from art_idguard.photos import face_crop, read_photo
+from art_idguard.photo_files import read_photo
+from art_idguard.photos import face_crop
 from art_idguard.quality import Quality, measure_quality
 from art_idguard.types import Images
 

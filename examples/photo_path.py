@@ -27,7 +27,7 @@ from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import bootstrap_interval, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Pixels, largest_difference, read_photo, write_photo
+from art_idguard.photo_files import Pixels, difference, read_photo, write_photo
 from art_idguard.photos import effects, protect_photo
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.refinement import PHOTO, RefinedProtector
@@ -122,7 +122,7 @@ def measure(
     clean = read_photo(clean_path)
     protected = protect_photo(clean, protector, detector)
     write_photo(protected.photo, path)
-    assert largest_difference(clean, path) <= epsilon_to_levels(protector.epsilon)
+    assert difference(clean, read_photo(path), path) <= epsilon_to_levels(protector.epsilon)
     assert len(protected.frames) >= len(PLACES), f"only {len(protected.frames)} faces found in photo {number}"
     found = []
     for (way, before), (_, after) in zip(ways(clean_path), ways(path), strict=True):
