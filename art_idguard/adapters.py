@@ -108,9 +108,8 @@ class DisruptionLogits(nn.Module):
 
     def is_near(self, x: Tensor, thumbnail: Tensor, bound: float) -> bool:
         """Whether all pictures look like the thumbnail, within a share of the range."""
-        low, high = self.estimator.pixel_range
         difference = (F.adaptive_avg_pool2d(x.detach(), 8) - thumbnail).abs().mean(dim=(1, 2, 3))
-        return bool((difference <= bound * (high - low)).all())
+        return bool((difference <= bound * self.estimator.pixel_range.span).all())
 
     def _require_near(self, x: Tensor, thumbnail: Tensor, bound: float) -> None:
         if not self.is_near(x, thumbnail, bound):

@@ -1,4 +1,4 @@
-"""The command line: art-idguard protect | train | train-manipulator | harden | evaluate | serve | info | push.
+"""The command line, `art-idguard --help`: from photos to training, measuring and publishing.
 
 Nothing heavy is imported before it is needed.
 """
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A training that Ctrl-C or SIGTERM stops keeps its checkpoint and what it has learnt, and ends with 130.
     """
+    warnings.formatwarning = lambda message, *_, **__: f"art-idguard: warning: {message}\n"
     options = vars(_parser().parse_args(argv))
     run = options.pop("run")
     try:
@@ -193,6 +194,7 @@ def _add_evaluate_manipulator(commands: Any) -> None:
     quality.add_argument("--size", type=int, default=128, help="side of the faces in pixels")
     quality.add_argument("--recognizer", help="judges whether the person is kept (default: the one that ships)")
     quality.add_argument("--batch-size", type=int, default=16)
+    quality.add_argument("--portrait", type=Path, help="also write MODEL/edits.jpg: this photo's face under every edit")
     quality.set_defaults(run=_evaluate_manipulator)
 
 

@@ -6,25 +6,26 @@ an index into tensors that may live on the GPU.
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from art_idguard.cache import cached_rows
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_frame
-from art_idguard.hub import save_atomically
 from art_idguard.images import from_array, from_uint8, to_array
-from art_idguard.sources import SUFFIXES, Entry, entries
+from art_idguard.photo_files import Pixels, read_photo
+from art_idguard.sources import Entry, entries
 from art_idguard.types import ATTRIBUTES, Attributes, Images, Points
 
 Framing = Literal["resize", "align"]
@@ -80,7 +81,9 @@ class Faces:
             yield self.batch(slice(start, start + size))
 
     def select(self, keep: list[int]) -> "Faces":
-        """The faces at these positions."""
+        """The faces at these positions; the set itself, and no copy, where these are all."""
+        if keep == list(range(len(self))):
+            return self
         texts = {f: tuple(getattr(self, f)[i] for i in keep) for f in ("names", "files") if getattr(self, f)}
         return self._each(lambda t: t[keep], **texts)
 
@@ -88,6 +91,12 @@ class Faces:
         """A name for these very faces, in this order."""
         content = " ".join(self.files).encode() or self.images.cpu().numpy().tobytes()
         return hashlib.sha256(content).hexdigest()[:16]
+
+    def identities(self) -> list[int]:
+        """A number of 64 bits for each face, the same wherever the same picture is read with the same settings."""
+        texts = (file.encode() for file in self.files)
+        contents = texts if self.files else (image.cpu().numpy().tobytes() for image in self.images)
+        return [int.from_bytes(hashlib.sha256(c).digest()[:8], "little", signed=True) for c in contents]
 
     def to(self, device: torch.device | str) -> "Faces":
         """The set on another device."""
@@ -112,43 +121,52 @@ def read_faces(
 
     Args:
         source: a folder or tar of pictures (recursively; `<picture>.mask.png` beside a picture is its
-            annotation), a data set folder with `<split>*.tar` and perhaps `<split>.csv` (columns file,
-            and attributes as 0/1), or CelebA's or CelebAMask-HQ's own layout.
+            annotation), a data set folder with `<split>*.tar` and perhaps `<split>.csv`, a folder whose
+            pictures `<split>.csv` lists (columns file, a path inside the folder or a file name, and attributes
+            as 0/1), or CelebA's or CelebAMask-HQ's own layout.
         size: side of the faces in pixels.
-        split: which part of a data set folder.
+        split: which part of a data set: train, val, test or what its files are named after. CelebA is split by its
+            list_eval_partition.txt, without one as StarGAN does (shuffled, 1,999 rows are test). A mere folder or
+            tar has no parts: train, val and test are all of it.
         limit: use this many pictures at most, in the order of the source.
         framing: resize the whole picture, or warp the face to CelebA's framing at full resolution.
         regions: file that keeps the points, so that the next start needs no detector.
 
-    Faces that the detector does not find are left out.
+    Faces that the detector does not find are left out, with a warning.
 
     Raises:
-        IDGuardError: there is no picture, or none with a face.
+        IDGuardError: there is no picture, none with a face, or one that cannot be read; see also `sources.entries`.
     """
-    found = list(entries(Path(source), split, limit))
-    if not found:
-        raise IDGuardError(f"no pictures in {source} (split {split!r}); expected {', '.join(SUFFIXES)} files")
-    with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda e: _decode(e, size, framing), found))
-    faces = [(entry, *face) for entry, face in zip(found, decoded, strict=True) if face is not None]
-    if not faces:
-        raise IDGuardError(f"no face found in the {len(found)} pictures of {source}")
-    chosen, images, masks = zip(*faces, strict=True)
+    found = entries(Path(source), split, limit)
+    images = torch.zeros(len(found), 3, size, size, dtype=torch.uint8)
+    annotated = all(entry.mask is not None for entry in found)
+    annotation = torch.zeros(len(found), size, size, dtype=torch.uint8) if annotated else None
+
+    def decode(i: int, entry: Entry) -> str:
+        content = _content(entry)
+        face = _framed(_pixels(entry, content), size, framing)
+        if face is not None:  # black otherwise, wherein no face is found below
+            images[i] = face
+        if annotation is not None:
+            annotation[i] = _classes(entry, size)
+        return f"{hashlib.sha256(content).hexdigest()[:16]}-{size}-{framing}"
+
+    files = _each(found, decode)
     return _with_points(
         Faces(
-            names=tuple(entry.name for entry in chosen),
-            images=torch.stack(images),
-            attributes=torch.tensor([entry.attributes for entry in chosen]),
-            points=torch.zeros(len(faces), 5, 2),
-            annotation=torch.stack(masks) if all(mask is not None for mask in masks) else None,
-            files=tuple(_fingerprint(entry, size, framing) for entry in chosen),
+            names=tuple(entry.name for entry in found),
+            images=images,
+            attributes=torch.tensor([entry.attributes for entry in found]),
+            points=torch.zeros(len(found), 5, 2),
+            annotation=annotation,
+            files=tuple(files),
         ),
         regions,
     )
 
 
 def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = None) -> Faces:
-    """Square pictures in memory as a set of faces; those in which no face is found are left out.
+    """Square pictures in memory as a set of faces; those in which no face is found are left out, with a warning.
 
     Raises:
         IDGuardError: no picture has a face.
@@ -167,80 +185,89 @@ def read_labelled(
         source: as for `read_faces`.
         attributes: what the labels (0/1) say, in this order.
         size: side of the pictures in pixels.
-        split: which part of a data set folder.
+        split: which part of a data set, as for `read_faces`.
         limit: use this many pictures at most, in the order of the source.
 
     Raises:
-        IDGuardError: there is no picture, or one without labels.
+        IDGuardError: there is no picture, or one without labels or that cannot be read; see also `sources.entries`.
     """
-    found = list(entries(Path(source), split, limit, required=attributes, masks=False))
-    if not found:
-        raise IDGuardError(f"no pictures in {source} (split {split!r}); expected {', '.join(SUFFIXES)} files")
+    found = entries(Path(source), split, limit, required=attributes)
+    images = torch.zeros(len(found), 3, size, size, dtype=torch.uint8)
+
+    def decode(i: int, entry: Entry) -> None:
+        picture = Image.fromarray(_pixels(entry, _content(entry)))
+        images[i] = _channels_first(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+
+    _each(found, decode)
+    return images, torch.tensor([entry.attributes for entry in found])
+
+
+Result = TypeVar("Result")
+
+
+def _each(found: Sequence[Entry], decode: Callable[[int, Entry], Result]) -> list[Result]:
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda entry: _square(_open(entry), size), found))
-    return torch.stack(images), torch.tensor([entry.attributes for entry in found])
+        return list(pool.map(decode, range(len(found)), found))
 
 
-def _square(picture: Image.Image, size: int) -> UInt8[Tensor, "3 S S"]:
-    array = np.array(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
-    return torch.from_numpy(array).permute(2, 0, 1)
+def _channels_first(picture: Image.Image) -> UInt8[Tensor, "3 S S"]:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def _fingerprint(entry: Entry, size: int, framing: Framing) -> str:
-    return f"{hashlib.sha256(entry.picture).hexdigest()[:16]}-{size}-{framing}"
+def _content(entry: Entry) -> bytes:
+    try:
+        return entry.read()
+    except OSError as error:
+        raise IDGuardError(f"cannot read {entry.name}: {error}") from error
 
 
-def _decode(entry: Entry, size: int, framing: Framing) -> tuple[Tensor, Tensor | None] | None:
-    """Picture and annotation as uint8, or None where aligning needs a face and there is none."""
-    picture = _open(entry)
+def _pixels(entry: Entry, content: bytes) -> Pixels:
+    try:
+        return read_photo(Path(entry.name), content).pixels
+    except IDGuardError as error:
+        raise IDGuardError(f"{error}, or take it out of the data set") from error
+
+
+def _framed(pixels: Pixels, size: int, framing: Framing) -> UInt8[Tensor, "3 S S"] | None:
+    """The square face, or None where aligning needs a face and there is none."""
     if framing == "align":
-        array = np.asarray(picture)
-        if not (found := FaceDetector().detect(array)):
+        if not (found := FaceDetector().detect(pixels)):
             return None
         points = torch.from_numpy(found[0].points)[None]
-        frame = template_frame(points, (array.shape[0], array.shape[1]), CELEBA_TEMPLATE)
-        face = align(from_array(array[None]), frame, size, antialias=True)
-        picture = Image.fromarray(to_array(face)[0])
-    image = torch.from_numpy(np.array(picture.resize((size, size), Image.Resampling.BILINEAR)))
-    mask = None
-    if entry.mask is not None:
-        labels = Image.open(io.BytesIO(entry.mask)).resize((size, size), Image.Resampling.NEAREST)
-        mask = torch.from_numpy(np.array(labels))
-    return image.permute(2, 0, 1), mask
+        frame = template_frame(points, (pixels.shape[0], pixels.shape[1]), CELEBA_TEMPLATE)
+        pixels = to_array(align(from_array(pixels[None]), frame, size, antialias=True))[0]
+    return _channels_first(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _open(entry: Entry) -> Image.Image:
+def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
+    """The annotation of a picture that has one."""
+    assert entry.mask is not None
     try:
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(entry.picture))).convert("RGB")
-    except (OSError, ValueError) as error:
-        raise IDGuardError(f"{entry.name} is no readable picture: {error}") from error
+        index = Image.open(io.BytesIO(entry.mask())).resize((size, size), Image.Resampling.NEAREST)
+        return torch.from_numpy(np.array(index)).reshape(size, size).to(torch.uint8)
+    except Exception as error:  # as for photos, damaged files make decoders raise anything
+        raise IDGuardError(
+            f"the annotation of {entry.name} is no readable index picture ({error}); mend it, or take both out"
+        ) from error
 
 
 def _with_points(faces: Faces, regions: str | Path | None) -> Faces:
-    points = cached(regions, f"points.{faces.digest()}", lambda: find_points(faces.images))
-    keep = points.isfinite().all(dim=(1, 2)).nonzero().flatten().tolist()
-    if not keep:
+    points = cached_rows(regions, "points", faces.identities(), lambda keep: find_points(faces.select(keep).images))
+    found = points.isfinite().all(dim=(1, 2)).tolist()
+    lost = [name for name, seen in zip(faces.names, found, strict=True) if not seen]
+    if len(lost) == len(faces):
         raise IDGuardError(f"no face found in the {len(faces)} pictures, {faces.names[0]} the first")
-    return replace(faces, points=points).select(keep)
+    if lost:
+        names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        warnings.warn(f"{len(lost)} of {len(faces)} pictures left out: no face found ({names})", stacklevel=3)
+    return replace(faces, points=points).select([i for i, seen in enumerate(found) if seen])
 
 
 def find_points(images: UInt8[Tensor, "N 3 H W"]) -> Points:
-    """The five points of the most certain face of each picture; NaN where there is none."""
+    """The five points of the largest face of each picture; NaN where there is none."""
     detector = FaceDetector()
     points = torch.full((len(images), 5, 2), torch.nan)
     for i, image in enumerate(tqdm(images, desc="finding faces", disable=len(images) < 500)):
         if found := detector.detect(image.permute(1, 2, 0).numpy()):
             points[i] = torch.from_numpy(found[0].points)
     return points
-
-
-def cached(path: str | Path | None, key: str, compute: Callable[[], Tensor]) -> Tensor:
-    """`compute()`, or what an earlier call kept under `key` in the safetensors file at `path`."""
-    path = None if path is None else Path(path)
-    kept = load_file(path) if path is not None and path.is_file() else {}
-    if key not in kept:
-        kept[key] = compute()
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_atomically(kept, path)
-    return kept[key]

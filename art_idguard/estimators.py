@@ -23,7 +23,7 @@ from art_idguard import manipulators, recognizers
 from art_idguard.arrays import batches, check_images, differentiate, is_steep, to_tensor, warn_if_flat
 from art_idguard.data import find_points
 from art_idguard.errors import IDGuardError
-from art_idguard.images import to_uint8
+from art_idguard.images import PixelRange, to_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, forgery_distance, l2_image
 from art_idguard.recognizers.base import Recognizer
@@ -137,10 +137,9 @@ class PyTorchManipulator(PyTorchEstimator):
         self._edit = name or (names[0] if names else None)
 
     @property
-    def pixel_range(self) -> tuple[float, float]:
+    def pixel_range(self) -> PixelRange:
         """The `clip_values` as two floats."""
-        low, high = self.clip_values
-        return float(low), float(high)
+        return PixelRange(*map(float, self.clip_values))
 
     @property
     def edit_names(self) -> tuple[str, ...]:
@@ -160,31 +159,29 @@ class PyTorchManipulator(PyTorchEstimator):
 
     def signed(self, x: Tensor) -> Tensor:
         """Pixels within `clip_values` on the [-1, 1] scale."""
-        low, high = self.pixel_range
-        return 2 * (x - low) / (high - low) - 1
+        return self.pixel_range.signed(x)
 
     def unsigned(self, x: Tensor) -> Tensor:
         """Pixels on the [-1, 1] scale within `clip_values`."""
-        low, high = self.pixel_range
-        return low + (x + 1) / 2 * (high - low)
+        return self.pixel_range.unsigned(x)
 
-    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-        """The model with its preprocessing, differentiable, within `clip_values` on both sides."""
+    def forward(self, x: Float[Tensor, "B 3 H W"], edit: str | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The model with its preprocessing, by default under its own edit: differentiable, within `clip_values`."""
         x = self._defended(x)
         own = isinstance(self._model, Manipulator)
-        output = self.unsigned(self._manipulation(x).output) if own else self._model(x)
+        output = self.unsigned(self._manipulation(x, edit).output) if own else self._model(x)
         if not isinstance(output, Tensor) or output.shape != x.shape:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise IDGuardError(f"the model returned {found} for images of {tuple(x.shape)}; the same is due")
         return output
 
-    def _manipulation(self, x: Tensor) -> Manipulation:
+    def _manipulation(self, x: Tensor, edit: str | None = None) -> Manipulation:
         if any(side % self._model.multiple for side in x.shape[-2:]):
             raise IDGuardError(
                 f"{self._model.name} takes images with sides that are multiples of {self._model.multiple}, "
                 f"found {x.shape[-2]} x {x.shape[-1]}; crop or resize them"
             )
-        return self._model(self.signed(x), self._edits(len(x))[self.edit])
+        return self._model(self.signed(x), self._edits(len(x))[edit or self.edit])
 
     def _defended(self, x: Tensor) -> Tensor:
         """Preprocessing that is made for PyTorch."""
@@ -193,8 +190,7 @@ class PyTorchManipulator(PyTorchEstimator):
     def distance(self, x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
         """Mean squared difference of M_k(x) and y, on the [-1, 1] scale, beside x by the jitter."""
         noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
-        low, high = self.pixel_range
-        beside = x + self.jitter * noise * (high - low) / 2
+        beside = x + self.jitter * noise * self.pixel_range.span / 2
         return l2_image(self.signed(self.forward(beside)), self.signed(y))
 
     def predict(self, x: np.ndarray, batch_size: int = 128, **_: Any) -> np.ndarray:
@@ -208,13 +204,14 @@ class PyTorchManipulator(PyTorchEstimator):
         with torch.no_grad():
             for part in batches(x, batch_size):
                 forged[part] = self.forward(self._tensor(x[part])).cpu().numpy()
-        self._warn_of_range(forged)
+        if not isinstance(self._model, Manipulator) and forged.size:
+            self._warn_of_range(forged)
         return self._apply_postprocessing(forged, fit=False)
 
     def _warn_of_range(self, forged: np.ndarray) -> None:
         low, high = self.pixel_range
-        beside = self.BESIDE * (high - low)
-        if forged.size and (forged.min() < low - beside or forged.max() > high + beside):
+        beside = self.BESIDE * self.pixel_range.span
+        if forged.min() < low - beside or forged.max() > high + beside:
             warnings.warn(
                 f"the model's output spans [{forged.min():.3g}, {forged.max():.3g}], its clip_values say "
                 f"[{low:g}, {high:g}]: distances come out wrong; wrap the model so that it keeps their range",
@@ -265,7 +262,7 @@ class PyTorchManipulator(PyTorchEstimator):
         name = names[layer] if isinstance(layer, int) else layer
         if framework and isinstance(x, Tensor):
             return self._activation(x, name)
-        x = self._before(check_images(x, self.clip_values))
+        x = self._before(check_images(np.asarray(x), self.clip_values))
         if not len(x):
             raise IDGuardError("found no images: the shape of their activations cannot be told")
         with torch.no_grad():

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +23,8 @@ from art_idguard.baselines import (
     universal,
     white_box,
 )
-from art_idguard.data import Faces, Framing, cached, read_faces
+from art_idguard.cache import cached
+from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
 from art_idguard.files import write_text
@@ -116,7 +119,7 @@ def evaluate_protector(
         refine_against: the manipulators that they know; all by default.
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
-            of the first data set.
+            of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
         baseline_limit: how many faces CMUA is trained on (128 in its paper).
         reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
         batch_size: faces at a time.
@@ -125,7 +128,7 @@ def evaluate_protector(
         verbose: show progress bars.
 
     Raises:
-        IDGuardError: unusable weights, data, operations or specifications, or a protection outside its ball.
+        IDGuardError: unusable weights, data, operations, specifications or numbers, or a protection outside its ball.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     specs = [DataSpec.parse(text) for text in data]
@@ -137,13 +140,22 @@ def evaluate_protector(
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
     guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
     targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
+    size = guard.prior.shape[-1] if size is None else size
+    check_numbers(
+        targets.values(),
+        size=size,
+        limit=limit,
+        batch_size=batch_size,
+        baseline_limit=baseline_limit,
+        reference_faces=reference_faces,
+        refine=refine,
+    )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
     weights = {ID_GUARD: weights_sha256(protector or str(shipped("protectors/default")))}
     weights |= {
         k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
     }
-    size = size or guard.prior.shape[-1]
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
     protections, refinement = dict(own), {}
     if refine:
@@ -153,15 +165,23 @@ def evaluate_protector(
         refinement = {
             "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
         }
+    trained_on: set[str] = set()
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
         faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
+        trained_on = set(faces.files)
         key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
         key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
         protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
+        if shared := trained_on.intersection(faces.files):
+            warnings.warn(
+                f"CMUA was trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters it; "
+                "name other faces with --baseline-faces",
+                stacklevel=2,
+            )
         reports[spec.name] = evaluate(
             protections,
             seen,
@@ -185,6 +205,26 @@ def evaluate_protector(
         write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
         save_pictures(output / f"{spec.name}.png", own, targets, faces)
     return reports
+
+
+def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
+    """See that the numbers of a command can be used.
+
+    Args:
+        models: what will forge faces.
+        size: side of the faces in pixels.
+        counts: the other options by name; None where one is not given.
+
+    Raises:
+        IDGuardError: a count is too low, or `size` is no multiple of what the models take.
+    """
+    for name, count in counts.items():
+        least = 0 if name in ("reference_faces", "refine") else 1
+        if count is not None and count < least:
+            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected {least} or more")
+    multiple = math.lcm(*(model.multiple for model in models))
+    if size < 1 or size % multiple:
+        raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
 
 
 def _baselines(

@@ -1,10 +1,8 @@
 """Measure protections: every face, manipulator and edit, by every recogniser, resumably."""
 
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +20,7 @@ from art_idguard.metrics import identity_similarity, l2_face, l2_image, psnr, ss
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.records import Record, append, resume
 from art_idguard.regions import face_mask
-from art_idguard.report import REFERENCE, Report
+from art_idguard.report import REFERENCE, Report, circumstances
 from art_idguard.types import Edit, Frames, Images, Maps
 
 ROUNDING = 1e-6
@@ -221,7 +219,14 @@ class _Evaluation:
             tuple(self.recognizers),
             dict(zip(self.measures, values, strict=True)),
             dict(zip(PHOTO_MEASURES, photos, strict=True)),
-            {**metadata, **self.setting(), **_circumstances(faces)},
+            {
+                **metadata,
+                **self.setting(),
+                "n": len(faces),
+                "size": faces.size,
+                "range": "[-1, 1]",
+                **circumstances(faces.images.device),
+            },
             tuple(self._warnings(values, photos)),
         )
 
@@ -272,15 +277,3 @@ def photo_values(protected: Images, clean: Images) -> Float[Tensor, "Q B"]:
             (protected - clean).abs().amax(dim=(1, 2, 3)),
         ]
     )
-
-
-def _circumstances(faces: Faces) -> dict[str, Any]:
-    device = faces.images.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "n": len(faces),
-        "size": faces.size,
-        "range": "[-1, 1]",
-        "hardware": f"{name or platform.machine()}, torch {torch.__version__}, {device}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

@@ -4,6 +4,7 @@ Pixel coordinates are OpenCV's: (x, y), integers at the pixels' centres.
 """
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +103,9 @@ def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) 
         return F.grid_sample(images.to(dtype) + 1, grid, align_corners=False) - 1
 
 
+_QUIET = Lock()  # the level is one for all threads
+
+
 class FaceDetector:
     """YuNet (Wu et al. 2023) from the OpenCV Zoo, on the CPU; the network ships with the package.
 
@@ -119,9 +123,10 @@ class FaceDetector:
 
         model = shipped("detectors/yunet/face_detection_yunet_2023mar.onnx")
         log = cv2.utils.logging
-        level = log.setLogLevel(log.LOG_LEVEL_ERROR)  # OpenCV 5 warns that its engine has no targets
-        self._network = cv2.FaceDetectorYN.create(str(model), "", (0, 0), threshold)
-        log.setLogLevel(level)
+        with _QUIET:  # OpenCV 5 warns that its engine has no targets
+            level = log.setLogLevel(log.LOG_LEVEL_ERROR)
+            self._network = cv2.FaceDetectorYN.create(str(model), "", (0, 0), threshold)
+            log.setLogLevel(level)
         self._sides = sides
 
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:

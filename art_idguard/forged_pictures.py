@@ -1,4 +1,4 @@
-"""The picture beside an evaluation's table: what the manipulators make of photos and of protected photos."""
+"""The pictures beside tables: what the manipulators make of photos and of protected or attacked photos."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.baselines import Protection
+from art_idguard.baselines import Protection, white_box
 from art_idguard.data import FaceBatch, Faces
 from art_idguard.grid import save_grid
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.types import Edit, Images
+from art_idguard.types import ATTRIBUTES, Edit, Images
 
 
 @torch.no_grad()
@@ -43,3 +43,21 @@ def save_pictures(
     batch = faces.batch(slice(len(manipulators)))
     protected = {name: protect(batch).detach() for name, protect in protections.items()}
     save_grid(path, forged_pictures(protected, manipulators, batch))
+
+
+def save_edits(path: Path, manipulator: Manipulator, face: Images) -> None:
+    """Write one face of unknown labels and its forgery by every edit; below, the same of the face under PGD.
+
+    PGD is a white box of 10 steps against that very edit.
+    """
+    attack = white_box(epsilon=0.05, steps=10)
+    edits = manipulator.edits(face.new_zeros(1, len(ATTRIBUTES)))
+    attacked = [attack(manipulator, edit, face) for edit in edits]
+    with torch.no_grad():
+        rows = [
+            [face, *(manipulator(face, edit).output for edit in edits)],
+            [attacked[0], *(manipulator(x, edit).output for x, edit in zip(attacked, edits, strict=True))],
+        ]
+    names = " | ".join(edit.name for edit in edits)
+    captions = [f"photo | {names}", "the same under PGD against each edit (white box, epsilon 0.05, 10 steps)"]
+    save_grid(path, [[picture[0] for picture in row] for row in rows], captions=captions)

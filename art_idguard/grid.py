@@ -21,10 +21,10 @@ def save_grid(
     captions: Sequence[str] | None = None,
     zoom: int = 1,
 ) -> None:
-    """Write rows of equally large pictures ([-1, 1], clipped) as one PNG; it is whole or absent.
+    """Write rows of equally large pictures ([-1, 1], clipped) as one PNG or JPEG; it is whole or absent.
 
     Args:
-        path: of the PNG.
+        path: of the file, a JPEG where it ends in .jpg.
         rows: as many pictures in each row.
         captions: a line of text above each row.
         zoom: whole factor by which each picture is enlarged.
@@ -41,4 +41,4 @@ def save_grid(
             face = Image.fromarray(to_uint8(picture).permute(1, 2, 0).cpu().numpy())
             canvas.paste(face.resize((side, side), Image.Resampling.NEAREST), (j * (side + GAP), top + head))
     with replacing(path) as temporary:
-        canvas.save(temporary, format="PNG")
+        canvas.save(temporary, format="JPEG" if path.suffix == ".jpg" else "PNG")

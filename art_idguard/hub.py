@@ -38,6 +38,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
     """
 
     name: ClassVar[str]
+    family: ClassVar[str] = ""
+    """What its card calls it, a name of `cards.KINDS`."""
 
     @classmethod
     def from_pretrained(
@@ -144,9 +146,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
 
     def generate_model_card(self, folder: Path, *, source: str | None = None) -> ModelCard:
         """The card of this model as saved in `folder`, see `cards.generate`."""
-        ancestors = type(self).__mro__
-        family = ancestors[ancestors.index(HubModel) - 1].__name__.lower()  # such as manipulator
-        return cards.generate(folder, source=source, kind=family)
+        return cards.generate(folder, source=source, kind=self.family)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_atomically(self.state_dict(), save_directory / WEIGHTS)

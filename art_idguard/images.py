@@ -4,6 +4,8 @@ Inside the package faces are float on the [-1, 1] scale and every epsilon is on 
 epsilon 0.05 here is 0.025 on [0, 1] and 6.375 of 255 levels.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -21,6 +23,26 @@ def to_signed(images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 def to_unit(images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """[-1, 1] -> [0, 1]."""
     return (images + 1) / 2
+
+
+class PixelRange(NamedTuple):
+    """Lowest and highest value of a pixel where images have another scale (ART's `clip_values`)."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def span(self) -> float:
+        """Highest minus lowest."""
+        return self.high - self.low
+
+    def signed(self, images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Images of this range on the [-1, 1] scale."""
+        return 2 * (images - self.low) / self.span - 1
+
+    def unsigned(self, images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Images of the [-1, 1] scale in this range."""
+        return self.low + (images + 1) / 2 * self.span
 
 
 def from_uint8(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:

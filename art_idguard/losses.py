@@ -91,13 +91,15 @@ def adversarial_loss(
         region: masks of the clean faces.
         config: weights and forms of the terms.
     """
-    heat = mask_loss(clean.output, disrupted.output, region.heat)
+
+    def masked(mask: Maps) -> Float[Tensor, ""]:
+        return mask_loss(clean.output, disrupted.output, mask)
+
     if config.masks == "product":
-        mask = mask_loss(clean.output, disrupted.output, region.component * region.heat)
-        kpi = mask
+        mask = kpi = masked(region.component * region.heat)
     else:
-        mask = mask_loss(clean.output, disrupted.output, region.component) + heat
-        kpi = heat
+        kpi = masked(region.heat)
+        mask = masked(region.component) + kpi
     total = (
         config.mask_weight * mask
         + config.identity_weight * identity_loss(*identities)

@@ -3,6 +3,7 @@
 Videos and animations are out of scope.
 """
 
+import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from art_idguard.errors import IDGuardError
@@ -49,8 +50,8 @@ class Photo(NamedTuple):
         return self._replace(exif=None, xmp=None)
 
 
-def read_photo(path: Path) -> Photo:
-    """Read any still picture that Pillow knows as upright 8-bit RGB.
+def read_photo(path: Path, content: bytes | None = None) -> Photo:
+    """Read any still picture that Pillow knows as upright 8-bit RGB; `content` is the file's where it was read before.
 
     EXIF is kept without orientation (it is applied), thumbnail and maker notes, XMP unless it holds a picture:
     these would show the face as it was. Other metadata (IPTC, comments) is left out.
@@ -62,7 +63,7 @@ def read_photo(path: Path) -> Photo:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata does not matter, and _still checks the size
-            with Image.open(path) as picture:
+            with Image.open(path if content is None else io.BytesIO(content)) as picture:
                 return _upright_rgb(_still(picture, path))
     except IDGuardError:
         raise
@@ -71,7 +72,8 @@ def read_photo(path: Path) -> Photo:
     except FileNotFoundError as error:
         raise IDGuardError(f"no file at {path}") from error
     except Exception as error:  # damaged files make decoders raise struct.error, TypeError, MemoryError and more
-        raise IDGuardError(f"{path} is no readable picture ({error}); expected JPEG, PNG, WebP or the like") from error
+        reason = "of an unknown kind" if isinstance(error, UnidentifiedImageError) else error
+        raise IDGuardError(f"{path} is no readable picture ({reason}); expected JPEG, PNG, WebP or the like") from error
 
 
 def _still(picture: Image.Image, path: Path) -> Image.Image:
@@ -167,15 +169,6 @@ def _encoding(format: str, quality: int, metadata: dict[str, Any]) -> dict[str, 
         metadata["pnginfo"] = PngInfo()
         metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
     return {"format": "PNG", "compress_level": 1, **metadata}  # a fifth of the default's time for 10 % more bytes
-
-
-def largest_difference(photo: Photo, path: Path) -> int:
-    """How many 8-bit levels the picture in a file differs from a photo at most.
-
-    Raises:
-        IDGuardError: the file cannot be read, or has another size.
-    """
-    return difference(photo, read_photo(path), path)
 
 
 def difference(photo: Photo, written: Photo, path: Path) -> int:

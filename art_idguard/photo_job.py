@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,11 +22,59 @@ from art_idguard.recognizers.base import Recognizer
 SHOWN = ".before-after.png"
 
 
+class Written(NamedTuple):
+    """A photo, what protects it, what its file holds, and by how many 8-bit levels that differs from the photo."""
+
+    photo: Photo
+    protected: ProtectedPhoto
+    written: Photo
+    levels: int
+
+
+def protect_file(
+    path: Path,
+    target: Path,
+    protector: Protector,
+    detector: FaceDetector,
+    *,
+    whole: bool = False,
+    format: str = "png",
+    quality: int = 95,
+    strip_metadata: bool = False,
+) -> Written:
+    """Protect a photo, write it, and read it back.
+
+    Args:
+        path: of the photo.
+        target: of the protected file.
+        protector: its epsilon is the bound.
+        detector: finds the faces.
+        whole: protect a photo without a face as a whole.
+        format: png, jpeg or webp; see `write_photo`.
+        quality: of jpeg and webp.
+        strip_metadata: leave EXIF and XMP out.
+
+    Raises:
+        IDGuardError: no usable photo, no face, or a PNG beyond the bound, which is removed, for it must not happen.
+    """
+    photo = read_photo(path)
+    protected = protect_photo(photo, protector, detector, whole=whole)
+    kept = protected.photo.without_metadata() if strip_metadata else protected.photo
+    write_photo(kept, target, format=format, quality=quality)
+    written = read_photo(target)
+    levels, bound = difference(photo, written, target), epsilon_to_levels(protector.epsilon)
+    if levels > bound and format == "png":
+        target.unlink()
+        raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
+    return Written(photo, protected, written, levels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhotoJob:
     """The models and settings of a batch; one job serves several threads.
 
-    `judge` forges the largest face of the written file (None: no check), `gallery` is shown before and after.
+    `judge` forges the largest face of the written file (None: no check), and that face alone: what is left of the other
+    faces' protection is not measured. `gallery` is shown before and after.
     `format` and `quality` are those of `write_photo`.
     """
 
@@ -55,12 +104,14 @@ class PhotoJob:
             return Outcome(str(path), str(target), error=message), message
 
     def _protect(self, path: Path, target: Path) -> tuple[Outcome, str]:
-        photo = read_photo(path)
-        protected = protect_photo(photo, self.protector, FaceDetector(), whole=self.whole)
-        kept = protected.photo.without_metadata() if self.strip_metadata else protected.photo
-        write_photo(kept, target, format=self.format, quality=self.quality)
-        written = read_photo(target)
-        levels = self._levels(photo, written, target)
+        options: dict[str, Any] = {
+            "format": self.format,
+            "quality": self.quality,
+            "strip_metadata": self.strip_metadata,
+        }
+        photo, protected, written, levels = protect_file(
+            path, target, self.protector, FaceDetector(), whole=self.whole, **options
+        )
         outcome = Outcome(str(path), str(target), len(protected.frames), levels)
         verdict = f"{path} -> {target}: {self._changed(outcome)}"
         if self.judge is not None and protected.frames:
@@ -70,20 +121,13 @@ class PhotoJob:
                 f"; {self.judge.name}: L2_face {real.l2_face:.4f} (in the protector's own frame {ideal.l2_face:.4f}), "
                 f"identity similarity {real.similarity:.2f} ({ideal.similarity:.2f})"
             )
+            if real.l2_face < ideal.l2_face / 4:
+                verdict += "; warning: of L2_face less than a quarter is left in the file"
         if self.gallery and protected.frames:
             picture = target.with_name(f"{path.stem}{SHOWN}")
             self._save_before_after(picture, photo, written, protected)
             verdict += f"; before and after in {picture}"
         return outcome, verdict
-
-    def _levels(self, photo: Photo, written: Photo, target: Path) -> int:
-        """What the written file differs by; a PNG beyond the bound is removed, for it must not happen."""
-        levels = difference(photo, written, target)
-        bound = epsilon_to_levels(self.protector.epsilon)
-        if levels > bound and self.format == "png":
-            target.unlink()
-            raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
-        return levels
 
     def _changed(self, outcome: Outcome) -> str:
         faces = f"{outcome.faces} face(s)" if outcome.faces else "as a whole"

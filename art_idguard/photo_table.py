@@ -37,7 +37,7 @@ class PhotoTable:
         path: of the file; a row that a kill has cut off is removed. None: no file.
 
     Raises:
-        IDGuardError: the file is there and has other columns.
+        IDGuardError: the file is there and is no such table.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -46,12 +46,14 @@ class PhotoTable:
             return
         content = path.read_bytes() if path.is_file() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        header, *rows = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [list(Outcome._fields)]
-        if header != list(Outcome._fields):
-            raise IDGuardError(
-                f"{path} has the columns {', '.join(header)}, expected {', '.join(Outcome._fields)}; "
-                "choose another file for --csv"
-            )
+        try:
+            header, *rows = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [list(Outcome._fields)]
+        except csv.Error:
+            header = []
+        cut_off = ",".join(Outcome._fields).encode().startswith(content)
+        if header != list(Outcome._fields) or not (whole or cut_off):
+            found = f"has the columns {', '.join(header)}" if whole and header else "is no table"
+            raise IDGuardError(f"{path} {found}, expected {', '.join(Outcome._fields)}; choose another file for --csv")
         self._done = {row[0] for row in rows if row and (not row[-1] or row[-1].startswith(SKIPPED))}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

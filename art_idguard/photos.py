@@ -19,23 +19,9 @@ from art_idguard.images import epsilon_to_levels, from_array, resize
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import forgery_distance
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Photo, Pixels, largest_difference, read_photo, write_photo
+from art_idguard.photo_files import Photo, Pixels
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import ATTRIBUTES, Frames, Images
-
-__all__ = [
-    "Effect",
-    "Photo",
-    "Pixels",
-    "ProtectedPhoto",
-    "effects",
-    "face_crop",
-    "forge",
-    "largest_difference",
-    "protect_photo",
-    "read_photo",
-    "write_photo",
-]
 
 TAPER = 0.1  # share of the half side over which a face's perturbation fades out
 

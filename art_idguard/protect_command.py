@@ -108,13 +108,17 @@ def protect_files(
     protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
     if refine:
         protector = RefinedProtector(
-            protector, _shipped_manipulators(), steps=refine, augment=PHOTO, verbose=len(targets) == 1
+            protector,
+            [manipulators.load(spec) for spec in manipulators.that_ship()],
+            steps=refine,
+            augment=PHOTO,
+            verbose=len(targets) == 1,
         )
     job = PhotoJob(
         protector=protector,
         judge=_judge(check),
         recognizer=recognizers.default(),
-        gallery=_shipped_manipulators() if show else (),
+        gallery=[manipulators.load(spec) for spec in manipulators.that_ship()] if show else (),
         whole=whole,
         format=format,
         quality=quality,
@@ -175,8 +179,3 @@ def _judge(check: str | None) -> Manipulator | None:
     if check == "none":
         return None
     return manipulators.load(check or shipped("manipulators/stargan-celeba128"))
-
-
-def _shipped_manipulators() -> list[Manipulator]:
-    folders = sorted(shipped("manipulators").glob("*/config.json"))
-    return [manipulators.load(folder.parent) for folder in folders]

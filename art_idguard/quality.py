@@ -2,10 +2,8 @@
 
 import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from art_idguard.files import write_text
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.report import Estimate, estimate
+from art_idguard.report import Estimate, circumstances, estimate, markdown_table
 from art_idguard.types import ATTRIBUTES
 
 MEASURES = {
@@ -34,6 +32,8 @@ MEASURES = {
     "cycle": "there and back (L1)↓",
 }
 """What is measured of every face and edit, and its column."""
+
+COLUMNS = ("Edit", *MEASURES.values(), "KID↓")
 
 SEED = 0
 """Of the bootstrap and of KID's random halves."""
@@ -62,33 +62,35 @@ class Quality:
         """Estimates by edit, then over all edits."""
         rows: dict[str, str | None] = {**{edit: edit for edit in self.edits}, "all edits": None}
         found: dict[str, Any] = {
-            row: {measure: _json(self.cell(measure, edit)) for measure in MEASURES} for row, edit in rows.items()
+            row: {measure: self.cell(measure, edit).json() for measure in MEASURES} for row, edit in rows.items()
         }
         for edit in self.edits:
-            found[edit]["kid"] = _json(self.kid[edit])
+            found[edit]["kid"] = self.kid[edit].json()
         return found
 
-    def markdown(self) -> str:
-        """One row an edit."""
-        lines = [["Edit", *MEASURES.values(), "KID↓"], ["---", *("---:" for _ in range(len(MEASURES) + 1))]]
-        for edit in self.edits:
-            lines.append([edit, *(_text(self.cell(m, edit)) for m in MEASURES), _text(self.kid[edit], 4)])
-        lines.append(["all edits", *(_text(self.cell(m)) for m in MEASURES), ""])
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    def rows(self) -> list[list[str]]:
+        """The cells of `COLUMNS`, one row an edit and one of all edits."""
+        rows = [[edit, *(self.cell(m, edit).text(3) for m in MEASURES), self.kid[edit].text(4)] for edit in self.edits]
+        return [*rows, ["all edits", *(self.cell(m).text(3) for m in MEASURES), ""]]
+
+    def about(self) -> str:
+        """What a reader of the table must know."""
         return f"""\
 Means ± half the 95 % interval over faces. Edit success: share of the faces that the edit should change in which a
 classifier (hub/classifiers/attributes-celeba128) sees the asked attribute afterwards, beside the share in which it saw
 it before; bangs and glasses, of which the faces have no labels: of all faces. ID sim.: cosine of
 {self.metadata["recognizer"]} embeddings. L1 on the [-1, 1] scale. KID (unbiased, cubic kernel) is taken on those
 embeddings at unit length, **not on Inception's features**: not to be compared with published KIDs. It is between the
-forgeries of one half of the faces and photos of the other; of photos among each other {_text(self.kid["photos"], 4)}.
-
-{table}
+forgeries of one half of the faces and photos of the other; of photos among each other {self.kid["photos"].text(4)}.
 """
+
+    def markdown(self) -> str:
+        """The table, and what its reader must know."""
+        return f"{self.about()}\n{markdown_table(COLUMNS, self.rows())}\n"
 
     def save(self, folder: Path) -> None:
         """Write quality.json and quality.md; each is whole or absent."""
-        photos = {"kid": _json(self.kid["photos"])}
+        photos = {"kid": self.kid["photos"].json()}
         content = {"metadata": dict(self.metadata), "summary": self.summary(), "photos": photos}
         write_text(folder / "quality.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_text(folder / "quality.md", self.markdown())
@@ -143,8 +145,7 @@ def measure_quality(
         "seed": SEED,
         "size": faces.size,
         "recognizer": recognizer.name,
-        "hardware": f"{platform.machine()}, {faces.images.device.type}",
-        "date": datetime.now(UTC).date().isoformat(),
+        **circumstances(faces.images.device),
     }
     return Quality(names, found, kid | {"photos": kid_estimate(photos[::2], photos[1::2])}, about)
 
@@ -192,7 +193,7 @@ def kernel_distance(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> float:
     return float(sum(within) - 2 * ((a @ b.T + 1) ** 3).mean())
 
 
-def kid_estimate(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"], *, subsets: int = 100) -> Estimate:
+def kid_estimate(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Estimate:
     """KID of all, with a normal 95 % interval from random halves: their deviation is the standard error of the whole.
 
     Near zero, where the squared MMD is degenerate, the interval is up to twice as wide as need be.
@@ -206,17 +207,7 @@ def kid_estimate(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"], *, subsets: i
         return Estimate(kid, math.nan, math.nan)
     found = [
         kernel_distance(*(x[torch.randperm(len(x), generator=generator)[: len(x) // 2]] for x in (a, b)))
-        for _ in range(subsets)
+        for _ in range(100)
     ]
     margin = 1.96 * torch.tensor(found).std().item()
     return Estimate(kid, kid - margin, kid + margin)
-
-
-def _json(e: Estimate) -> dict[str, float | None]:
-    return {k: round(v, 6) if math.isfinite(v) else None for k, v in zip(("mean", "low", "high"), e[:3], strict=True)}
-
-
-def _text(e: Estimate, digits: int = 3) -> str:
-    if math.isnan(e.mean):
-        return "n/a"
-    return f"{e.mean:.{digits}f}" + ("" if math.isnan(e.low) else f" ±{(e.high - e.low) / 2:.{digits}f}")

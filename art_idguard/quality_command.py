@@ -6,10 +6,17 @@ from pathlib import Path
 import torch
 
 from art_idguard import attributes, manipulators, recognizers
+from art_idguard.cards import EDITS
 from art_idguard.data import read_faces
-from art_idguard.evaluate_command import DataSpec, distinct, weights_sha256
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluate_command import DataSpec, check_numbers, distinct, weights_sha256
+from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, template_frame
+from art_idguard.forged_pictures import save_edits
 from art_idguard.hub import official_file, shipped
+from art_idguard.photo_files import read_photo
+from art_idguard.photos import face_crop
 from art_idguard.quality import Quality, measure_quality
+from art_idguard.types import Images
 
 
 def evaluate_manipulators(
@@ -21,6 +28,7 @@ def evaluate_manipulators(
     size: int = 128,
     recognizer: str | None = None,
     batch_size: int = 16,
+    portrait: Path | None = None,
     verbose: bool = True,
 ) -> dict[str, Quality]:
     """Measure manipulators and write <output>/<the folder's name>/quality.{json,md} for each.
@@ -33,20 +41,25 @@ def evaluate_manipulators(
         size: side of the faces in pixels.
         recognizer: judges whether the person is kept; by default the one that ships.
         batch_size: faces at a time.
+        portrait: a photo of which `cards.EDITS`, a picture for the model's card, shows every edit.
         verbose: show progress bars.
 
     Raises:
-        IDGuardError: unusable weights, data or names.
+        IDGuardError: unusable weights, data, names or numbers.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     spec = DataSpec.parse(data)
+    loaded = [manipulators.load(model).to(device) for model in models]
+    check_numbers(loaded, size=size, limit=limit, batch_size=batch_size)
+    face = None if portrait is None else _face(portrait, size).to(device)
     faces = read_faces(spec.path, size=size, split=spec.split, limit=limit, framing=spec.framing).to(device)
     judge = (recognizers.load(recognizer) if recognizer else recognizers.default()).to(device)
     classifier = attributes.default().to(device)
     found = {}
-    for model, name in zip(models, distinct([_title(model) for model in models]), strict=True):
+    names = distinct([_title(model) for model in models])
+    for model, manipulator, name in zip(models, loaded, names, strict=True):
         quality = measure_quality(
-            manipulators.load(model).to(device),
+            manipulator,
             faces,
             classifier,
             judge,
@@ -59,8 +72,19 @@ def evaluate_manipulators(
             verbose=verbose,
         )
         quality.save(output / name)
+        if face is not None:
+            save_edits(output / name / EDITS, manipulator, face)
         found[name] = quality
     return found
+
+
+def _face(portrait: Path, size: int) -> Images:
+    """The largest face of a photo, in CelebA's framing."""
+    pixels = read_photo(portrait).pixels
+    if not (found := FaceDetector().detect(pixels)):
+        raise IDGuardError(f"no face found in {portrait}; give a photo with one")
+    frame = template_frame(torch.from_numpy(found[0].points)[None], pixels.shape[:2], CELEBA_TEMPLATE)
+    return face_crop(pixels, frame, size)
 
 
 def _title(model: str) -> str:

@@ -2,24 +2,27 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.files import write_text
-from art_idguard.metrics import bootstrap_interval, disrupted
+from art_idguard.metrics import bootstrap_interval, disrupted, wilson_interval
 
 REFERENCE = "White box"
 """The row of the attack that knows manipulator, face and edit."""
 
 
 class Estimate(NamedTuple):
-    """A mean over faces with its bootstrap 95 % interval; NaN where nothing was measured."""
+    """A mean over faces with its 95 % interval; NaN where nothing was measured."""
 
     mean: float
     low: float
@@ -29,6 +32,21 @@ class Estimate(NamedTuple):
     similarity is its distance from 1."""
     manipulator: str | None = None
     """Which one is the worst."""
+
+    def json(self) -> dict[str, Any]:
+        """What is known, to six digits; None for NaN."""
+        fields = {name: value for name, value in self._asdict().items() if value is not None}
+        return {name: _number(v) if isinstance(v, float) else v for name, v in fields.items()}
+
+    def text(self, digits: int, *, bounds: bool = False) -> str:
+        """The mean ± half the interval, or with the interval's bounds; "n/a" where nothing was measured."""
+        if math.isnan(self.mean):
+            return "n/a"
+        if math.isnan(self.low):
+            return f"{self.mean:.{digits}f}"
+        half = (self.high - self.low) / 2
+        spread = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]" if bounds else f"±{half:.{digits}f}"
+        return f"{self.mean:.{digits}f} {spread}"
 
 
 Cell = Callable[[str], Estimate]
@@ -79,7 +97,7 @@ class Report:
         return {
             measure: {
                 name: [
-                    estimate(cells[p, k])._replace(share=self._share(measure, cells[:, k], p))
+                    estimate(cells[p, k], share=is_share(measure))._replace(share=self._share(measure, cells[:, k], p))
                     for k in range(len(self.manipulators))
                 ]
                 for p, name in enumerate(self.protections)
@@ -108,7 +126,7 @@ class Report:
         for p, name in enumerate(self.protections):
             shares = [e.share for e in self._table[measure][name] if e.share is not None]
             share = sum(shares) / len(shares) if shares else None
-            found[name] = estimate(cells[p])._replace(share=share)
+            found[name] = estimate(cells[p], share=is_share(measure))._replace(share=share)
         return found.__getitem__
 
     def worst(self, measure: str) -> Cell:
@@ -141,7 +159,7 @@ class Report:
         by_manipulator = {k: {m: self.cell(m, k) for m in self.measures} for k in self.manipulators}
         return {
             protection: {
-                section: {m: _json(cell(protection)) for m, cell in cells.items()}
+                section: {m: cell(protection).json() for m, cell in cells.items()}
                 for section, cells in (columns | by_manipulator).items()
             }
             | {"edits": self._by_edit(p)}
@@ -172,22 +190,46 @@ def falls(measure: str) -> bool:
     return measure.startswith("similarity")
 
 
-def estimate(values: Float[Tensor, "N E"]) -> Estimate:
+def is_share(measure: str) -> bool:
+    """Whether a measure's values are 0 and 1."""
+    return measure.startswith("dsr")
+
+
+def estimate(values: Float[Tensor, "N E"], *, share: bool = False) -> Estimate:
     """Mean and interval over faces, each face being the mean of its measured edits.
 
-    One face has no interval.
+    One face has no bootstrap interval.
+
+    Args:
+        values: of each face and edit; NaN is left out.
+        share: values are 0 or 1, so the interval is Wilson's, with as many trials as faces: the edits of one face are
+            no independent trials. Where they differ it is wider than need be.
     """
     per_face = values.double().nanmean(dim=1)
     per_face = per_face[per_face.isfinite()]
     if not len(per_face):
         return Estimate(math.nan, math.nan, math.nan)
+    mean = per_face.mean().item()
+    if share:
+        return Estimate(mean, *wilson_interval(mean, len(per_face)))
     interval = bootstrap_interval(per_face) if len(per_face) > 1 else (math.nan, math.nan)
-    return Estimate(per_face.mean().item(), *interval)
+    return Estimate(mean, *interval)
 
 
-def _json(estimate: Estimate) -> dict[str, Any]:
-    fields = {name: value for name, value in estimate._asdict().items() if value is not None}
-    return {name: _number(v) if isinstance(v, float) else v for name, v in fields.items()}
+def circumstances(device: torch.device) -> dict[str, str]:
+    """What computed, and on which day, for a report's metadata."""
+    cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return {
+        "hardware": f"{name}, torch {torch.__version__}, {device}",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column has names, the others numbers."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _number(value: float) -> float | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
-from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls
+from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table
 
 
 class _Column(NamedTuple):
@@ -14,6 +14,8 @@ class _Column(NamedTuple):
     falls: bool | None
     """Whether less is better; None where nothing is to be ranked."""
     digits: int = 3
+    bounds: bool = False
+    """Whether the interval's bounds are shown, not half its width."""
 
     def cells(self, protections: Sequence[str]) -> list[str]:
         estimates = {name: self.cell(name) for name in protections}
@@ -25,17 +27,13 @@ class _Column(NamedTuple):
         return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
 
     def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
-        if math.isnan(estimate.mean):
-            return "n/a"
-        text = f"{estimate.mean:.{self.digits}f}"
+        mean, space, interval = estimate.text(self.digits, bounds=self.bounds).partition(" ")
         if name != REFERENCE:
             if round(estimate.mean, self.digits) in ranked[:1]:
-                text = f"**{text}**"
+                mean = f"**{mean}**"
             elif round(estimate.mean, self.digits) in ranked[1:2]:
-                text = f"<u>{text}</u>"
-        if not math.isnan(estimate.low):
-            text += f" ±{(estimate.high - estimate.low) / 2:.{self.digits}f}"
-        return text
+                mean = f"<u>{mean}</u>"
+        return mean + space + interval
 
 
 def markdown(report: Report) -> str:
@@ -46,7 +44,8 @@ def markdown(report: Report) -> str:
         f"Faces: {report.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
         "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
         "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
-        f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}.",
+        f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}, with Wilson's 95 % "
+        "interval, each face being one trial.",
         f"**ID sim. by {first}, the recogniser that training used**",
         _table(report, _by_manipulator(report, of_first)),
     ]
@@ -69,7 +68,7 @@ def markdown(report: Report) -> str:
 
 def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:
     return [
-        _Column(f"{k} {_title(m)}", report.cell(m, k), falls(m), _digits(m))
+        _Column(f"{k} {_title(m)}", report.cell(m, k), falls(m), _digits(m), is_share(m))
         for k in report.manipulators
         for m in measures
     ]
@@ -77,7 +76,7 @@ def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:
 
 def _aggregates(report: Report) -> list[_Column]:
     return [
-        _Column(f"{kind} {_title(m, full=True)}", cell(m), falls(m), _digits(m))
+        _Column(f"{kind} {_title(m, full=True)}", cell(m), falls(m), _digits(m), is_share(m))
         for m in report.measures
         if m != "l2_image"
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
@@ -115,5 +114,4 @@ def _table(report: Report, columns: Iterable[_Column]) -> str:
     columns = list(columns)
     cells = [column.cells(report.protections) for column in columns]
     rows = [[name, *(c[p] for c in cells)] for p, name in enumerate(report.protections)]
-    lines = [["Method", *(c.title for c in columns)], ["---", *("---:" for _ in columns)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["Method", *(c.title for c in columns)], rows)

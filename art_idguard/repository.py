@@ -45,6 +45,8 @@ def locate(model: str | Path, filename: str, **download: Any) -> Path:
     Raises:
         WeightsError: there is no such file, it is a link that leaves the folder, or the Hub does not give it.
     """
+    if os.path.isfile(model):
+        raise WeightsError(f"{model} is a file; {_EXPECTED}")
     if os.path.isdir(model):
         return _inside(Path(model), filename)
     revision = download.get("revision") or "main"
@@ -149,7 +151,7 @@ def _reason(error: BaseException, model: str, filename: str, revision: str) -> s
             return f"{place} refuses access to {model} ({status}): {_LOG_IN}"
         return f"{place} failed on {name} ({status}): try again later"
     if isinstance(error, HTTPError):
-        return f"cannot reach {place} for {name}: check the network and HF_ENDPOINT, or use a local folder"
+        return f"no folder {model} is here, and {place} is out of reach: check the name, the network and HF_ENDPOINT"
     return f"the transfer of {name} broke off at {place}: try again"
 
 

@@ -16,7 +16,6 @@ from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import FaceDetector
-from art_idguard.hub import shipped
 from art_idguard.perturbation import Protector
 from art_idguard.protect_command import PROTECTED
 from art_idguard.session_files import KEPT_SECONDS, SessionFiles
@@ -65,7 +64,7 @@ def load_models(*, model: str | None = None, manipulators: Sequence[str] | None 
     Raises:
         IDGuardError: a model cannot be used.
     """
-    specs = manipulators or sorted(str(config.parent) for config in shipped("manipulators").glob("*/config.json"))
+    specs = manipulators or manipulators_.that_ship()
     return Models(
         Protector.from_pretrained(model).requires_grad_(False),
         tuple(manipulators_.load(spec) for spec in specs),

@@ -22,18 +22,9 @@ from art_idguard.images import epsilon_to_levels, to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photos import (
-    Photo,
-    Pixels,
-    ProtectedPhoto,
-    distance,
-    face_crop,
-    forge,
-    largest_difference,
-    protect_photo,
-    read_photo,
-    write_photo,
-)
+from art_idguard.photo_files import Photo, Pixels
+from art_idguard.photo_job import protect_file
+from art_idguard.photos import ProtectedPhoto, distance, face_crop, forge
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Images, Protected
 
@@ -102,24 +93,18 @@ def protect_upload(
     if gallery and edit not in models.edits():
         raise IDGuardError(f"the manipulators do not know the edit {edit!r}; choose from: {', '.join(models.edits())}")
     protector = models.protector if strength == 1 else Weakened(models.protector, strength)
-    photo = read_photo(path)
-    protected = protect_photo(photo, protector, models.detector, whole=whole)
-    write_photo(protected.photo.without_metadata() if strip_metadata else protected.photo, target)
-    levels, bound = largest_difference(photo, target), epsilon_to_levels(protector.epsilon)
-    if levels > bound:
-        target.unlink()
-        raise IDGuardError(f"the written file differs by {levels} levels, more than {bound}; please report this")
-    parts = [f"<p role='status'>{_verdict(protected, levels, bound, protector.epsilon)}</p>", _photos(photo, protected)]
+    photo, protected, written, levels = protect_file(
+        path, target, protector, models.detector, whole=whole, strip_metadata=strip_metadata
+    )
+    parts = [f"<p role='status'>{_verdict(protected, levels, protector.epsilon)}</p>", _photos(photo, protected)]
     if protected.frames and gallery:
-        written = read_photo(target).pixels
-        crops = [
-            face_crop(pixels, protected.frames[0], protector.prior.shape[-1]) for pixels in (photo.pixels, written)
-        ]
+        side = protector.prior.shape[-1]
+        crops = [face_crop(p.pixels, protected.frames[0], side) for p in (photo, written)]
         parts.append(_table(torch.cat(crops), gallery, models.recognizer, edit))
     return "".join(parts)
 
 
-def _verdict(protected: ProtectedPhoto, levels: int, bound: int, epsilon: float) -> str:
+def _verdict(protected: ProtectedPhoto, levels: int, epsilon: float) -> str:
     if not protected.frames:
         what = "No face was found: the whole picture was protected, and there is no face to judge it by."
     elif (faces := len(protected.frames)) == 1:
@@ -128,7 +113,7 @@ def _verdict(protected: ProtectedPhoto, levels: int, bound: int, epsilon: float)
         what = f"{faces} faces were found and all of them protected; the table judges the largest."
     return (
         f"{what} Read back from the written PNG: no value differs by more than <strong>{levels} of 255 levels</strong> "
-        f"(bound at this strength: {bound}, which is epsilon {epsilon:.3g} on [-1, 1])."
+        f"(bound at this strength: {epsilon_to_levels(epsilon)}, which is epsilon {epsilon:.3g} on [-1, 1])."
     )
 
 

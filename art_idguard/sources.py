@@ -1,17 +1,17 @@
 """Where pictures of faces come from: folders, tars, CelebA and CelebAMask-HQ, with labels and annotations."""
 
-import csv
 import io
-import itertools
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from art_idguard.errors import IDGuardError
+from art_idguard.label_tables import SPLITS, by_picture, celeba_labels, celeba_part, csv_labels, require_split
 from art_idguard.types import ATTRIBUTES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -26,112 +26,120 @@ PARTS = (
 
 HQ_TEST = 1000  # of CelebAMask-HQ the first rows are the test set, as in the official code
 
+Reader = Callable[[], bytes]
+
 
 class Entry(NamedTuple):
-    """A picture as it is stored: file name, content, annotation (index PNG) and 0/1 labels."""
+    """A picture where it is stored: file name, what reads its content and annotation (index PNG), and 0/1 labels."""
 
     name: str
-    picture: bytes
-    mask: bytes | None
+    read: Reader
+    mask: Reader | None
     attributes: list[float]
 
 
 def entries(
-    source: Path,
-    split: str,
-    limit: int | None = None,
-    *,
-    required: Sequence[str] | None = None,
-    masks: bool = True,
-) -> Iterator[Entry]:
+    source: Path, split: str, limit: int | None = None, *, required: Sequence[str] | None = None
+) -> list[Entry]:
     """The pictures of a source, in its order, `limit` at most; labels are zeros where there are none.
 
     Args:
         source: see `data.read_faces`.
-        split: which part of a data set folder.
+        split: which part of a data set, see there.
         limit: use this many pictures at most.
         required: attributes that every picture must have, in this order; by default `ATTRIBUTES` where known.
-        masks: put CelebAMask-HQ's annotations together, which takes longer than the pictures.
 
     Raises:
-        IDGuardError: the source does not exist, or a label is missing.
+        IDGuardError: the source does not exist, is damaged, or has no such split or no picture; a label is missing
+            or ambiguous, or a picture that the table in its folder lists.
     """
     attributes = required or ATTRIBUTES
     if not source.exists():
         raise IDGuardError(f"no faces at {source}: no such file or folder")
-    if (source / "CelebA-HQ-img").is_dir():
-        yield from itertools.islice(_celebamask_hq(source, split, attributes, masks), limit)
-        return
-    tars = [source] if source.suffix == ".tar" else sorted(source.glob(f"{split}*.tar"))
-    table = source.with_suffix(".csv") if tars == [source] else source / f"{split}.csv"
-    labels = _csv_labels(table, attributes) or _celeba_labels(source / "list_attr_celeba.txt", attributes)
-    annotations: dict[str, bytes] = {}
-    pictures: list[tuple[str, bytes]] = []
-    for name, content in _tar_files(tars) if tars else _folder_files(source):
-        if name.endswith(MASK):
-            annotations[name.removesuffix(MASK)] = content
-        elif Path(name).suffix.lower() in SUFFIXES:
-            pictures.append((name, content))
-        if limit is not None and len(pictures) > limit:  # one more: its mask may follow a picture
-            break
-    for name, content in pictures[:limit]:
-        label = labels.get(Path(name).name)
-        if label is None and required:
+    layout = _celebamask_hq if (source / "CelebA-HQ-img").is_dir() else _folder_or_tar
+    found = layout(source, split, attributes)[:limit]
+    if not found:
+        raise IDGuardError(f"no pictures in {source} (split {split!r}); expected {', '.join(SUFFIXES)} files")
+    for entry in found:
+        if required and not entry.attributes:
             raise IDGuardError(
-                f"{name} of {source} has no labels; expected {table} with the columns file, {', '.join(required)} "
-                "(0/1), or CelebA's list_attr_celeba.txt beside the pictures"
+                f"{entry.name} of {source} has no labels; expected {_table(source, split)} with the columns file, "
+                f"{', '.join(required)} (0/1), or CelebA's list_attr_celeba.txt beside the pictures"
             )
-        yield Entry(name, content, annotations.get(str(Path(name).with_suffix(""))), label or [0.0] * len(ATTRIBUTES))
+    return [entry._replace(attributes=entry.attributes or [0.0] * len(ATTRIBUTES)) for entry in found]
 
 
-def _tar_files(tars: list[Path]) -> Iterator[tuple[str, bytes]]:
+def _table(source: Path, split: str) -> Path:
+    return source.with_suffix(".csv") if source.suffix == ".tar" else source / f"{split}.csv"
+
+
+def _folder_or_tar(source: Path, split: str, attributes: Sequence[str]) -> list[Entry]:
+    tars = [source] if source.suffix == ".tar" else sorted(source.glob(f"{split}*.tar"))
+    files = list(_tar_files(tars) if tars else _folder_files(source))
+    labels = _labels(source, split, attributes, [name for name, _ in files], in_tars=bool(tars))
+    masks = {name.removesuffix(MASK): read for name, read in files if name.endswith(MASK)}
+    return [
+        Entry(*files[i], masks.get(str(Path(files[i][0]).with_suffix(""))), label)
+        for i, label in labels.items()
+        if not files[i][0].endswith(MASK)
+    ]
+
+
+def _labels(
+    source: Path, split: str, attributes: Sequence[str], names: Sequence[str], *, in_tars: bool
+) -> dict[int, list[float]]:
+    """The places in `names` that belong to the split, and their labels; empty ones where there are none.
+
+    Tars are whole parts, whatever a table lists; of a folder's pictures the table says which are in the split.
+    """
+    every: dict[int, list[float]] = {i: [] for i in range(len(names))}
+    table, celeba = _table(source, split), source / "list_attr_celeba.txt"
+    if table.is_file():
+        labels = by_picture(table, csv_labels(table, attributes), names, complete=not in_tars)
+    elif celeba.is_file():
+        rows = celeba_labels(celeba, attributes) if in_tars else celeba_part(celeba, split, attributes)
+        labels = by_picture(celeba, rows, names, complete=False)
+    else:
+        others = [s for s in SPLITS if any(source.glob(f"{s}*.tar")) or _table(source, s).is_file()]
+        if not in_tars or source.is_file():
+            require_split(source, split, others or SPLITS)
+        return every
+    return every | labels if in_tars else dict(sorted(labels.items()))
+
+
+def _tar_files(tars: list[Path]) -> Iterator[tuple[str, Reader]]:
     for path in tars:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if (file := tar.extractfile(member)) is not None:
-                    yield member.name, file.read()
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    stored = tar.getmember(member.linkname) if member.islnk() else member
+                    if stored.isfile() and member.name.lower().endswith(SUFFIXES):
+                        name = str(PurePosixPath(member.name))  # without the ./ of `tar cf faces.tar .`
+                        yield name, partial(_read_part, path, stored.offset_data, stored.size)
+        except (tarfile.TarError, KeyError, OSError) as error:
+            raise IDGuardError(f"{path} is damaged or compressed ({error}); pack it anew as a plain tar") from error
 
 
-def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _read_part(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[str, Reader]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix.lower() in SUFFIXES:
-            yield str(path.relative_to(folder)), path.read_bytes()
+            yield str(path.relative_to(folder)), path.read_bytes
 
 
-def _csv_labels(path: Path, attributes: Sequence[str]) -> dict[str, list[float]]:
-    """Columns file and attributes, as 0/1 or -1/1."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        _require(path, rows.fieldnames or (), attributes)
-        return {row["file"]: [float(float(row[a]) > 0) for a in attributes] for row in rows}
-
-
-def _celeba_labels(path: Path, attributes: Sequence[str]) -> dict[str, list[float]]:
-    """CelebA's own text: a count, the names, then a file and -1/1 values a line."""
-    if not path.is_file():
-        return {}
-    _, names, *rows = path.read_text().splitlines()
-    columns = ["file", *names.split()]
-    _require(path, columns, attributes)
-    cells = (dict(zip(columns, row.split(), strict=True)) for row in rows if row.strip())
-    return {c["file"]: [float(int(c[a]) > 0) for a in attributes] for c in cells}
-
-
-def _require(path: Path, columns: Iterable[str], attributes: Sequence[str]) -> None:
-    if absent := {"file", *attributes} - set(columns):
-        raise IDGuardError(f"{path} lacks the columns {', '.join(sorted(absent))}")
-
-
-def _celebamask_hq(source: Path, split: str, attributes: Sequence[str], masks: bool) -> Iterator[Entry]:
-    labels = _celeba_labels(source / "CelebAMask-HQ-attribute-anno.txt", attributes)
-    rows = list(labels.items())
-    for name, label in rows[:HQ_TEST] if split == "test" else rows[HQ_TEST:]:
-        number = int(Path(name).stem)
-        picture = (source / "CelebA-HQ-img" / name).read_bytes()
-        mask = _index_mask(source / "CelebAMask-HQ-mask-anno", number) if masks else None
-        yield Entry(name, picture, mask, label)
+def _celebamask_hq(source: Path, split: str, attributes: Sequence[str]) -> list[Entry]:
+    require_split(source, split, ("train", "test"))
+    rows = list(celeba_labels(source / "CelebAMask-HQ-attribute-anno.txt", attributes).items())
+    pictures, masks = source / "CelebA-HQ-img", source / "CelebAMask-HQ-mask-anno"
+    return [
+        Entry(name, (pictures / name).read_bytes, partial(_index_mask, masks, int(Path(name).stem)), labels)
+        for name, labels in (rows[:HQ_TEST] if split == "test" else rows[HQ_TEST:])
+    ]
 
 
 def _index_mask(folder: Path, number: int) -> bytes:

@@ -1,11 +1,10 @@
 """Table VII: how far white-box attacks move an original manipulator, and a hardened one."""
 
 import json
-import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from art_idguard import manipulators, recognizers
+from art_idguard import attributes, manipulators, recognizers
 from art_idguard.arrays import NullAttackWarning
+from art_idguard.data import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
-from art_idguard.evaluate_command import DataSpec, weights_sha256
+from art_idguard.evaluate_command import DataSpec, check_numbers, weights_sha256
 from art_idguard.files import write_text
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.quality import COLUMNS, Quality, measure_quality
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.records import Record, append, resume
-from art_idguard.report import Estimate, estimate
+from art_idguard.report import Estimate, circumstances, estimate, markdown_table
 from art_idguard.white_boxes import EPSILON, SIGMA, STEP, STEPS, WHITE_BOXES, reference_pgd
 
 SEED = 0
@@ -44,7 +45,8 @@ def attack_manipulator(
 ) -> "Robustness":
     """Attack a manipulator, and perhaps its hardened version, and write <output>/<NAME>.{json,md,png}.
 
-    A rerun goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
+    Where the faces have labels, the quality of the models' edits goes with it. A rerun goes on where an interrupted one
+    stopped (<output>/<NAME>.jsonl).
 
     Args:
         original: folder or Hub id, or name=file for an official checkpoint.
@@ -58,11 +60,17 @@ def attack_manipulator(
         verbose: show a progress bar.
 
     Raises:
-        IDGuardError: unusable weights, data or names.
+        IDGuardError: unusable weights, data, names or numbers, or `hardened` is a model of another kind.
     """
     specs = {"original": original} | ({} if hardened is None else {"hardened": hardened})
-    models = {name: manipulators.load(spec) for name, spec in specs.items()}
-    judge = recognizers.load(recognizer) if recognizer else recognizers.default()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models = {name: manipulators.load(spec).to(device) for name, spec in specs.items()}
+    if len(kinds := {model.name for model in models.values()}) > 1:
+        raise IDGuardError(
+            f"{hardened} is no hardened version of {original}: the two are {' and '.join(sorted(kinds))}"
+        )
+    check_numbers(models.values(), size=size, limit=limit)
+    judge = (recognizers.load(recognizer) if recognizer else recognizers.default()).to(device)
     spec = DataSpec.parse(data)
     faces = spec.read(size=size, limit=limit, regions=output / "regions.safetensors")
     x = to_unit(from_uint8(faces.images)).numpy()
@@ -79,6 +87,7 @@ def attack_manipulator(
         resume_file=output / f"{spec.name}.jsonl",
         verbose=verbose,
     )
+    table = replace(table, quality=_quality(models, faces.to(device), judge))
     write_text(output / f"{spec.name}.json", json.dumps(table.json(), indent=1, allow_nan=False) + "\n")
     write_text(output / f"{spec.name}.md", table.markdown())
     save_attacked(output / f"{spec.name}.png", models, x)
@@ -93,6 +102,8 @@ class Robustness:
     records: tuple[Record, ...]
     """For each attack and model: l2_face, similarity and linf of each face, seconds, notes."""
     metadata: Mapping[str, Any]
+    quality: Mapping[str, Quality] | str = "not measured"
+    """Of the models' edits, or why there is none."""
 
     def cell(self, model: str, attack: str, measure: str) -> Estimate:
         """Mean and bootstrap 95 % interval over the faces."""
@@ -106,38 +117,47 @@ class Robustness:
             {
                 "model": r["model"],
                 "attack": r["attack"],
-                **{m: _rounded(self.cell(r["model"], r["attack"], m)) for m in ("l2_face", "similarity", "linf")},
+                **{m: self.cell(r["model"], r["attack"], m).json() for m in ("l2_face", "similarity", "linf")},
                 "seconds_per_face": round(r["seconds"] / max(len(r["l2_face"]), 1), 3),
                 "notes": r["notes"],
             }
             for r in self.records
         ]
-        return {"metadata": dict(self.metadata), "rows": rows}
+        quality: Any = self.quality
+        if not isinstance(quality, str):
+            quality = [{"model": model, **found.summary()} for model, found in quality.items()]
+        return {"metadata": dict(self.metadata), "rows": rows, "quality": quality}
 
     def markdown(self) -> str:
         """A row an attack; for each model L2_face and identity similarity, and the ratio of the first two models."""
         heads = [h for model in self.models for h in (f"{model} L2_face↓", f"{model} ID sim.↑")]
         ratio = [f"L2_face {self.models[1]} / {self.models[0]}"] if len(self.models) > 1 else []
-        lines = [["White-box attack", *heads, *ratio, "max abs. perturbation"]]
-        lines.append(["---", *("---:" for _ in lines[0][1:])])
+        rows = []
         for attack in dict.fromkeys(r["attack"] for r in self.records):
             l2 = [self.cell(model, attack, "l2_face") for model in self.models]
             similarity = [self.cell(model, attack, "similarity") for model in self.models]
-            cells = [c for pair in zip(map(_text, l2), map(_text, similarity), strict=True) for c in pair]
+            cells = [found.text(4) for pair in zip(l2, similarity, strict=True) for found in pair]
             if ratio:
                 cells.append(f"{l2[1].mean / l2[0].mean:.3f}" if l2[0].mean > 0 else "n/a")
             linf = max(
                 (v for r in self.records if r["attack"] == attack for v in r["linf"] if v is not None), default=0
             )
-            lines.append([attack, *cells, f"{linf:.3f}"])
+            rows.append([attack, *cells, f"{linf:.3f}"])
         notes = {f"{r['attack']} on {r['model']}: {note}" for r in self.records for note in r["notes"]}
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = markdown_table(["White-box attack", *heads, *ratio, "max abs. perturbation"], rows)
         about = (
             f"{self.metadata['data']}, {self.metadata['faces']} faces of {self.metadata['size']} px, face i under edit "
             f"i modulo 5; means ± half the bootstrap 95 % interval. Epsilon {EPSILON} and sigma {SIGMA} on the [-1, 1] "
             f"scale, {STEPS} steps of {STEP}; seed {SEED}; {self.metadata['hardware']}."
         )
-        return "\n\n".join([about, table, *(f"- {note}" for note in sorted(notes))]) + "\n"
+        return "\n\n".join([about, table, *(f"- {note}" for note in sorted(notes)), *self._quality()]) + "\n"
+
+    def _quality(self) -> list[str]:
+        if isinstance(self.quality, str):
+            return [f"Quality of the edits: {self.quality}."]
+        rows = [[model, *row] for model, found in self.quality.items() for row in found.rows()]
+        about = next(iter(self.quality.values())).about()
+        return [f"**Quality of the edits.** {about.strip()}", markdown_table(["Model", *COLUMNS], rows)]
 
 
 def white_box_table(
@@ -166,16 +186,22 @@ def white_box_table(
     """
     if unknown := set(attacks) - set(WHITE_BOXES):
         raise IDGuardError(f"unknown attacks: {', '.join(sorted(unknown))}; choose from: {', '.join(WHITE_BOXES)}")
-    about = {**metadata, "faces": len(x), "size": x.shape[-1], "hardware": f"{platform.machine()}, {_device()}"}
-    records = resume(resume_file, {"attacks": list(attacks), "models": list(models), "metadata": about})
+    about = {**metadata, "faces": len(x), "size": x.shape[-1]}
+    setting = {"attacks": list(attacks), "models": list(models), "metadata": about}
+    found = {(record["model"], record["attack"]): record for record in resume(resume_file, setting)}
     todo = [(model, attack) for attack in attacks for model in models]
-    with tqdm(desc="attacking", total=len(todo), initial=len(records), disable=not verbose) as bar:
-        for model, attack in todo[len(records) :]:
+    with tqdm(desc="attacking", total=len(todo), initial=len(found), disable=not verbose) as bar:
+        for model, attack in todo:
+            if (model, attack) in found:
+                continue
             bar.set_postfix_str(f"{attack} on {model}")
-            records.append({"model": model, "attack": attack} | _measure(models[model], x, attack, recognizer))
-            append(resume_file, records[-1])
+            record = {"model": model, "attack": attack} | _measure(models[model], x, attack, recognizer)
+            if any(value is not None for value in record["linf"]):  # what failed is tried again by a rerun
+                append(resume_file, record)
+            found[model, attack] = record
             bar.update()
-    return Robustness(tuple(models), tuple(records), about)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Robustness(tuple(models), tuple(found[key] for key in todo), about | circumstances(device))
 
 
 def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recognizer) -> Record:
@@ -205,10 +231,19 @@ def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recogni
     return {"l2_face": l2, "similarity": similarity, "linf": linf, "seconds": seconds, "notes": sorted(notes)}
 
 
-def save_attacked(path: Path, models: Mapping[str, Manipulator], x: np.ndarray, faces: int = 3) -> None:
+def _quality(models: Mapping[str, Manipulator], faces: Faces, recognizer: Recognizer) -> dict[str, Quality] | str:
+    """As `evaluate-manipulator` measures it, or why it cannot be: too few faces, or no labels."""
+    classifier = attributes.default().to(faces.images.device)
+    try:
+        return {name: measure_quality(model, faces, classifier, recognizer) for name, model in models.items()}
+    except IDGuardError as error:
+        return str(error)
+
+
+def save_attacked(path: Path, models: Mapping[str, Manipulator], x: np.ndarray) -> None:
     """Rows of a picture: photo, then for each model its clean forgery and that of the photo attacked by PGD."""
     captions, rows = [], []
-    for i in range(min(faces, len(x))):
+    for i in range(min(3, len(x))):
         row = [2 * torch.tensor(x[i]) - 1]
         for model in models.values():
             names = PyTorchManipulator(model).edit_names
@@ -218,18 +253,3 @@ def save_attacked(path: Path, models: Mapping[str, Manipulator], x: np.ndarray, 
         rows.append(row)
         captions.append("photo | " + " | ".join(f"{name}: forged, under PGD" for name in models))
     save_grid(path, rows, captions=captions)
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-
-
-def _rounded(estimate_: Estimate) -> dict[str, float | None]:
-    return {k: None if np.isnan(v) else round(v, 6) for k, v in estimate_._asdict().items() if isinstance(v, float)}
-
-
-def _text(estimate_: Estimate) -> str:
-    if np.isnan(estimate_.mean):
-        return "n/a"
-    spread = "" if np.isnan(estimate_.low) else f" ±{(estimate_.high - estimate_.low) / 2:.4f}"
-    return f"{estimate_.mean:.4f}{spread}"

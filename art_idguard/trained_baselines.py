@@ -14,14 +14,13 @@ from tqdm import trange
 from art_idguard.errors import IDGuardError
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import FaceReconstructor, Protector
-from art_idguard.types import Attributes, Images
+from art_idguard.types import ATTRIBUTES, Attributes, Images
 
-LEARNING_RATE = 1e-4
 Objective = Callable[[Images, Images, Attributes, int], Float[Tensor, ""]]
 """What the generator maximises, of protected faces, faces, their labels and the step."""
 
 
-def _train(
+def train_generator(
     protector: Protector,
     x: Images,
     attributes: Attributes,
@@ -33,7 +32,11 @@ def _train(
     seed: int,
     verbose: bool,
 ) -> Protector:
-    """Adam on the generator alone."""
+    """Adam on the generator alone.
+
+    Raises:
+        IDGuardError: a loss that is not finite.
+    """
     optimizer = torch.optim.Adam(protector.generator.parameters(), lr=lr, betas=(0.5, 0.999))
     protector.train().requires_grad_()
     chance = torch.Generator().manual_seed(seed)
@@ -49,18 +52,7 @@ def _train(
     return protector.eval().requires_grad_(False)
 
 
-def train_initiative(
-    protector: Protector,
-    manipulator: Manipulator,
-    x: Images,
-    attributes: Attributes,
-    *,
-    steps: int,
-    batch_size: int = 8,
-    lr: float = LEARNING_RATE,
-    seed: int = 0,
-    verbose: bool = False,
-) -> Protector:
+def initiative(manipulator: Manipulator, *, seed: int) -> Objective:
     """Initiative Defense (PG; Huang et al., AAAI 2021): against a surrogate that learns in turn with the generator.
 
     The generator maximises the L1 distance of the surrogate's outputs on protected and clean faces. The edits take
@@ -68,12 +60,13 @@ def train_initiative(
 
     Deviates: the surrogate learns to imitate the manipulator's outputs, so that the manipulator is only asked, never
     differentiated; the published code trains a StarGAN of its own as surrogate, and adds discriminator and cycle terms.
-    Its generator is a U-Net; here it is whatever `protector` has, by default our ResNet.
+    Its generator is a U-Net; here it is whatever protector is trained, by default our ResNet.
     """
-    edits = len(manipulator.edits(attributes[:1]))
+    place = next(manipulator.parameters())
+    edits = len(manipulator.edits(place.new_zeros(1, len(ATTRIBUTES))))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        surrogates = nn.ModuleList(FaceReconstructor(channels=16) for _ in range(edits)).to(x.device)
+        surrogates = nn.ModuleList(FaceReconstructor(channels=16) for _ in range(edits)).to(place.device)
     optimizer = torch.optim.Adam(surrogates.parameters(), lr=1e-3)
 
     def objective(protected: Images, faces: Images, labels: Attributes, step: int) -> Float[Tensor, ""]:
@@ -87,23 +80,10 @@ def train_initiative(
         surrogate.requires_grad_(False)
         return (forged - faces).abs().mean() * nn.functional.l1_loss(surrogate(protected), surrogate(faces))
 
-    return _train(
-        protector, x, attributes, objective, steps=steps, batch_size=batch_size, lr=lr, seed=seed, verbose=verbose
-    )
+    return objective
 
 
-def train_iap(
-    protector: Protector,
-    manipulators: Sequence[Manipulator],
-    x: Images,
-    attributes: Attributes,
-    *,
-    steps: int,
-    batch_size: int = 8,
-    lr: float = LEARNING_RATE,
-    seed: int = 0,
-    verbose: bool = False,
-) -> Protector:
+def iap(manipulators: Sequence[Manipulator]) -> Objective:
     """The disruption part of IAP (Zhu et al., TIFS 2023): features of protected and clean faces shall not correlate.
 
     Inferred, since no code is public and the ID-Guard paper calls it "feature correlation measurement loss": the
@@ -122,9 +102,7 @@ def train_iap(
             parts += [2 - correlation(found.features, clean.features) - correlation(found.output, clean.output)]
         return torch.cat(parts).mean()
 
-    return _train(
-        protector, x, attributes, objective, steps=steps, batch_size=batch_size, lr=lr, seed=seed, verbose=verbose
-    )
+    return objective
 
 
 def correlation(a: Float[Tensor, "B *s"], b: Float[Tensor, "B *s"]) -> Float[Tensor, " B"]:

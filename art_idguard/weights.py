@@ -35,10 +35,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path} is damaged, or a pickle, which is refused: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged or no weights file: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError and what a hostile pickle may raise
-        raise WeightsError(f"{path} was refused, it holds more than tensors: {error}") from error
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error}") from error
+    except Exception as error:  # whose text may tell to switch the safe reading off
+        raise WeightsError(
+            f"{path} was refused: it is damaged, no torch file, or holds more than tensors, and such a file can run "
+            "code when it is read; get it anew, or save its state_dict alone"
+        ) from error
     return _flatten(content, path)
 
 
@@ -88,7 +91,10 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
 def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file; it is whole or absent."""
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask has it; save_file's is for its owner alone
         save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        temporary.chmod(mode)
 
 
 def sha256(path: Path) -> str:

@@ -40,7 +40,7 @@ class Pictures(Dataset):
         return len(self.found)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        picture = Image.open(io.BytesIO(self.found[i].picture)).convert("RGB").resize((self.size, self.size))
+        picture = Image.open(io.BytesIO(self.found[i].read())).convert("RGB").resize((self.size, self.size))
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
         return x.flip(-1) if torch.rand(()) < 0.5 else x, torch.tensor(self.found[i].attributes)
 
@@ -48,7 +48,7 @@ class Pictures(Dataset):
 def plain_steps(config: ManipulatorConfig) -> Callable[[], None]:
     """StarGAN's training step as it is usually written."""
     device = Accelerator().device
-    found = list(entries(Path(config.faces), config.split, config.limit, required=ATTRIBUTES))
+    found = entries(Path(config.faces), config.split, config.limit, required=ATTRIBUTES)
     workers = min(4, os.cpu_count() or 1)
     pictures = Pictures(found, config.size)
     loader = DataLoader(pictures, config.batch_size, shuffle=True, num_workers=workers, drop_last=True)

@@ -23,12 +23,11 @@ from art_idguard import recognizers
 from art_idguard.data import read_faces
 from art_idguard.faces import CELEBA_TEMPLATE, Face, FaceDetector
 from art_idguard.files import write_text
-from art_idguard.hub import shipped
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import bootstrap_interval, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Pixels, largest_difference, read_photo, write_photo
+from art_idguard.photo_files import Pixels, difference, read_photo, write_photo
 from art_idguard.photos import effects, protect_photo
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.refinement import PHOTO, RefinedProtector
@@ -123,7 +122,7 @@ def measure(
     clean = read_photo(clean_path)
     protected = protect_photo(clean, protector, detector)
     write_photo(protected.photo, path)
-    assert largest_difference(clean, path) <= epsilon_to_levels(protector.epsilon)
+    assert difference(clean, read_photo(path), path) <= epsilon_to_levels(protector.epsilon)
     assert len(protected.frames) >= len(PLACES), f"only {len(protected.frames)} faces found in photo {number}"
     found = []
     for (way, before), (_, after) in zip(ways(clean_path), ways(path), strict=True):
@@ -170,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--manipulators", nargs="+", help="folders or Hub ids (default: those that ship)")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
-    specs = options.manipulators or sorted(str(c.parent) for c in shipped("manipulators").glob("*/config.json"))
+    specs = options.manipulators or manipulators_.that_ship()
     manipulators = {model.name: model for model in map(manipulators_.load, specs)}
     protector = Protector.from_pretrained(options.protector).requires_grad_(False)
     if options.refine:

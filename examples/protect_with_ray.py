@@ -29,7 +29,7 @@ import ray
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import FaceDetector
 from art_idguard.perturbation import Protector
-from art_idguard.photos import largest_difference, protect_photo, read_photo, write_photo
+from art_idguard.photo_job import protect_file
 from art_idguard.protect_command import PROTECTED, find_photos
 from art_idguard.sources import SUFFIXES
 
@@ -58,10 +58,8 @@ class ProtectActor:
             path = Path(folder) / "photo"
             try:
                 path.write_bytes(content or b"")
-                photo = read_photo(path)
-                protected = protect_photo(photo, self.protector, self.detector, whole=self.whole)
-                write_photo(protected.photo, target)
-                return f"protected, {len(protected.frames)} face(s), {largest_difference(photo, target)} of 255 levels"
+                done = protect_file(path, target, self.protector, self.detector, whole=self.whole)
+                return f"protected, {len(done.protected.frames)} face(s), {done.levels} of 255 levels"
             except (IDGuardError, OSError) as error:
                 return f"failed: {str(error).replace(str(path), name)}"
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import config
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of several would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -20,6 +21,14 @@ def _deterministic():
     torch.use_deterministic_algorithms(True, warn_only=False)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def unchecked():
+    """As users run it: without the type checker of the tests, which comes before the code's own errors."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -26,7 +27,15 @@ from tests.toys import tiny_manipulators, write_portraits
 
 SIZE, STEPS = 32, {"eps": 0.025, "eps_step": 0.01, "max_iter": 3}
 PGD = ProjectedGradientDescentPyTorch
-torchattacks = pytest.importorskip("torchattacks")
+needs_torchattacks = pytest.mark.skipif(find_spec("torchattacks") is None, reason="needs torchattacks, an extra")
+
+
+def cases(of, what=lambda value: value if isinstance(value, tuple) else (value,)):
+    """Cases by name; those with torchattacks in it are skipped where that is not installed."""
+    skip = {True: needs_torchattacks, False: ()}
+    return [
+        pytest.param(*what(value), id=name, marks=skip["torchattack" in name.lower()]) for name, value in of.items()
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,7 @@ def test_the_table_has_every_attack(committed):
         assert {row[0] for row in committed if row[1] == library} == set(attacks.split())
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=[f"{case.surface}-{case.attack}" for case in CASES])
+@pytest.mark.parametrize("index", cases({f"{case.surface}-{case.attack}": i for i, case in enumerate(CASES)}))
 def test_each_attack_beats_uniform_noise_of_its_size(estimator, x, committed, index):
     row = run(CASES[index], estimator, x)
     assert row.support == committed[index]
@@ -87,7 +96,10 @@ def test_the_page_is_made_of_the_rows(estimator, x):
 # --- one image, one classifier
 
 
-@pytest.mark.parametrize("make", [lambda e: ClassifierAttack(e, PGD, **STEPS), lambda e: TorchAttack(e, "BIM")])
+BOTH = {"ART": lambda e: ClassifierAttack(e, PGD, **STEPS), "torchattacks": lambda e: TorchAttack(e, "PGD", eps=0.025)}
+
+
+@pytest.mark.parametrize("make", cases(BOTH | {"torchattacks": lambda e: TorchAttack(e, "BIM")}))
 def test_images_do_not_meet(estimator, x, make):
     attack = make(estimator)
     attack.verbose = False
@@ -104,11 +116,10 @@ def test_targeted_is_away_from_intact_too(estimator, x):
     assert np.array_equal(towards, away)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda e, **o: ClassifierAttack(e, PGD, max_iter=2, **o), lambda e, **o: TorchAttack(e, "FGSM", **o)]
-)
+@pytest.mark.parametrize("make", cases(BOTH | {"torchattacks": lambda e: TorchAttack(e, "FGSM", eps=0.025)}))
 def test_any_float_array_comes_back_in_its_type_and_untouched(estimator, x, make):
-    attack = make(estimator, eps=0.025, verbose=False)
+    attack = make(estimator)
+    attack.verbose = False
     given = np.asfortranarray(x.astype(np.float64))
     given.setflags(write=False)
     attacked = attack.generate(given)
@@ -120,6 +131,7 @@ def test_any_float_array_comes_back_in_its_type_and_untouched(estimator, x, make
         attack.generate((x * 255).astype(np.uint8))
 
 
+@needs_torchattacks
 @pytest.mark.parametrize("clip_values", [(0.0, 255.0), (-1.0, 1.0)])
 def test_torchattacks_epsilon_is_on_the_unit_scale_in_every_range(x, clip_values):
     low, high = clip_values
@@ -137,7 +149,7 @@ MASKED = {
 }
 
 
-@pytest.mark.parametrize("make", MASKED.values(), ids=MASKED)
+@pytest.mark.parametrize("make", cases(MASKED))
 def test_masks_are_kept_by_every_attack(estimator, x, make):
     mask = np.zeros((SIZE, SIZE))
     mask[:, : SIZE // 2] = 1
@@ -174,8 +186,8 @@ NULL = {
         ),
         "no further than uniform noise",
     ),
-    "an attack that is none": (lambda e: TorchAttack(e, "VANILA"), "2 of 2 images unchanged"),
-    "an attack that is noise": (lambda e: TorchAttack(e, "GN", std=0.005), "no further than uniform noise"),
+    "one of torchattacks that is none": (lambda e: TorchAttack(e, "VANILA"), "2 of 2 images unchanged"),
+    "one of torchattacks that is noise": (lambda e: TorchAttack(e, "GN", std=0.005), "no further than uniform noise"),
     "zero gradient": (lambda e: ClassifierAttack(constant(), PGD, **STEPS), "unchanged: .*gradient is zero"),
     "zero gradient, random start": (
         lambda e: ClassifierAttack(constant(), PGD, num_random_init=1, **STEPS),
@@ -189,7 +201,7 @@ NULL = {
 }
 
 
-@pytest.mark.parametrize(("make", "message"), NULL.values(), ids=NULL)
+@pytest.mark.parametrize(("make", "message"), cases(NULL))
 def test_an_attack_that_does_nothing_says_so(estimator, x, make, message):
     attack = make(estimator)
     attack.verbose = False
@@ -240,7 +252,14 @@ UNSUITABLE = {
 }
 
 
-@pytest.mark.parametrize(("make", "message"), UNSUITABLE.values(), ids=UNSUITABLE)
+@needs_torchattacks
+def test_an_attack_that_changes_a_picture_on_its_way_runs(estimator, x):
+    """SI-NI-FGSM halves the picture again and again."""
+    attacked = TorchAttack(estimator, "SINIFGSM", eps=0.025, verbose=False).generate(x)
+    assert 0 < np.abs(attacked - x).max() <= 0.025 + 1e-6
+
+
+@pytest.mark.parametrize(("make", "message"), cases(UNSUITABLE))
 def test_an_unsuitable_attack_is_named_with_its_reason(estimator, x, make, message):
     with pytest.raises(IDGuardError, match=message):
         make(estimator).generate(x)
@@ -272,9 +291,7 @@ def test_it_follows_arts_conventions(estimator):
     assert not attack.is_estimator_valid(PyTorchClassifier, attack.estimator_requirements)  # raises EstimatorError
 
 
-@pytest.mark.parametrize(
-    "make", [lambda e: ClassifierAttack(e, PGD, **STEPS), lambda e: TorchAttack(e, "PGD", eps=0.025)]
-)
+@pytest.mark.parametrize("make", cases(BOTH))
 def test_progress_is_shown_when_asked_for_and_nothing_else(estimator, x, capsys, make):
     attack = make(estimator)
     attack.generate(x)
@@ -290,19 +307,31 @@ def test_progress_is_shown_when_asked_for_and_nothing_else(estimator, x, capsys,
 # --- torchattacks is an extra
 
 
+@needs_torchattacks
 def test_names_and_classes_are_the_same(estimator, x):
+    import torchattacks
+
     by_name, by_class = (
         TorchAttack(estimator, attack, eps=0.02, verbose=False).generate(x) for attack in ("FGSM", torchattacks.FGSM)
     )
     assert np.array_equal(by_name, by_class)
 
 
+@needs_torchattacks
 @pytest.mark.parametrize("name", ["Beard", "attack", "__doc__"])
 def test_an_unknown_attack_is_named(estimator, name):
     with pytest.raises(IDGuardError, match=f"no attack '{name}'; it has: .*PGD"):
         TorchAttack(estimator, name)
 
 
+@needs_torchattacks
+def test_a_name_can_be_set_later(estimator):
+    attack = TorchAttack(estimator, "PGD")
+    attack.set_params(attack="FGSM")
+    assert attack.attack.__name__ == "FGSM"
+
+
+@needs_torchattacks
 def test_classes_of_others_are_refused(estimator):
     with pytest.raises(ValueError, match="has to be the class of an attack"):
         TorchAttack(estimator, PGD)
@@ -315,6 +344,7 @@ def test_without_torchattacks_the_error_says_how_to_install_it(estimator, monkey
         TorchAttack(estimator, attack)
 
 
+@needs_torchattacks
 def test_everything_imports_without_torchattacks_and_it_needs_no_torchvision_or_requests():
     script = """
 import sys

@@ -10,9 +10,9 @@ from art.attacks.evasion import ProjectedGradientDescent
 from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
-from jaxtyping import config
 from skimage import color
 
+from art_idguard.arrays import NullAttackWarning
 from art_idguard.attacks import (
     ATTACKS,
     AntiForgeryAttack,
@@ -50,14 +50,6 @@ def x():
 def estimators():
     models = tiny_manipulators(["stargan", "fpgan"])
     return [PyTorchManipulator(m, input_shape=(3, SIZE, SIZE)) for m in models]
-
-
-@pytest.fixture
-def unchecked():
-    """As users run it: without the type checker of the tests, which comes before the code's own errors."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def made(name, estimators, **changes):
@@ -199,6 +191,44 @@ def test_a_target_draws_the_forgeries_towards_it(target, estimators, x):
     assert estimator.compute_loss(attack.generate(x), reference).mean() < estimator.compute_loss(x, reference).mean()
 
 
+def test_a_target_is_a_picture_of_their_size(estimators, x):
+    with pytest.raises(IDGuardError, match=r"target of \(6, 3, 32, 32\) does not fit images of \(3, 32, 32\)"):
+        DisruptingAttack(estimators[0], target=x, verbose=False).generate(x)
+
+
+# no silent null attack
+
+BY_GRADIENTS = {
+    "image": lambda e: DisruptingAttack(e, mode="image", max_iter=2, verbose=False),
+    "iterative": lambda e: DisruptingAttack(e, mode="iterative", max_iter=2, verbose=False),
+    "joint": lambda e: DisruptingAttack(e, mode="joint", max_iter=2, verbose=False),
+    "anti-forgery": lambda e: AntiForgeryAttack(e, max_iter=2, verbose=False),
+}
+
+
+@pytest.mark.parametrize("make", BY_GRADIENTS.values(), ids=BY_GRADIENTS)
+def test_a_model_whose_forgery_does_not_depend_on_the_face_is_a_warning(make, x):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make(PyTorchManipulator(lambda v: 0 * v + 0.5, device_type="cpu")).generate(x)
+    assert any(issubclass(w.category, NullAttackWarning) and "gradient" in str(w.message) for w in caught)
+
+
+@pytest.mark.parametrize("make", BY_GRADIENTS.values(), ids=BY_GRADIENTS)
+def test_a_model_without_gradient_is_named(make, x):
+    with pytest.raises(IDGuardError, match="no gradient by its input"):
+        make(PyTorchManipulator(lambda v: v.detach() ** 2, device_type="cpu")).generate(x)
+
+
+def test_images_that_are_not_finite_are_an_error(estimators, x):
+    attack = fitted("IAPAttack", estimators, x, steps=1)
+    next(attack.protector.parameters()).data.fill_(torch.nan)
+    with pytest.raises(IDGuardError, match="IAPAttack made images that are not finite"):
+        attack.generate(x)
+    with pytest.raises(IDGuardError, match=r"step \d+: the loss is not finite"):
+        fitted("IAPAttack", estimators, x, steps=8, lr=1e30)
+
+
 def test_cmua_is_one_perturbation_for_all(estimators, x):
     attack = made("CMUAAttack", estimators)
     assert attack.noise is None
@@ -329,3 +359,5 @@ def test_a_bound_made_smaller_after_training_holds(estimators, x):
     attack = fitted("IAPAttack", estimators, x, steps=1)
     attack.set_params(eps=EPS / 4)
     assert np.abs(attack.generate(x) - x).max() <= EPS / 4 + 1e-6
+    with pytest.raises(ValueError, match=r"`eps` was 0\.025 in fit and may not grow"):
+        attack.set_params(eps=2 * EPS)

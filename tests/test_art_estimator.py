@@ -5,7 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, ProjectedGradientDescentPyTorch
+from art.attacks.evasion import (
+    BasicIterativeMethod,
+    FastGradientMethod,
+    FeatureAdversariesPyTorch,
+    ProjectedGradientDescentPyTorch,
+)
 from art.defences.postprocessor import Rounded
 from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators import BaseEstimator, LossGradientsMixin
@@ -77,11 +82,19 @@ def test_parameters_can_be_read_and_set(estimator, model, x):
         ({"jitter": -0.1}, "jitter"),
         ({"attributes": (1.0, 0.0)}, "attributes"),
         ({"clip_values": (1.0, 0.0)}, "clip_values"),
+        ({"clip_values": None}, "clip_values"),
+        ({"clip_values": (0.0, np.inf)}, "clip_values"),
+        ({"jitter": np.nan}, "jitter"),
+        ({"jitter": True}, "jitter"),
+        ({"attributes": (np.nan,) * 5}, "attributes"),
+        ({"model": None}, "callable"),
+        ({"channels_first": False}, "channels_first"),
     ],
 )
-def test_wrong_parameters_are_named(estimator, model, change, message):
-    with pytest.raises(ValueError, match=message):
-        PyTorchManipulator(model, **change)
+def test_wrong_parameters_are_named(estimator, model, change, message, unchecked):
+    if "channels_first" not in change:  # no argument
+        with pytest.raises(ValueError, match=message):
+            PyTorchManipulator(**{"model": model} | change)
     with pytest.raises(ValueError, match=message):
         estimator.set_params(**change)
 
@@ -206,6 +219,26 @@ def test_what_is_no_image_to_image_model_is_refused(x, model, message):
         PyTorchManipulator(model, device_type="cpu").predict(x)
 
 
+def test_a_size_that_the_model_cannot_keep_is_named(estimator):
+    odd = np.full((1, 3, 37, 50), 0.5, np.float32)
+    for ask in (estimator.predict, estimator.get_activations, lambda v: estimator.loss_gradient(v, v)):
+        with pytest.raises(IDGuardError, match=r"multiples of 4, found 37 x 50"):
+            ask(odd)
+
+
+def test_an_output_in_another_range_is_a_warning(x):
+    signed = PyTorchManipulator(lambda images: (6 * images - 3).tanh(), device_type="cpu")
+    with pytest.warns(UserWarning, match=r"spans \[-0\.\d+, 0\.\d+\], its clip_values say \[0, 1\]"):
+        signed.predict(x)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_size_is_positive(estimator, x, size):
+    for ask in (estimator.predict, estimator.get_activations):
+        with pytest.raises(IDGuardError, match=f"batch size of at least 1, found {size}"):
+            ask(x, batch_size=size)
+
+
 # --- gradients
 
 
@@ -287,11 +320,23 @@ def test_activations_are_the_features_or_any_modules_output(estimator, model, x)
     assert np.allclose(estimator.get_activations(x, batch_size=2), features, atol=1e-6)
     assert np.array_equal(estimator.get_activations(x, 0), estimator.get_activations(x, "features"))
     assert torch.is_tensor(estimator.get_activations(x, framework=True))
+    leaf = torch.tensor(x, requires_grad=True)
+    assert torch.autograd.grad(estimator.get_activations(leaf, framework=True).sum(), leaf)[0].abs().sum() > 0
     last = [name for name in estimator.layer_names if name.startswith("main.")][-1]
     by_index = estimator.get_activations(x, estimator.layer_names.index(last))
     # StarGAN's last layer is followed by tanh alone.
     assert np.allclose(np.tanh(by_index), forged(model, x) * 2 - 1, atol=1e-5)
     assert np.array_equal(by_index, estimator.get_activations(x, last))
+
+
+def test_arts_attack_on_features_reaches_them(estimator, x):
+    """Feature adversaries of ART draw E_k's features towards another picture's."""
+    attack = FeatureAdversariesPyTorch(
+        estimator, delta=0.1, layer="features", step_size=0.01, max_iter=10, verbose=False, optimizer=None
+    )
+    guide = x[::-1].copy()
+    source, target, drawn = (estimator.get_activations(v) for v in (x, guide, attack.generate(x, guide)))
+    assert ((drawn - target) ** 2).mean() < 0.9 * ((source - target) ** 2).mean()
 
 
 @pytest.mark.parametrize("layer", ["main.99", 10_000, -1])
@@ -354,6 +399,8 @@ def test_a_postprocessing_defence_changes_predictions_alone(model, x):
     estimator = PyTorchManipulator(model, postprocessing_defences=Rounded(decimals=1), device_type="cpu")
     assert np.allclose(estimator.predict(x), forged(model, x).round(1), atol=1e-6)
     assert not np.allclose(estimator.forward(torch.tensor(x)).numpy(), forged(model, x).round(1), atol=1e-3)
+    logits = DisruptionLogits(estimator, x[:1], threshold=2e-4)  # rounding is no disruption
+    assert logits(torch.tensor(x[:1])).argmax() == 0
 
 
 # --- masks and warnings of arrays
@@ -439,6 +486,13 @@ def test_a_batch_of_different_pictures_is_refused_whatever_the_batch_size(estima
         classifier.predict(x, batch_size=1)
     with pytest.raises(IDGuardError, match="another picture"):  # one at a time, with labels, so that none is predicted
         classifier.loss_gradient(x[1:2], np.array([[1.0, 0.0]], np.float32))
+
+
+def test_another_picture_is_no_disrupted_one_in_silence(estimator, x):
+    """Attacks without gradients ask for predictions alone, and may begin with noise: a warning."""
+    with pytest.warns(NullAttackWarning, match="far from the one that this classifier was made for"):
+        DisruptionClassifier(estimator, x[:1]).predict(1 - x[:1])
+    DisruptionClassifier(estimator, x[:1], guarded=False).predict(1 - x[:1])
 
 
 # --- what an attack did

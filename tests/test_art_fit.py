@@ -55,13 +55,13 @@ def test_without_estimators_the_attacks_own_is_trained_against_and_nothing_is_ke
         ({"x": np.zeros((2, 3, 64, 64), np.float32)}, "no face found"),
         ({"y": np.zeros((4, 3))}, "labels"),
         ({"estimators": ()}, "no manipulators"),
-        ({"estimators": (PyTorchManipulator(lambda x: x),)}, "subclass Manipulator"),
+        ({"estimators": (PyTorchManipulator(lambda x: x),)}, "subclass it"),
         ({"weighting": "none"}, "none"),
         ({"speed": 1}, "unknown settings speed"),
         ({"epsilon": 0.03}, "has its own epsilon"),
         ({"lr": -1.0}, "lr is -1.0"),
         ({"estimators": (PyTorchManipulator(tiny_manipulators(["stargan"])[0], preprocessing=(0.5, 0.5)),)}, "bare"),
-        ({"estimators": (PyTorchManipulator(tiny_manipulators(["stargan"])[0], clip_values=(0, 255)),)}, "agree"),
+        ({"estimators": (PyTorchManipulator(tiny_manipulators(["stargan"])[0], clip_values=(0.0, 255.0)),)}, "agree"),
     ],
 )
 def test_what_cannot_be_trained_on_is_named(x, change, message):

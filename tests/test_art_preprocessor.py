@@ -5,7 +5,6 @@ import pytest
 import torch
 from art.attacks.evasion import ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
-from jaxtyping import config
 from torch import nn
 
 from art_idguard.attacks import IDGuardAttack
@@ -34,14 +33,6 @@ def preprocessor():
 @pytest.fixture
 def x():
     return np.random.default_rng(0).uniform(0.1, 0.9, size=(COUNT, 3, SIZE, SIZE)).astype(np.float32)
-
-
-@pytest.fixture
-def unchecked():
-    """As users run it: without the type checker of the tests, which comes before the code's own errors."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def manipulator(**options):

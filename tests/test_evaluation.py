@@ -17,6 +17,7 @@ from art_idguard.baselines import (
     universal,
     white_box,
 )
+from art_idguard.cli import main
 from art_idguard.data import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import DataSpec
@@ -31,6 +32,7 @@ from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCE, Report, estimate
 from art_idguard.report_table import markdown
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
+from tests.toys import tiny_manipulators
 
 EPSILON = 0.05
 SIZE = 32
@@ -310,7 +312,9 @@ def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     assert rows["A"][equal].startswith("0.2000 ")
     assert rows["B"][equal].startswith("0.2000 ")
     assert not any("*" in cell or "<u>" in cell for cell in rows[REFERENCE])
-    assert all("±" in cell for name in "AB" for cell in rows[name])
+    for name in "AB":
+        assert all(("[" if "DSR" in title else "±") in cell for title, cell in zip(head[1:], rows[name], strict=True))
+    assert rows["A"][head.index("s DSR↑") - 1] == "<u>0.500</u> [0.095, 0.905]"
     assert "±" not in rows[REFERENCE][similarity]  # one face
     assert "The white box rows are of 2 faces." in markdown(made)
 
@@ -347,6 +351,13 @@ def test_estimate_resamples_faces_not_edits():
     # Five equal edits of a face tell nothing more than one.
     values = torch.rand(30, 1)
     assert estimate(values.expand(30, 5)) == pytest.approx((*estimate(values)[:3], None, None), nan_ok=True)
+
+
+def test_a_share_that_is_zero_has_an_interval_over_faces():
+    zero = estimate(torch.zeros(20, 5), share=True)
+    assert zero[:2] == (0, 0)
+    assert zero.high == pytest.approx(0.1611, abs=1e-4)  # of 20 faces, not of 100 edits
+    assert zero.text(3, bounds=True) == "0.000 [0.000, 0.161]"
 
 
 def test_picture_has_a_row_for_each_manipulator(faces, tmp_path):
@@ -448,3 +459,35 @@ def test_data_specification():
 def test_data_specification_errors_show_the_form(text):
     with pytest.raises(IDGuardError, match="expected NAME=PATH"):
         DataSpec.parse(text)
+
+
+# Numbers of the commands
+
+
+@pytest.fixture(scope="module")
+def stargan(tmp_path_factory):
+    (model,) = tiny_manipulators(["stargan"])
+    folder = tmp_path_factory.mktemp("models") / "stargan"
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "expected"),
+    [
+        ("evaluate", "--batch-size", "0", "1 or more"),
+        ("evaluate", "--limit", "-1", "1 or more"),
+        ("evaluate", "--baseline-limit", "0", "1 or more"),
+        ("evaluate", "--reference-faces", "-3", "0 or more"),
+        ("evaluate", "--size", "0", "a multiple of 4"),
+        ("evaluate-manipulator", "--batch-size", "-1", "1 or more"),
+        ("evaluate-manipulator", "--size", "66", "a multiple of 4"),
+        ("attack-manipulator", "--limit", "0", "1 or more"),
+        ("attack-manipulator", "--size", "66", "a multiple of 4"),
+    ],
+)
+def test_numbers_that_cannot_be_used_are_named(command, option, value, expected, stargan, tmp_path, capsys):
+    models = ["--manipulators", stargan] if command == "evaluate" else [stargan]
+    words = [command, *models, "--data", f"toy={tmp_path}", "--output", str(tmp_path / "out"), option, value]
+    assert main(words) == 1
+    assert f"{option} is {value}; expected {expected}" in capsys.readouterr().err

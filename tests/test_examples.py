@@ -11,9 +11,11 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
+from art_idguard.hub import shipped
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.types import ATTRIBUTES
+from art_idguard.weights import sha256
 from tests.toys import tiny_manipulators, write_portraits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -85,6 +87,19 @@ def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
     assert all(float(images) > 0 and 0 <= float(share) < 1 for _, images, _, share in speeds)
 
 
+def test_benchmark_of_attacks(example, capsys, monkeypatch):
+    """At toy size: that it measures, and that PGD costs many times more whatever the machine does beside it."""
+    options = ["--size", "32", "--images", "8", "--pgd-images", "1", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "attack", *options])
+    example("benchmark").main()
+    printed = capsys.readouterr().out
+    (ratio,) = re.findall(r"\| ratio \| ([\d.]+)", printed)
+    (faster,) = re.findall(r"faster \| ([\d.]+) x", printed)
+    assert float(ratio) > 0
+    assert float(faster) > 20
+    assert len(re.findall(r"rises by [\d.-]+ MiB; output [\d.]+ MiB", printed)) == 2
+
+
 def test_the_work_of_a_step_is_counted(example):
     """By hand: each pass through a convolution, in any direction, takes 2 k^2 C_in C_out H W operations."""
     conv, x = torch.nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 8, 8, requires_grad=True)
@@ -119,6 +134,8 @@ def test_notebook_is_stored_with_its_results_and_without_the_machine():
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run from top to bottom"
     outputs = [output for cell in code for output in cell.outputs]
     assert any("image/jpeg" in output.get("data", {}) for output in outputs)
+    ships = sha256(shipped("protectors/default/model.safetensors"))[:12]
+    assert any(f"weights {ships}" in output.get("text", "") for output in outputs), "run it anew with what ships"
     assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
     assert NOTEBOOK.stat().st_size < 300_000
     assert str(EXAMPLES.parent) not in NOTEBOOK.read_text()

@@ -12,7 +12,7 @@ from art.attacks.evasion import ProjectedGradientDescent
 from safetensors.torch import load_file
 
 from art_idguard import manipulators
-from art_idguard.attacks import IDGuardAttack
+from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.cli import main
 from art_idguard.data import read_labelled
 from art_idguard.defences import ManipulatorAdversarialTrainer
@@ -22,6 +22,7 @@ from art_idguard.hub import shipped
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
+from art_idguard.refinement import RefinedProtector
 from art_idguard.training import hardening
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
@@ -351,6 +352,29 @@ def test_arts_attack_works_on_the_generator_in_training(art):
     assert sum(i.shape == (4, 3, SIZE, SIZE) and bool((i == 0.5).all()) for i in shown) == len(attack.attacked) == 3
 
 
+def test_a_universal_attack_is_trained_on_as_it_is(art, monkeypatch):
+    estimator, x, y = art
+    seen, attack = [], IDGuardUniversalAttack(estimator, protector(), verbose=False)
+    torch.nn.init.uniform_(attack.protector.prior, -0.05, 0.05)
+    before = attack.protector.prior.clone()
+    monkeypatch.setattr(type(estimator.model), "forward", _noting(type(estimator.model).forward, seen))
+    ManipulatorAdversarialTrainer(estimator, attack, verbose=False).fit(
+        x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8
+    )
+    assert torch.equal(attack.protector.prior, before)
+    faces = torch.tensor(2 * x - 1)
+    versions = torch.cat([(f + before).clamp(-1, 1) for f in (faces, faces.flip(-1))])
+    assert any(torch.isclose(i, v[None], atol=1e-5).flatten(1).all(1).any() for i in seen for v in versions)
+
+
+def _noting(forward, seen):
+    def noting(self, images, edit):
+        seen.append(images.detach())
+        return forward(self, images, edit)
+
+    return noting
+
+
 def test_after_an_error_the_classifier_holds_what_it_held(art):
     estimator, x, y = art
     before = estimator.predict(x[:1])
@@ -372,6 +396,9 @@ def test_what_the_trainer_cannot_use_is_named(art):
         trainer.fit(x, y, batch_size=100)
     with pytest.raises(IDGuardError, match="subclass it"):
         ManipulatorAdversarialTrainer(PyTorchManipulator(lambda z: z))
+    refined = RefinedProtector(protector(), [estimator.model])
+    with pytest.raises(IDGuardError, match="a refined protector is not trained"):
+        ManipulatorAdversarialTrainer(estimator, IDGuardAttack(estimator, refined, verbose=False))
     with pytest.raises(TypeError, match="PyTorchManipulator"):  # ours, or the type checker's of the tests
         ManipulatorAdversarialTrainer(estimator.model)
     with pytest.raises(TypeError, match=r"evasion attack|EvasionAttack"):

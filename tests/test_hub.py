@@ -189,7 +189,7 @@ def test_an_unreachable_hub_and_a_name_that_is_none(hub, pushed):
     hub.shutdown()
     hub.server_close()
     close_session()  # and the connection that is kept alive
-    with pytest.raises(WeightsError, match="check the network and HF_ENDPOINT"):
+    with pytest.raises(WeightsError, match=r"no folder someone/model is here.*the network and HF_ENDPOINT"):
         pull()
     for name in ("../../etc", "/etc/passwd/x", "a/b/c", "..", "some one", "x" * 5000):
         with pytest.raises(WeightsError):
@@ -300,6 +300,25 @@ class Payload:
 
     def __reduce__(self):
         return open, (self.target, "w")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize("content", [b"hello there", b"PK\x03\x04 damaged", pickle.dumps(print)])
+def test_advice_against_safe_reading_is_not_passed_on(tmp_path, content):
+    path = tmp_path / "G.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"G\.pth was refused: it is damaged, no torch file, or holds") as caught:
+        load_member(MANIPULATORS, f"stargan={path}")
+    assert "weights_only" not in str(caught.value)
+
+
+def test_saved_weights_may_be_read_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        tiny().save_pretrained(tmp_path)
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.glob("*[a-z].*")} == {"0o640"}
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])

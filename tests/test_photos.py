@@ -6,7 +6,6 @@ import csv
 import json
 import struct
 import weakref
-import zlib
 from pathlib import Path
 
 import cv2
@@ -21,19 +20,17 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_frame
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import FORMATS
-from art_idguard.photo_table import Outcome
+from art_idguard.photo_files import FORMATS, difference, read_photo, write_photo
+from art_idguard.photo_table import Outcome, PhotoTable
 from art_idguard.photos import (
+    Effect,
     effects,
     face_crop,
-    largest_difference,
     protect_photo,
-    read_photo,
-    write_photo,
 )
 from art_idguard.protect_command import protect_files
 from art_idguard.recognizers import default
-from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
+from tests.toys import PORTRAIT, bomb, tiny_manipulators, write_portraits
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +46,6 @@ def detector():
 
 def portrait():
     return Image.open(PORTRAIT).convert("RGB")
-
-
-def bomb(path, width=60_000, height=60_000):
-    """A PNG that claims to be huge, in 70 bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    path.write_bytes(content)
-    return path
 
 
 def written(path, content):
@@ -92,7 +77,7 @@ def test_bound_holds_in_the_file_and_outside_faces_nothing_changes(tmp_path, pro
     target = tmp_path / "out.png"
     write_photo(protected.photo, target)
     assert len(protected.frames) == 1
-    assert 0 < largest_difference(photo, target) <= epsilon_to_levels(protector.epsilon) == 6
+    assert 0 < difference(photo, read_photo(target), target) <= epsilon_to_levels(protector.epsilon) == 6
     corners = protected.frames[0][0] @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
     x, y = ((corners + 1) * 256).clamp(min=0)
     outside = np.ones((512, 512), dtype=bool)
@@ -408,7 +393,7 @@ def test_jpeg_keeps_colour_at_full_resolution(tmp_path):
     stripes[:, 1::2] = 0, 0, 255
     photo = read_photo(PORTRAIT)._replace(pixels=stripes)
     write_photo(photo, tmp_path / "out.jpg", format="jpeg", quality=95)
-    assert largest_difference(photo, tmp_path / "out.jpg") < 20  # halved colour would be off by over 100
+    assert difference(photo, read_photo(tmp_path / "out.jpg"), tmp_path) < 20  # halved colour would be off by over 100
 
 
 def test_formats_refuse_what_they_cannot_hold(tmp_path):
@@ -491,6 +476,25 @@ def test_a_table_of_something_else_is_refused(folder):
     assert (folder / "other.csv").read_text() == "a,b\n1,2\n"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"precious notes without newline", b"file,outputs", b"\n\n", PORTRAIT.read_bytes()],
+    ids=["notes", "other columns", "blank lines", "picture"],
+)
+def test_a_file_that_is_no_table_stays(tmp_path, content):
+    path = written(tmp_path / "notes.txt", content)
+    with pytest.raises(IDGuardError, match=r"notes\.txt .* choose another file for --csv"):
+        PhotoTable(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"file,out", ",".join(Outcome._fields).encode()])
+def test_a_header_that_a_kill_cut_off_is_written_anew(tmp_path, content):
+    path = written(tmp_path / "table.csv", content)
+    PhotoTable(path)
+    assert path.read_text() == ",".join(Outcome._fields) + "\n"
+
+
 def test_photos_in_memory_do_not_grow_with_the_batch(folder, monkeypatch):
     """A photo and its written version for each worker, whatever the number of photos."""
     alive, most = weakref.WeakSet(), 0
@@ -520,6 +524,16 @@ def test_lossy_formats_say_by_how_much_they_leave_the_bound(folder, capsys, form
     change = np.abs(read_photo(Path(row["output"])).pixels.astype(int) - read_photo(Path(row["file"])).pixels)
     assert int(row["levels"]) == change.max() > 6
     assert f"changed by at most {change.max()} of 255 levels, more than the protector's 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("left", "warned"), [(0.3, False), (0.2, True)])
+def test_a_file_that_keeps_little_of_the_effect_is_warned_of(folder, monkeypatch, capsys, left, warned):
+    monkeypatch.setattr("art_idguard.photo_job.effects", lambda *_: [Effect(0.01, 0.9), Effect(left * 0.01, 0.9)])
+    model = tiny_manipulators(("stargan",))[0]
+    model.save_pretrained(folder / "stargan")
+    one = str(folder / "photos" / "000.png")
+    protect_files([one], output=folder / "out", model=str(folder / "model"), check=str(folder / "stargan"))
+    assert ("less than a quarter is left in the file" in capsys.readouterr().out) == warned
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"quality": 101, "format": "jpeg"}])

@@ -5,20 +5,22 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
-from art_idguard import attributes, recognizers
+from art_idguard import attributes, cards, recognizers
 from art_idguard.attributes import LABELS, AttributeClassifier, predictions
 from art_idguard.cli import main
 from art_idguard.data import faces_of, read_faces, read_labelled
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
+from art_idguard.grid import CAPTION, GAP
 from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity
 from art_idguard.quality import MEASURES, kernel_distance, kid_estimate, measure_quality
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
-from tests.toys import TINY, tiny_manipulators, write_portraits
+from tests.toys import PORTRAIT, TINY, tiny_manipulators, write_portraits
 
 SIZE = 64
 TINY_HISD = {"widths": (8, 16, 32), "style_widths": (8, 8, 16, 16, 16), "style": 16, "translator_width": 16}
@@ -171,6 +173,7 @@ def test_the_command_writes_beside_each_model(tmp_path, capsys):
     rows = [["file", *ATTRIBUTES], *([f"{i:03d}.png", "1", "0", "0", "0", "1"] for i in range(4))]
     (tmp_path / "faces" / "test.csv").write_text("\n".join(map(",".join, rows)))
     arguments = ["--data", f"toy={tmp_path / 'faces'}", "--output", str(tmp_path / "out"), "--size", str(SIZE)]
+    arguments += ["--portrait", str(PORTRAIT)]
     assert main(["evaluate-manipulator", str(tmp_path / "mine"), str(again), *arguments]) == 0
     assert "all edits" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "mine" / "quality.json").read_text())
@@ -178,6 +181,9 @@ def test_the_command_writes_beside_each_model(tmp_path, capsys):
     assert report["summary"]["Black_Hair"]["success"]["mean"] is None, "all have black hair already"
     assert report["summary"]["Male"]["success"]["mean"] is not None
     assert (tmp_path / "out" / "mine" / "quality.md").is_file()
+    with Image.open(tmp_path / "out" / "mine" / "edits.jpg") as picture:  # photo and five edits; the same under PGD
+        assert picture.size == (6 * (SIZE + GAP) - GAP, 2 * (SIZE + CAPTION + GAP) - GAP)
+    assert "(edits.jpg)" in str(cards.generate(tmp_path / "out" / "mine"))
     assert json.loads((tmp_path / "out" / "mine-2" / "quality.json").read_text()) == report
     assert main(["evaluate-manipulator", str(tmp_path / "none"), *arguments]) == 1
 

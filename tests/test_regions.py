@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from art_idguard.data import Faces
 from art_idguard.faces import arcface_frame
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import (
@@ -20,6 +21,7 @@ from art_idguard.regions import (
     face_mask_from_annotation,
     face_mask_from_landmarks,
     heat_map,
+    heat_maps,
     heat_to_picture,
     landmark_mask,
 )
@@ -220,6 +222,21 @@ def test_heat_is_a_map_per_face_that_needs_no_gradient(recognizer, faces, method
     one = heat_map(faces[1:2], recognizer, None, method=method)
     torch.testing.assert_close(one, heat[1:2], atol=1e-5, rtol=0)
     assert all(p.grad is None for p in recognizer.parameters())
+
+
+def test_heat_is_kept_by_picture_and_by_the_recognisers_weights(tmp_path):
+    images = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    faces, path = Faces(tuple("abc"), images, torch.zeros(3, 5), POINTS.repeat(3, 1, 1)), tmp_path / "r.safetensors"
+    first, second = (Toy().eval().requires_grad_(False) for _ in range(2))
+    seen = []
+    first.convolution.register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
+    expected = heat_maps(faces, first).heat
+    for keep in ([0, 2], [0, 1, 2]):
+        torch.testing.assert_close(heat_maps(faces.select(keep), first, regions=path).heat, expected[keep])
+    assert seen == [3, 2, 1]
+    other = heat_maps(faces, second, regions=path).heat
+    assert torch.equal(other, heat_maps(faces, second).heat)
+    assert not torch.equal(other, expected)
 
 
 def test_heat_to_picture_undoes_the_crop(frames):

@@ -15,6 +15,7 @@ from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.perturbation import carlini_wagner
 from art_idguard.table7 import white_box_table
+from art_idguard.types import ATTRIBUTES
 from art_idguard.white_boxes import EPSILON, WHITE_BOXES
 from tests.toys import tiny_manipulators, write_portraits
 
@@ -105,6 +106,24 @@ def test_a_model_beside_itself_has_ratio_one_and_a_rerun_repeats_nothing(x, mode
     assert calls == [QUICK[-1]]
 
 
+def test_what_could_not_be_attacked_is_tried_again_by_a_rerun(x, model, judge, tmp_path, monkeypatch):
+    def missing(estimator, faces):
+        raise IDGuardError("torchattacks is not installed")
+
+    def run():
+        resumed = tmp_path / "table.jsonl"
+        attacks = ["FGSM (torchattacks)", "FGSM (ART)"]
+        return white_box_table({"original": model}, x[:1], judge, attacks=attacks, metadata={}, resume_file=resumed)
+
+    with monkeypatch.context() as without:
+        row = WHITE_BOXES["FGSM (torchattacks)"]
+        without.setitem(WHITE_BOXES, "FGSM (torchattacks)", row._replace(run=missing))
+        assert run().records[0]["notes"] == ["torchattacks is not installed"]
+    first, second = run().records
+    assert (first["attack"], second["attack"]) == ("FGSM (torchattacks)", "FGSM (ART)")
+    assert first["l2_face"] == pytest.approx(second["l2_face"], rel=1e-4)
+
+
 def test_carlini_wagner_unbounded_minimises_what_the_paper_writes():
     """For M(x) = x the optimum of ||z - x||^2 - c ||z - x|| is known: moving away pays once the image has left x."""
     x = torch.full((2, 3, 8, 8), 0.5)
@@ -120,11 +139,33 @@ def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
     arguments = ["--data", f"toy={tmp_path / 'faces'}", "--output", str(tmp_path / "out"), "--size", str(SIZE)]
     command = ["attack-manipulator", str(tmp_path / "model"), *arguments, "--attacks", *QUICK[:2]]
     assert main(command) == 0
-    assert "FGSM (ART)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "FGSM (ART)" in shown
+    assert "Quality of the edits: expected at least 4 faces, found 2" in shown
     assert {p.suffix for p in (tmp_path / "out").glob("toy.*")} == {".json", ".jsonl", ".md", ".png"}
     rows = json.loads((tmp_path / "out" / "toy.json").read_text())["rows"]
     assert [r["attack"] for r in rows] == QUICK[:2]
     assert main([*command[:1], str(tmp_path / "none"), *command[2:]]) == 1
+
+
+def test_the_quality_of_both_models_goes_with_the_table(tmp_path, model, capsys):
+    model.save_pretrained(tmp_path / "model")
+    write_portraits(tmp_path / "faces", 4, SIZE)
+    rows = [["file", *ATTRIBUTES], *([f"{i:03d}.png", "1", "0", "0", "0", "1"] for i in range(4))]
+    (tmp_path / "faces" / "test.csv").write_text("\n".join(map(",".join, rows)))
+    words = ["attack-manipulator", str(tmp_path / "model"), "--data", f"toy={tmp_path / 'faces'}", "--size", str(SIZE)]
+    words += ["--output", str(tmp_path / "out"), "--attacks", QUICK[0], "--hardened"]
+    assert main([*words, str(tmp_path / "model")]) == 0
+    shown = capsys.readouterr().out
+    assert "| original | Male |" in shown
+    assert "| hardened | all edits |" in shown
+    original, hardened = json.loads((tmp_path / "out" / "toy.json").read_text())["quality"]
+    assert original["model"] == "original"
+    assert original["all edits"] == hardened["all edits"]
+    assert original["Male"]["kid"]["mean"] is not None
+    tiny_manipulators(["relgan"])[0].save_pretrained(tmp_path / "other")
+    assert main([*words, str(tmp_path / "other")]) == 1
+    assert "no hardened version" in capsys.readouterr().err
 
 
 def test_an_unknown_attack_is_named(x, model, judge):

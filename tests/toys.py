@@ -1,8 +1,10 @@
 """Small real parts: tiny networks of every kind, and faces cut from the one portrait in the repository."""
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,18 @@ def write_portraits(folder, count, size=64):
         box = (x - side // 2, y - side // 2, x + side // 2, y + side // 2)
         portrait.crop(tuple(int(v) for v in box)).resize((size, size)).save(folder / f"{i:03d}.png")
     return folder
+
+
+def bomb(path, width=60_000, height=60_000):
+    """A PNG that claims to be huge, in 70 bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    path.write_bytes(content)
+    return path
 
 
 def in_one_and_two_processes(script, faces, folder):

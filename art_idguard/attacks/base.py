@@ -11,6 +11,7 @@ from tqdm import tqdm
 from art_idguard.arrays import batches, check_images, check_mask, to_tensor, warn_if_null
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import PixelRange
 from art_idguard.types import Images
 
 
@@ -72,13 +73,12 @@ class ProtectionAttack(EvasionAttack, ABC):
         """
         x = check_images(x, self.clip_values)
         mask = check_mask(mask, x)
-        low, high = self.clip_values
+        pixels = self.clip_values
         protected = np.empty_like(x, order="C")
         with tqdm(total=len(x), desc=type(self).__name__, unit="image", disable=not self.verbose) as bar:
             for i, part in enumerate(batches(x, self.batch_size)):
-                images = to_tensor(x[part], self.device).sub_(low).mul_(2 / (high - low)).sub_(1)
-                images = self.protect(images).detach().add(1).mul_((high - low) / 2).add_(low)
-                protected[part] = images.clamp_(low, high).cpu().numpy()
+                images = self.protect(pixels.signed(to_tensor(x[part], self.device))).detach()
+                protected[part] = pixels.unsigned(images).clamp(*pixels).cpu().numpy()
                 if not np.isfinite(protected[part]).all():
                     raise IDGuardError(
                         f"{type(self).__name__} made images that are not finite: its weights, or what the model "
@@ -86,7 +86,7 @@ class ProtectionAttack(EvasionAttack, ABC):
                     )
                 if mask is not None:
                     masked = x[part] + (protected[part] - x[part]) * mask[part].astype(x.dtype)
-                    protected[part] = masked.clip(low, high)
+                    protected[part] = masked.clip(*pixels)
                 self._summarise(i, x[part], protected[part])
                 bar.update(len(images))
         if self.summary_writer is not None:
@@ -95,12 +95,9 @@ class ProtectionAttack(EvasionAttack, ABC):
         return protected
 
     @property
-    def clip_values(self) -> tuple[float, float]:
+    def clip_values(self) -> PixelRange:
         """Lowest and highest value of a pixel: the estimator's, or (0, 1) without one."""
-        if self.estimator is None:
-            return 0.0, 1.0
-        low, high = self.estimator.clip_values
-        return float(low), float(high)
+        return PixelRange() if self.estimator is None else self.estimator.pixel_range
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,5 @@
 """What attacks with an L-inf bound have in common, and an estimator as the torch core sees it."""
 
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -50,8 +49,7 @@ class BoundedAttack(ProtectionAttack):
 
     def signed_length(self, length: float) -> float:
         """A bound or step in units of `clip_values` as one on the [-1, 1] scale."""
-        low, high = self.clip_values
-        return 2 * length / (high - low)
+        return 2 * length / self.clip_values.span
 
     def _check_params(self) -> None:
         super()._check_params()
@@ -82,11 +80,8 @@ def all_edits(estimator: PyTorchManipulator) -> list[Forge]:
             "a preprocessing defence of this estimator is not made for PyTorch; leave it out, or take "
             'DisruptingAttack(mode="image"), which is ART\'s own PGD'
         )
-    each = [copy(estimator) for _ in estimator.edit_names] or [estimator]
-    for one, name in zip(each, estimator.edit_names, strict=False):
-        one.edit = name
-    return [partial(_forged, one) for one in each]
+    return [partial(_forged, estimator, edit) for edit in estimator.edit_names or (None,)]
 
 
-def _forged(estimator: PyTorchManipulator, x: Images) -> Images:
-    return estimator.signed(estimator.forward(estimator.unsigned(x)))
+def _forged(estimator: PyTorchManipulator, edit: str | None, x: Images) -> Images:
+    return estimator.signed(estimator.forward(estimator.unsigned(x), edit))

@@ -71,8 +71,7 @@ class CMUAAttack(TrainedAttack):
         """The perturbation (1, 3, H, W) in units of `clip_values`; None before `fit`."""
         if self._perturbation is None:
             return None
-        low, high = self.clip_values
-        return (self._perturbation * (high - low) / 2).cpu().numpy()
+        return (self._perturbation * self.clip_values.span / 2).cpu().numpy()
 
     def train(self, x: Images, attributes: Float[Tensor, "B 5"]) -> None:
         """Average the perturbation over the faces, with the factors that the search finds."""

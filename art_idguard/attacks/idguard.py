@@ -117,8 +117,7 @@ class IDGuardAttack(ProtectionAttack):
     @property
     def eps(self) -> float:
         """The L-inf bound in the units of `clip_values`."""
-        low, high = self.clip_values
-        return self.protector.epsilon * (high - low) / 2
+        return self.protector.epsilon * self.clip_values.span / 2
 
     @torch.no_grad()  # not inference_mode: a RefinedProtector takes gradients
     def protect(self, x: Images) -> Images:

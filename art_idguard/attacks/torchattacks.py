@@ -11,6 +11,7 @@ from art_idguard.adapters import DisruptionClassifier, DisruptionLogits
 from art_idguard.attacks.classifier import ClassifierAttack
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
+from art_idguard.images import PixelRange
 from art_idguard.metrics import L2_THRESHOLD
 
 
@@ -46,11 +47,11 @@ class TorchAttack(ClassifierAttack):
 
     def run(self, classifier: DisruptionClassifier, clean: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """The attack on one image (1, 3, H, W)."""
-        low, high = self.estimator.pixel_range
-        unit = torch.tensor((clean - low) / (high - low), device=self.estimator.device)
+        pixels = self.estimator.pixel_range
+        unit = torch.tensor((clean - pixels.low) / pixels.span, device=self.estimator.device)
         intact = torch.zeros(1, dtype=torch.long, device=unit.device)
-        found = self.attack(_OnUnitScale(classifier.logits, low, high), **self.params)(unit, intact)
-        return low + found.detach().cpu().numpy() * (high - low)
+        found = self.attack(_OnUnitScale(classifier.logits, pixels), **self.params)(unit, intact)
+        return pixels.low + found.detach().cpu().numpy() * pixels.span
 
     def _check_params(self) -> None:
         if isinstance(self.attack, str):
@@ -62,12 +63,12 @@ class TorchAttack(ClassifierAttack):
 
 
 class _OnUnitScale(nn.Module):
-    def __init__(self, logits: DisruptionLogits, low: float, high: float) -> None:
+    def __init__(self, logits: DisruptionLogits, pixels: PixelRange) -> None:
         super().__init__()
-        self.logits, self.low, self.high = logits, low, high
+        self.logits, self.pixels = logits, pixels
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 2"]:
-        return self.logits(self.low + x * (self.high - self.low))
+        return self.logits(self.pixels.low + x * self.pixels.span)
 
 
 def _torchattacks() -> Any:

@@ -17,6 +17,7 @@ from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.trained_baselines import Objective, train_generator
 from art_idguard.types import ATTRIBUTES, Images
 
 
@@ -122,7 +123,7 @@ def _is_identity(preprocessing: Any) -> bool:
 
 
 class GeneratorAttack(TrainedAttack):
-    """A trained generator protects an image in one forward pass.
+    """A trained generator protects an image in one forward pass; subclasses write `objective`.
 
     Args:
         estimators: see `TrainedAttack`.
@@ -166,22 +167,27 @@ class GeneratorAttack(TrainedAttack):
             estimators, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
         )
 
-    def new_protector(self, size: int) -> Protector:
-        """A random generator with a prior of zero."""
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What the generator maximises."""
+
+    def train(self, x: Images, attributes: Float[Tensor, "B 5"]) -> None:
+        """Learn from faces on the [-1, 1] scale, from a random generator and a prior of zero on."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             options = {"channels": self.channels, "norm": "instance"}
-            return Protector(generator_config=options, epsilon=self.epsilon, size=size).to(self.device)
-
-    def settings(self) -> dict[str, Any]:
-        """What `trained_baselines` takes."""
-        return {
-            "steps": self.steps,
-            "batch_size": self.train_batch,
-            "lr": self.lr,
-            "seed": self.seed,
-            "verbose": self.verbose,
-        }
+            protector = Protector(generator_config=options, epsilon=self.epsilon, size=x.shape[-1]).to(self.device)
+        self.protector = train_generator(
+            protector,
+            x,
+            attributes,
+            self.objective(),
+            steps=self.steps,
+            batch_size=self.train_batch,
+            lr=self.lr,
+            seed=self.seed,
+            verbose=self.verbose,
+        )
 
     @torch.inference_mode()
     def protect(self, x: Images) -> Images:

@@ -66,8 +66,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
         """Protected images; sets `noise`, `fooling_rate` and `converged`. See `ProtectionAttack.generate`."""
         self.fooling_rate = None
         protected = super().generate(x, y, mask=mask)
-        low, high = self.clip_values
-        self.noise = (self._prior(protected.shape[2:]) * (high - low) / 2).cpu().numpy()
+        self.noise = (self._prior(protected.shape[2:]) * self.clip_values.span / 2).cpu().numpy()
         if self.estimator is not None and len(protected):
             self.fooling_rate = self.estimator.disruption(np.asarray(x), protected).dsr
         return protected

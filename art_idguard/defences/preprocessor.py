@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_idguard.arrays import batches, check_images, to_tensor
 from art_idguard.errors import IDGuardError
-from art_idguard.images import to_signed, to_unit
+from art_idguard.images import PixelRange
 from art_idguard.perturbation import Protector
 
 
@@ -76,15 +76,14 @@ class IDGuardPreprocessor(PreprocessorPyTorch):
         Raises:
             IDGuardError: x has another range.
         """
-        low, high = (float(v) for v in self.clip_values)
-        unit = (x.to(self.protector.prior) - low) / (high - low)
-        if unit.numel() and (unit.min() < -self.BESIDE or unit.max() > 1 + self.BESIDE):
+        pixels = PixelRange(*map(float, self.clip_values))
+        signed = pixels.signed(x.to(self.protector.prior))
+        if signed.numel() and signed.abs().max() > 1 + 2 * self.BESIDE:
             raise IDGuardError(
-                f"expected pixels within [{low:g}, {high:g}], found [{x.min():.3g}, {x.max():.3g}]; "
+                f"expected pixels within [{pixels.low:g}, {pixels.high:g}], found [{x.min():.3g}, {x.max():.3g}]; "
                 "give the preprocessor the clip_values of the estimator"
             )
-        protected = to_unit(self.protector(to_signed(unit)).specific)
-        return (low + protected * (high - low)).to(x.dtype), y
+        return pixels.unsigned(self.protector(signed).specific).to(x.dtype), y
 
     def __call__(self, x: np.ndarray, y: Any = None) -> tuple[np.ndarray, Any]:
         """Protected images with the shape, range and float type of x; y is passed on.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from art_idguard.hub import load_member
+from art_idguard.hub import load_member, shipped
 from art_idguard.manipulators.attentiongan import AttentionGAN
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.manipulators.blocks import Discriminator
@@ -26,6 +26,11 @@ def load(spec: str | Path, **config: Any) -> Manipulator:
     return load_member(MANIPULATORS, spec, **config)
 
 
+def that_ship() -> list[str]:
+    """The folders of the manipulators that ship with the package."""
+    return sorted(str(config.parent) for config in shipped("manipulators").glob("*/config.json"))
+
+
 __all__ = [
     "MANIPULATORS",
     "AttentionGAN",
@@ -38,4 +43,5 @@ __all__ = [
     "RelGANDiscriminator",
     "StarGAN",
     "load",
+    "that_ship",
 ]

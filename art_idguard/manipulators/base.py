@@ -15,6 +15,7 @@ class Manipulator(HubModel, ABC):
     """
 
     name: ClassVar[str]
+    family = "manipulator"
     multiple: int = 1
     """Height and width of the faces are multiples of this."""
 

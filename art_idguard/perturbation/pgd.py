@@ -23,7 +23,7 @@ def pgd(
     random_start: bool = True,
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Sign ascent on the objective in the L-inf ball around x; parameters get no gradient.
+    """Eq. (2): sign ascent on the objective in the L-inf ball around x; parameters get no gradient.
 
     The gradient of a distance to the model's clean output is zero at x itself, where plain sign
     ascent would stay for ever without an error. So every attack starts beside x.

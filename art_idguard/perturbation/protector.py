@@ -67,6 +67,7 @@ class Protector(HubModel):
     """
 
     name: ClassVar[str] = "protector"
+    family = "protector"
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class Recognizer(HubModel, ABC):
     """
 
     name: ClassVar[str]
+    family = "recognizer"
     size: ClassVar[int]
     """Side of the square input in pixels."""
 

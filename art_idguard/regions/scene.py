@@ -1,13 +1,16 @@
 """A batch of faces as the objectives see it: masks and recognition frame, made from what is kept per image."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from art_idguard.data import FaceBatch, Faces, cached
+from art_idguard.cache import cached_rows
+from art_idguard.data import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
 from art_idguard.recognizers.base import Recognizer
@@ -46,26 +49,35 @@ def heat_maps(
     batch_size: int = 32,
     regions: str | Path | None = None,
 ) -> Faces:
-    """The faces with a heat map each, made once on the recogniser's device and kept in the file `regions`.
+    """The faces with a heat map each, made once on the recogniser's device and kept by picture in the file `regions`.
 
     Raises:
-        IDGuardError: the file does not have them, and torchcam is not installed.
+        IDGuardError: the file is damaged, or does not have them and torchcam is not installed.
     """
 
-    def compute() -> torch.Tensor:
+    def compute(missing: list[int]) -> Tensor:
+        chosen = faces.select(missing)
         try:
             from art_idguard.regions.gradcam import heat_map
         except ModuleNotFoundError as error:  # not on every training machine
             raise IDGuardError(
-                f"{regions or 'no file'} lacks heat maps of these {len(faces)} faces, and torchcam, which makes them, "
-                "is not installed; install it, or make the file elsewhere with the same faces, limit and size"
+                f"{regions or 'no file'} lacks heat maps of these {len(chosen)} faces, and torchcam, which makes them, "
+                "is not installed; install it, or make the file elsewhere with the same faces, size and recogniser"
             ) from error
         device, maps = next(recognizer.parameters()).device, []
-        total = -(-len(faces) // batch_size)
-        for batch in tqdm(faces.batches(batch_size), "heat maps", total, disable=total < 8):
+        total = -(-len(chosen) // batch_size)
+        for batch in tqdm(chosen.batches(batch_size), "heat maps", total, disable=total < 8):
             frame = arcface_frame(batch.points.to(device), batch.images.shape[-2:]) if aligned else None
             maps.append(heat_map(batch.images.to(device), recognizer, frame, method=method))
-        return torch.cat(maps).to(faces.images.device)
+        return torch.cat(maps)
 
-    key = f"heat.{faces.digest()}.{recognizer.name}.{method}.{'aligned' if aligned else 'whole'}"
-    return replace(faces, heat=cached(regions, key, compute))
+    key = f"heat.{recognizer.name}-{_digest(recognizer)}.{method}.{'aligned' if aligned else 'whole'}"
+    return replace(faces, heat=cached_rows(regions, key, faces.identities(), compute).to(faces.images.device))
+
+
+def _digest(network: nn.Module) -> str:
+    """A name for its weights."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

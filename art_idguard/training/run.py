@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
-from art_idguard.data import FaceBatch, Faces, cached, read_faces
+from art_idguard.cache import cached
+from art_idguard.data import FaceBatch, Faces, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.losses import LossConfig
 from art_idguard.manipulators.base import Manipulator

@@ -1,0 +1,65 @@
+"""What is computed once and kept in a safetensors file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from art_idguard.errors import IDGuardError
+from art_idguard.weights import save_atomically
+
+
+def cached(path: str | Path | None, key: str, compute: Callable[[], Tensor]) -> Tensor:
+    """`compute()`, or what an earlier call kept under `key` in the file at `path`.
+
+    Raises:
+        IDGuardError: the file is damaged.
+    """
+    kept = _load(path)
+    if key not in kept:
+        kept[key] = compute()
+        _save(kept, path)
+    return kept[key]
+
+
+def cached_rows(
+    path: str | Path | None, key: str, identities: Sequence[int], compute: Callable[[list[int]], Tensor]
+) -> Tensor:
+    """A row for each identity, on the CPU: what earlier calls kept under `key`, and the rest from `compute`.
+
+    The file has the rows as they came in one tensor, and whose they are in another, `key`.of.
+
+    Args:
+        path: of the file; None: nothing is kept.
+        key: what the rows are.
+        identities: 64-bit numbers that stand for what the rows are made from, such as pictures.
+        compute: from positions in `identities` to their rows.
+
+    Raises:
+        IDGuardError: the file is damaged.
+    """
+    kept = _load(path)
+    owners = kept[f"{key}.of"].tolist() if key in kept else []
+    known = set(owners)
+    if missing := [i for i, identity in enumerate(identities) if identity not in known]:
+        made = compute(missing).cpu()
+        owners += [identities[i] for i in missing]
+        kept |= {key: torch.cat([kept[key], made]) if key in kept else made, f"{key}.of": torch.tensor(owners)}
+        _save(kept, path)
+    places = {identity: place for place, identity in enumerate(owners)}
+    return kept[key][[places[identity] for identity in identities]]
+
+
+def _load(path: str | Path | None) -> dict[str, Tensor]:
+    try:
+        return load_file(path) if path is not None and Path(path).is_file() else {}
+    except SafetensorError as error:
+        raise IDGuardError(f"{path} is damaged ({error}); delete it, what it kept is made anew") from error
+
+
+def _save(tensors: dict[str, Tensor], path: str | Path | None) -> None:
+    if path is not None:
+        save_atomically(tensors, Path(path))
