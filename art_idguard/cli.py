@@ -16,7 +16,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard import __version__
-from art_idguard.errors import IDGuardError, TrainingStopped
+from art_idguard.errors import IDGuardError
 from art_idguard.training.config import ProtectorConfig, TrainingConfig
 from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
 
@@ -175,13 +175,12 @@ def _harden(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str 
 
 def _trained(train: Callable[..., Path], config: TrainingConfig, *, resume: bool, quiet: bool) -> int:
     """Train and print the model's folder; 130 and no folder where the training was stopped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", TrainingStopped)
-        try:
-            print(train(config, resume=resume, verbose=not quiet))
-        except TrainingStopped as stopped:
-            print(f"art-idguard: {stopped}; go on with --resume", file=sys.stderr)
-            return 130
+    stops: list[str] = []
+    folder = train(config, resume=resume, verbose=not quiet, on_stop=stops.append)
+    if stops:
+        print(f"art-idguard: {stops[0]}; go on with --resume", file=sys.stderr)
+        return 130
+    print(folder)
     return 0
 
 

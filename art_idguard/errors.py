@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and the warning that a training was stopped."""
+"""The errors that a user can mend."""
 
 
 class IDGuardError(ValueError):
@@ -10,7 +10,3 @@ class IDGuardError(ValueError):
 
 class WeightsError(IDGuardError):
     """A weights file is missing, damaged, unsafe, or does not fit the model."""
-
-
-class TrainingStopped(UserWarning):
-    """Ctrl-C or SIGTERM has ended a training before its budget; its checkpoint and what it has learnt are kept."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from art_idguard import manipulators
 from art_idguard.cli import main
-from art_idguard.errors import IDGuardError, TrainingStopped
+from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import MANIPULATORS, RelGAN
 from art_idguard.training import gan_losses as losses
 from art_idguard.training import manipulator as training
@@ -499,8 +499,10 @@ def test_interrupted_run_keeps_a_checkpoint_and_the_model(faces, tmp_path):
         return attacked
 
     settings = config(faces, tmp_path, steps=1000, checkpoint_every=1000)
-    with pytest.warns(TrainingStopped, match=r"^training stopped at step 2 of 1000$"):
-        folder = train_manipulator(settings, verbose=False, attack=Noise(at=2, instead=interrupt))
+    told = []
+    attack = Noise(at=2, instead=interrupt)
+    folder = train_manipulator(settings, verbose=False, attack=attack, on_stop=told.append)
+    assert told == ["training stopped at step 2 of 1000"]
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
     assert manipulators.load(folder).name == "stargan"
     assert (tmp_path / "samples" / "000002.png").is_file()

@@ -1,7 +1,6 @@
 """What every training begins with and consists of: its processes, a folder of its own, a budget, a checkpoint."""
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from art_idguard.errors import IDGuardError, TrainingStopped
+from art_idguard.errors import IDGuardError
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
 from art_idguard.training.config import TrainingConfig
 
@@ -128,8 +127,7 @@ class TrainingRun:
         start = f"The last good checkpoint is {good}; resume" if good.exists() else "There is no checkpoint yet; start"
         return f"{start} with a lower lr" + (" or with precision 'no'" if self.config.precision != "no" else "")
 
-    def warn_if_stopped(self) -> None:
-        """Say that the budget is not used up, to the caller of the function that calls this."""
+    def tell_if_stopped(self, tell: Callable[[str], object]) -> None:
+        """Say that the budget is not used up."""
         if self.progress() < 1:
-            message = f"training stopped at step {self.step} of {self.config.steps}"
-            warnings.warn(message, TrainingStopped, stacklevel=3)
+            tell(f"training stopped at step {self.step} of {self.config.steps}")

@@ -1,5 +1,7 @@
 """Eq. (15): a manipulator is trained on faces that a protector attacks, and the protector along with it."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,20 @@ from art_idguard.training.manipulator_run import Attack
 from art_idguard.types import Edit, Images
 
 
-def harden(config: HardeningConfig, *, resume: bool = False, verbose: bool = True) -> Path:
+def harden(
+    config: HardeningConfig,
+    *,
+    resume: bool = False,
+    verbose: bool = True,
+    on_stop: Callable[[str], object] = warnings.warn,
+) -> Path:
     """Train a manipulator adversarially; returns the folder of the hardened one. See `train_manipulator`.
 
     Args:
         config: the settings; `start` names the manipulator to harden, by default the one of its name that ships.
         resume: go on from the checkpoint in `config.output`, with the protector as it was.
         verbose: show a progress bar.
+        on_stop: told when the training has been stopped, and at which step.
 
     Raises:
         IDGuardError: unusable settings, data or weights, a loss that is not finite, or minutes that end before the
@@ -36,7 +45,7 @@ def harden(config: HardeningConfig, *, resume: bool = False, verbose: bool = Tru
     """
     if config.start is None:
         config = replace(config, start=_shipped(config.manipulator))
-    return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config))
+    return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config), on_stop=on_stop)
 
 
 def _shipped(name: str) -> str:

@@ -6,7 +6,8 @@ the device.
 """
 
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,11 @@ def train_manipulator(
     verbose: bool = True,
     attack: Attack | None = None,
     parts: ManipulatorParts | None = None,
+    on_stop: Callable[[str], object] = warnings.warn,
 ) -> Path:
     """Train a manipulator by its own losses and save the average of its generator; returns its folder.
 
-    Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint and the average as it is then are saved, and a
-    `TrainingStopped` warning says so.
+    Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint and the average as it is then are saved.
 
     Args:
         config: the settings; `ManipulatorConfig.from_recipe` has each model's published ones.
@@ -53,6 +54,7 @@ def train_manipulator(
         attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
             discriminator's real faces, and what reconstructions are compared with, stay as they are.
         parts: faces, labels and the generator to go on from, in place of those that the settings name.
+        on_stop: told when the training has been stopped, and at which step.
 
     Raises:
         IDGuardError: unusable settings or data, a loss that is not finite, or minutes that end before the generator's
@@ -64,7 +66,7 @@ def train_manipulator(
             with stop_signals() as stopped:
                 _loop(run, stopped, verbose=verbose)
         folder = _finish(run)
-    run.warn_if_stopped()
+    run.tell_if_stopped(on_stop)
     return folder
 
 

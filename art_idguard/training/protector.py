@@ -5,6 +5,8 @@ is one of steps, a resumed run repeats an unbroken one bit by bit.
 """
 
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,12 +25,16 @@ from art_idguard.training.step import StepReport, cut_graph_step
 
 
 def train_protector(
-    config: ProtectorConfig, *, resume: bool = False, verbose: bool = True, parts: Parts | None = None
+    config: ProtectorConfig,
+    *,
+    resume: bool = False,
+    verbose: bool = True,
+    parts: Parts | None = None,
+    on_stop: Callable[[str], object] = warnings.warn,
 ) -> Path:
     """Train a protector by Algorithm 1 and save it; returns the folder of the finished protector.
 
-    Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint and the protector as it is then are saved, and a
-    `TrainingStopped` warning says so.
+    Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint and the protector as it is then are saved.
 
     Args:
         config: the settings; see `ProtectorConfig`.
@@ -36,6 +42,7 @@ def train_protector(
         verbose: show progress bars.
         parts: faces, manipulators and the protector to go on from (it is changed), in place of those that the
             settings name.
+        on_stop: told when the training has been stopped, and at which step.
 
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
@@ -46,7 +53,7 @@ def train_protector(
             with stop_signals() as stopped:
                 _loop(run, stopped, verbose=verbose)
         folder = _finish(run)
-    run.warn_if_stopped()
+    run.tell_if_stopped(on_stop)
     return folder
 
 
