@@ -66,7 +66,7 @@ class TaskGradients:
         return images + _gram(self.accelerator.reduce(prior, "mean"))
 
     def gradient(self, weights: Float[Tensor, " K"]) -> Float[Tensor, " P"]:
-        """The gradient of sum_k lambda_k L_k^adv by the parameters, averaged over the processes."""
+        """Eq. (10): the gradient of sum_k lambda_k L_k^adv by the parameters, averaged over the processes."""
         if self._rows is not None:
             return weights.to(self._rows) @ self._rows
         total = [
@@ -110,7 +110,7 @@ def cut_graph_step(
     loss: LossConfig,
     distortion: Distortion = NOTHING,
 ) -> StepReport:
-    """Lines 18-20 of Algorithm 1 up to the update: sets `.grad` of the protector to minus the ascent direction.
+    """Eq. (3) and (4), lines 18-20 of Algorithm 1 up to the update: sets `.grad` to minus the ascent direction.
 
     Manipulators and recogniser are frozen (no parameter requires a gradient), and the prior may be: z_p is left out
     then. `edits` has one edit for each manipulator. They see clean and protected faces through the `distortion`, whose
