@@ -7,6 +7,7 @@ import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,30 @@ class Photo(NamedTuple):
         return self._replace(exif=None, xmp=None)
 
 
+class _NoWarnings:
+    """Ignores warnings while any thread is inside: their filters are one for the process, and no thread's own."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.before.__exit__(None, None, None)
+
+
+_QUIET = _NoWarnings()
+
+
 def read_photo(path: Path, content: bytes | None = None) -> Photo:
     """Read any still picture that Pillow knows as upright 8-bit RGB; `content` is the file's where it was read before.
 
@@ -61,10 +86,9 @@ def read_photo(path: Path, content: bytes | None = None) -> Photo:
             (floating point), or has over `MAX_PIXELS` pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata does not matter, and _still checks the size
-            with Image.open(path if content is None else io.BytesIO(content)) as picture:
-                return _upright_rgb(_still(picture, path))
+        source = path if content is None else io.BytesIO(content)
+        with _QUIET, Image.open(source) as picture:  # damaged metadata does not matter, and _still checks the size
+            return _upright_rgb(_still(picture, path))
     except IDGuardError:
         raise
     except Image.DecompressionBombError as error:

@@ -3,6 +3,7 @@
 import io
 import random
 import tarfile
+import warnings
 import zlib
 
 import numpy as np
@@ -349,3 +350,12 @@ def test_pictures_in_memory_without_a_face_are_told(tmp_path):
     images = read_faces(write_portraits(tmp_path, 1), size=64).images
     with pytest.warns(UserWarning, match=r"4 of 5 pictures .* \(picture 1, picture 2, picture 3, \.\.\.\)"):
         assert len(faces_of(torch.cat([images, torch.zeros(4, 3, 64, 64, dtype=torch.uint8)]))) == 1
+
+
+def test_reading_with_threads_leaves_the_filters_of_warnings_alone(tmp_path):
+    """They belong to the process: a thread that enters catch_warnings may leave another's filters behind."""
+    folder = write_portraits(tmp_path, 24, 64)
+    before = list(warnings.filters)
+    for _ in range(5):
+        read_labelled(folder, attributes=(), size=64)
+    assert warnings.filters == before

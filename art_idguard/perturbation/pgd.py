@@ -22,6 +22,7 @@ def pgd(
     step_size: float = 0.01,
     random_start: bool = True,
     generator: torch.Generator | None = None,
+    warn: bool = True,
 ) -> Images:
     """Eq. (2): sign ascent on the objective in the L-inf ball around x; parameters get no gradient.
 
@@ -39,9 +40,10 @@ def pgd(
         step_size: length of a step in every pixel, on the [-1, 1] scale.
         random_start: start uniformly in the ball, not just beside x.
         generator: source of the start, on the CPU.
+        warn: give a `NullAttackWarning` where no step found a gradient; looking for that waits for the device.
 
     Returns:
-        Faces in the ball and in [-1, 1], detached. A `NullAttackWarning` says where no step found a gradient.
+        Faces in the ball and in [-1, 1], detached.
 
     Raises:
         IDGuardError: the objective has no gradient at all.
@@ -56,6 +58,6 @@ def pgd(
             gradient = differentiate(objective(attacked), attacked)
         steep |= is_steep(gradient)
         attacked = project(attacked.detach() + step_size * gradient.nan_to_num(0).sign(), x, epsilon)
-    if steps:
+    if warn and steps:
         warn_if_flat(steep)
     return attacked.detach()

@@ -90,6 +90,7 @@ class PGDAttacker:
             epsilon=self.epsilon,
             steps=self.steps,
             step_size=2 * self.epsilon / self.steps,
+            warn=False,
         )
 
 
