@@ -1,7 +1,7 @@
 """A manipulator's own training: its published losses and schedule, within a budget of steps and of minutes.
 
 Everything random in step t depends on (seed, t) alone, so a checkpoint needs no random state and, where the budget
-is one of steps, a resumed run repeats an unbroken one bit by bit. Between two lines of the log nothing waits for
+is one of steps, a resumed run repeats an unbroken one bit for bit. Between two lines of the log nothing waits for
 the device.
 """
 

@@ -1,7 +1,7 @@
 """Algorithm 1: joint training of the perturbation generator and the prior perturbation, on accelerate.
 
 Everything random in step t depends on (seed, t) alone, so a checkpoint needs no random state and, where the budget
-is one of steps, a resumed run repeats an unbroken one bit by bit.
+is one of steps, a resumed run repeats an unbroken one bit for bit.
 """
 
 import time
