@@ -79,7 +79,7 @@ def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
     faces = write_portraits(tmp_path / "faces", 4)
     lines = [",".join(["file", *ATTRIBUTES]), *(f"{i:03d}.png,{i % 2},0,1,1,0" for i in range(4))]
     (faces / "train.csv").write_text("\n".join(lines))
-    options = ["--size", "64", "--channels", "8", "--batch", "2", "--steps", "2"]
+    options = ["--size", "64", "--channels", "8", "--batch", "2", "--steps", "5"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "train-manipulator", "--faces", str(faces), *options])
     example("benchmark").main()
     speeds = re.findall(r"\| (.+?), float32 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", capsys.readouterr().out)
