@@ -36,3 +36,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the development data")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Tiny manipulators and faces on disk, as a user has them."""
+    from tests.toys import tiny_manipulators, write_portraits  # only now are the types of the package checked
+
+    folder = tmp_path_factory.mktemp("workplace")
+    write_portraits(folder / "faces", 10)
+    for model in tiny_manipulators(("stargan", "relgan")):
+        model.save_pretrained(folder / model.name)
+    return folder

@@ -89,7 +89,7 @@ def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
 
 def test_benchmark_of_attacks(example, capsys, monkeypatch):
     """At toy size: that it measures, and that PGD costs many times more whatever the machine does beside it."""
-    options = ["--size", "32", "--images", "8", "--pgd-images", "1", "--repeats", "1"]
+    options = ["--size", "32", "--images", "4", "--pgd-images", "1", "--repeats", "1"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "attack", *options])
     example("benchmark").main()
     printed = capsys.readouterr().out

@@ -1,12 +1,9 @@
-"""The training step against the textbook's, two processes against one, kill -9 against an unbroken run."""
+"""The training step against the textbook's, two processes against one, and what a training consists of."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,57 +18,17 @@ from art_idguard.perturbation import Protector, pgd
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
 from art_idguard.training import run as run_module
-from art_idguard.training.base import held
-from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
-from art_idguard.training.loop import LogFile
 from art_idguard.training.protector import advance, batch_index, train_protector
 from art_idguard.training.run import Parts, prepare
 from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 from examples.benchmark import textbook_step
-from tests.toys import in_one_and_two_processes, tiny_manipulators, write_portraits
+from tests.runs import arguments, config
+from tests.toys import in_one_and_two_processes, tiny_manipulators
 
 ROOT = Path(__file__).parents[1]
-STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """Tiny manipulators and faces on disk, as a user has them."""
-    folder = tmp_path_factory.mktemp("workplace")
-    write_portraits(folder / "faces", 10)
-    for model in tiny_manipulators(("stargan", "relgan")):
-        model.save_pretrained(folder / model.name)
-    return folder
-
-
-def config(workplace, output, **changes):
-    settings = {
-        "faces": str(workplace / "faces"),
-        "manipulators": (str(workplace / "stargan"), str(workplace / "relgan")),
-        "output": str(output),
-        "size": 64,
-        "channels": 8,
-        "norm": "instance",
-        "prior": "noise",
-        "batch_size": 4,
-        "steps": STEPS,
-        "checkpoint_every": 1,
-        "regions": str(workplace / "regions.safetensors"),
-    }
-    return ProtectorConfig(**(settings | changes))
-
-
-def arguments(config):
-    """The command line that gives these settings."""
-    words = [sys.executable, "-m", "art_idguard.cli", "train", "--quiet"]
-    for name, value in vars(config).items():
-        if value != getattr(ProtectorConfig, name, None) or name in ("faces", "manipulators", "output"):
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return words
 
 
 def double_setting(space):
@@ -181,39 +138,6 @@ def test_two_processes_give_the_update_of_one(one_and_two, name):
         torch.testing.assert_close(two[weights], one[weights], rtol=relative, atol=0)
 
 
-def test_killed_and_resumed_run_is_bit_identical_to_an_unbroken_one(workplace, tmp_path):
-    unbroken = train_protector(config(workplace, tmp_path / "unbroken"), verbose=False)
-
-    broken = config(workplace, tmp_path / "broken")
-    process = subprocess.Popen(arguments(broken), env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cwd=ROOT)
-    log = tmp_path / "broken" / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and len(log.read_text().splitlines()) >= 2):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "broken" / "protector").exists()
-
-    with pytest.raises(IDGuardError, match="--resume"):
-        train_protector(broken, verbose=False)
-    resumed = train_protector(broken, resume=True, verbose=False)
-    assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
-    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
-    assert steps == list(range(1, STEPS + 1))
-
-
-def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplace, tmp_path):
-    kept = tmp_path / "initial_prior.safetensors"
-    variants = [{}, {"epsilon": 0.03}, {"seed": 1}, {"prior": "zeros"}, {"prior_faces": 5}, {"limit": 8}, {"size": 96}]
-    for count, changes in enumerate([{}, *variants]):
-        prior = prepare(config(workplace, tmp_path, **changes)).protector.prior
-        assert len(load_file(kept)) == max(1, count), changes
-        assert prior.shape[-1] == changes.get("size", 64)
-        assert prior.abs().max() <= changes.get("epsilon", 0.05)
-
-
 @pytest.mark.parametrize("verbose", [True, False])
 def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path, monkeypatch):
     shown = []
@@ -225,118 +149,6 @@ def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path,
     monkeypatch.setattr(run_module, "initial_prior", initial_prior)
     train_protector(config(workplace, tmp_path, steps=1), verbose=verbose)
     assert shown == [verbose]
-
-
-def test_resuming_with_other_settings_is_refused(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path))
-    save_checkpoint(run.folder, run.state())
-    with pytest.raises(IDGuardError, match="settings: steps, masks changed"):
-        prepare(config(workplace, tmp_path, steps=2, masks="product", lr=1.0), resume=True)
-    save_checkpoint(run.folder, state := run.state() | {"config": run.state()["config"] | {"speed": 1}})
-    with pytest.raises(IDGuardError, match="another version began it, which differs in speed"):
-        prepare(config(workplace, tmp_path), resume=True)
-    save_checkpoint(run.folder, state | {"command": "harden"})
-    with pytest.raises(IDGuardError, match="holds a run of harden, not of train;"):
-        prepare(config(workplace, tmp_path), resume=True)
-
-
-def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
-    place = shutil.copytree(workplace, tmp_path / "place")
-    settings = config(place, tmp_path / "run", recognizer=str(place / "sface"))
-    torch.manual_seed(1)
-    SFace(width=4).save_pretrained(place / "sface")
-    run = prepare(settings)
-    save_checkpoint(run.folder, run.state())
-    (run.folder / "initial_prior.safetensors").unlink()
-    prepare(settings, resume=True)
-    assert not (run.folder / "initial_prior.safetensors").exists()  # nor is it needed
-    SFace(width=4).save_pretrained(place / "sface")
-    with pytest.raises(IDGuardError, match="run: recognizer changed since it began"):
-        prepare(settings, resume=True)
-    run.manipulators[0].train().apply(lambda module: module.requires_grad_(True))
-    next(run.manipulators[0].parameters()).data.mul_(2)
-    run.manipulators[0].save_pretrained(place / "stargan")
-    (place / "faces" / "003.png").unlink()
-    with pytest.raises(IDGuardError, match="run: faces, labels, manipulators, recognizer changed"):
-        prepare(settings, resume=True)
-
-
-def test_a_folder_has_one_training_at_a_time(workplace, tmp_path):
-    settings = config(workplace, tmp_path / "run", steps=1)
-    with held(settings), pytest.raises(IDGuardError, match=r"another training is at work in .*run; choose another"):
-        train_protector(settings, verbose=False)
-    train_protector(settings, verbose=False)
-
-
-def test_nan_stops_the_run_with_step_model_and_checkpoint(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path))
-    advance(run)
-    save_checkpoint(run.folder, run.state())
-    next(run.manipulators[1].parameters()).data.fill_(torch.nan)
-    before = [p.clone() for p in run.protector.parameters()]
-    with pytest.raises(
-        IDGuardError, match=r"step 2: the objective of relgan is not finite.*checkpoint\.pt.* lower lr$"
-    ):
-        advance(run)
-    assert all(torch.equal(a, b) for a, b in zip(before, run.protector.parameters(), strict=True))
-
-
-def test_a_resumed_run_may_take_what_helps_against_nan(workplace, tmp_path):
-    """And in one process, for which accelerate keeps one precision."""
-    run = prepare(config(workplace, tmp_path, precision="bf16"))
-    assert run.way_out() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"
-    advance(run)
-    save_checkpoint(run.folder, run.state())
-    resumed = prepare(config(workplace, tmp_path, precision="no", lr=1e-6, seed=3), resume=True)
-    assert resumed.accelerator.mixed_precision == "no"
-    assert resumed.optimizer.param_groups[0]["lr"] == 1e-6
-    moments = [r.optimizer.state_dict()["state"][0]["exp_avg"] for r in (run, resumed)]
-    assert torch.equal(*moments)
-    assert resumed.step == 1
-    before = resumed.protector.prior.detach().clone()
-    advance(resumed)
-    assert 0 < (resumed.protector.prior - before).abs().max() < 2e-6
-
-
-def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
-    settings = config(workplace, tmp_path, steps=100_000, checkpoint_every=100_000)
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(arguments(settings), env=environment, cwd=ROOT, **pipes)
-    log = tmp_path / "log.jsonl"
-    while not (log.is_file() and log.read_text()):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
-    steps = len(log.read_text().splitlines())
-    assert process.returncode == 130
-    assert said == ""
-    assert errors.splitlines()[-1] == f"art-idguard: training stopped at step {steps} of 100000; go on with --resume"
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == steps
-    assert (tmp_path / "protector" / "model.safetensors").is_file()
-
-
-def test_log_is_cut_to_where_a_run_goes_on(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    def write(step, steps, value):
-        with LogFile(tmp_path, step=step, enabled=True) as log:
-            for i in steps:
-                log.write({"step": i, "objective": {"stargan": value}})
-
-    write(0, (1, 2, 3), 0.0)
-    with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"step": 4, "obj')
-    write(1, (2, 3), 1.0)
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    for found in (
-        [(record["step"], record["objective"]["stargan"]) for record in records],
-        [(event.step, event.value) for event in events.Scalars("objective/stargan")],
-    ):
-        assert found == [(1, 0.0), (2, 1.0), (3, 1.0)]
 
 
 def test_the_prior_stays_in_its_ball(workplace, tmp_path):
@@ -399,22 +211,11 @@ def test_bad_settings_are_named_before_the_faces_are_read(changes, match, workpl
         train_protector(config(workplace, tmp_path, **{"faces": "nowhere"} | changes), verbose=False)
 
 
-def test_minutes_end_a_run_and_its_learning_rate_over_all_launches(workplace, tmp_path):
-    settings = config(workplace, tmp_path / "short", steps=1000, minutes=1e-6)
-    for resume in (False, True):
-        train_protector(settings, resume=resume, verbose=False)
-        assert torch.load(tmp_path / "short" / "checkpoint.pt", weights_only=True)["step"] == 1
-    run = prepare(config(workplace, tmp_path / "long", steps=1000, minutes=2.0, schedule="linear"))
-    run.elapsed = 90.0
-    advance(run, progress=run.progress())
-    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4 / 4)
-
-
 def test_training_disrupts_more(workplace, tmp_path):
     """The objective of the last steps lies above that of the first ones."""
-    train_protector(config(workplace, tmp_path, steps=24, lr=1e-2, checkpoint_every=100), verbose=False)
+    train_protector(config(workplace, tmp_path, steps=15, lr=1e-2, checkpoint_every=100), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:6], records[-6:])]
+    mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:5], records[-5:])]
     assert mean[1] > mean[0]
 
 
