@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -104,13 +104,15 @@ class PhotoJob:
             return Outcome(str(path), str(target), error=message), message
 
     def _protect(self, path: Path, target: Path) -> tuple[Outcome, str]:
-        options: dict[str, Any] = {
-            "format": self.format,
-            "quality": self.quality,
-            "strip_metadata": self.strip_metadata,
-        }
         photo, protected, written, levels = protect_file(
-            path, target, self.protector, FaceDetector(), whole=self.whole, **options
+            path,
+            target,
+            self.protector,
+            FaceDetector(),
+            whole=self.whole,
+            format=self.format,
+            quality=self.quality,
+            strip_metadata=self.strip_metadata,
         )
         outcome = Outcome(str(path), str(target), len(protected.frames), levels)
         verdict = f"{path} -> {target}: {self._changed(outcome)}"

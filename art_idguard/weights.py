@@ -1,7 +1,7 @@
 """Weights files: read safely and strictly, written whole or not at all."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,14 @@ def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
         mode = temporary.stat().st_mode  # as the umask has it; save_file's is for its owner alone
         save_file({k: v.contiguous() for k, v in state.items()}, temporary)
         temporary.chmod(mode)
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """A name for these very numbers, in this order."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:

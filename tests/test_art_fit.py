@@ -1,10 +1,12 @@
 """Training from an ART user's arrays."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
-from art_idguard.attacks import IDGuardAttack
+from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.data import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
@@ -46,6 +48,34 @@ def test_without_estimators_the_attacks_own_is_trained_against_and_nothing_is_ke
     labels[:, 0] = 1
     idguard.fit(x, labels, batch_size=4, nb_epochs=1)
     assert any(not torch.equal(t, before[n]) for n, t in idguard.protector.generator.state_dict().items())
+
+
+def weights(protector):
+    return torch.cat([p.detach().flatten() for p in protector.parameters()])
+
+
+def test_a_copy_is_trained_with_the_estimators_labels_in_any_thread(x):
+    blond = (0.0, 1.0, 0.0, 1.0, 0.0)
+    trained = []
+    for attributes, y in ((blond, None), ((0.0,) * 5, np.tile(blond, (len(x), 1))), ((0.0,) * 5, None)):
+        idguard, (estimator, _) = attack()
+        estimator.set_params(attributes=attributes)
+        given, before = idguard.protector, weights(idguard.protector)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(idguard.fit, x, y, batch_size=4, nb_epochs=1, alpha=(1.0,)).result()
+        assert torch.equal(weights(given), before)
+        trained.append(weights(idguard.protector))
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+
+
+def test_what_was_measured_of_p_pert_is_forgotten(x):
+    idguard, estimators = attack()
+    torch.nn.init.uniform_(idguard.protector.prior, -0.05, 0.05)
+    universal = IDGuardUniversalAttack(estimators[0], idguard.protector, verbose=False)
+    universal.generate(x)
+    universal.fit(x, batch_size=4, nb_epochs=1, alpha=(1.0,))
+    assert universal.noise is universal.fooling_rate is universal.converged is None
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,12 @@ def test_an_unreachable_hub_and_a_name_that_is_none(hub, pushed):
             load(name)
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "face.png").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"face\.png is a file; expected a folder or Hub id"):
+        load(tmp_path / "face.png")
+
+
 def test_truncated_download_is_refused_and_leaves_nothing(hub, pushed, tmp_path):
     hub.failure = "truncated"
     with pytest.raises(WeightsError, match="broke off"):

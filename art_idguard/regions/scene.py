@@ -1,12 +1,11 @@
 """A batch of faces as the objectives see it: masks and recognition frame, made from what is kept per image."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from art_idguard.cache import cached_rows
@@ -17,6 +16,7 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions.component import annotation_mask, component_mask
 from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.types import Frames, Images, Region
+from art_idguard.weights import digest
 
 
 class Scene(NamedTuple):
@@ -71,13 +71,6 @@ def heat_maps(
             maps.append(heat_map(batch.images.to(device), recognizer, frame, method=method))
         return torch.cat(maps)
 
-    key = f"heat.{recognizer.name}-{_digest(recognizer)}.{method}.{'aligned' if aligned else 'whole'}"
+    judge = f"{recognizer.name}-{digest(recognizer.state_dict().values())}"
+    key = f"heat.{judge}.{method}.{'aligned' if aligned else 'whole'}"
     return replace(faces, heat=cached_rows(regions, key, faces.identities(), compute).to(faces.images.device))
-
-
-def _digest(network: nn.Module) -> str:
-    """A name for its weights."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -4,21 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 
 from art_idguard.errors import IDGuardError
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
 from art_idguard.training.config import TrainingConfig
+from art_idguard.training.loop import stop_signals
 
-
-def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Accelerate keeps the first precision of a process; here each training has its own."""
-    AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=config.precision)
+Run = TypeVar("Run", bound="TrainingRun")
 
 
 @contextmanager
@@ -28,7 +25,7 @@ def held(config: TrainingConfig) -> Iterator[None]:
     Raises:
         IDGuardError: another training has the folder.
     """
-    if not make_accelerator(config).is_main_process:
+    if not PartialState().is_main_process:
         yield
         return
     folder = Path(config.output)
@@ -45,13 +42,41 @@ def held(config: TrainingConfig) -> Iterator[None]:
         yield
 
 
+def carry_through(
+    config: TrainingConfig,
+    prepare: Callable[[], Run],
+    loop: Callable[[Run, dict[str, bool]], None],
+    finish: Callable[[Run], Path],
+    on_stop: Callable[[str], object],
+) -> Path:
+    """A whole training, in a folder of its own, that Ctrl-C and SIGTERM end in good order.
+
+    Args:
+        config: of the run.
+        prepare: makes the run, or finds it at its checkpoint.
+        loop: goes on until the budget is used up or the flag "now" is set, and saves a checkpoint then.
+        finish: saves what was trained, and returns its folder.
+        on_stop: told when the training has been stopped, and at which step.
+    """
+    with held(config):
+        run = prepare()
+        if run.progress() < 1:
+            with stop_signals() as stopped:
+                loop(run, stopped)
+        folder = finish(run)
+    if run.progress() < 1:
+        on_stop(f"training stopped at step {run.step} of {config.steps}")
+    return folder
+
+
 def begin(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[str, Any] | None]:
     """The processes, which share a batch evenly, and the checkpoint if there is one to resume.
 
     Raises:
         IDGuardError: the batch has no even shares, or the folder holds a run that these settings cannot go on with.
     """
-    accelerator = make_accelerator(config)
+    AcceleratorState._reset_state()  # it keeps the first precision of a process; here each training has its own
+    accelerator = Accelerator(mixed_precision=config.precision)
     if config.batch_size % accelerator.num_processes:
         raise IDGuardError(
             f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
@@ -126,8 +151,3 @@ class TrainingRun:
         good = self.folder / CHECKPOINT
         start = f"The last good checkpoint is {good}; resume" if good.exists() else "There is no checkpoint yet; start"
         return f"{start} with a lower lr" + (" or with precision 'no'" if self.config.precision != "no" else "")
-
-    def tell_if_stopped(self, tell: Callable[[str], object]) -> None:
-        """Say that the budget is not used up."""
-        if self.progress() < 1:
-            tell(f"training stopped at step {self.step} of {self.config.steps}")

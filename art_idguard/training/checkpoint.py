@@ -1,12 +1,9 @@
 """A run's state in one file that is whole or absent."""
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from art_idguard.errors import IDGuardError
@@ -39,11 +36,3 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 def restore_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Go on with the saved moments, at the learning rates that the optimiser has now."""
     optimizer.load_state_dict({**state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """A name for these very numbers."""
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().flatten().numpy().data)
-    return found.hexdigest()[:16]

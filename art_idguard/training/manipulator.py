@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from art_idguard.errors import IDGuardError
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8
 from art_idguard.losses import single
-from art_idguard.training.base import held
+from art_idguard.training.base import carry_through
 from art_idguard.training.checkpoint import save_checkpoint
-from art_idguard.training.loop import LogFile, anywhere, seed_step, stop_signals
+from art_idguard.training.loop import LogFile, anywhere, seed_step
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
 from art_idguard.training.objectives import Batch, Terms
@@ -60,14 +61,8 @@ def train_manipulator(
         IDGuardError: unusable settings or data, a loss that is not finite, or minutes that end before the generator's
             first turn.
     """
-    with held(config):
-        run = prepare(config, resume=resume, attack=attack, parts=parts)
-        if run.progress() < 1:
-            with stop_signals() as stopped:
-                _loop(run, stopped, verbose=verbose)
-        folder = _finish(run)
-    run.tell_if_stopped(on_stop)
-    return folder
+    start = partial(prepare, config, resume=resume, attack=attack, parts=parts)
+    return carry_through(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
 
 
 def advance(run: ManipulatorRun, *, progress: float) -> Terms:

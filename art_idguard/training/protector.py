@@ -7,6 +7,7 @@ is one of steps, a resumed run repeats an unbroken one bit for bit.
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ from tqdm import tqdm
 from art_idguard.errors import IDGuardError
 from art_idguard.regions import scene
 from art_idguard.robustness import draw
-from art_idguard.training.base import held
+from art_idguard.training.base import carry_through
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import ProtectorConfig
-from art_idguard.training.loop import anywhere, batch_index, seed_step, step_seed, stop_signals
+from art_idguard.training.loop import anywhere, batch_index, seed_step, step_seed
 from art_idguard.training.reporting import Log, save_sample
 from art_idguard.training.run import Parts, Run, edits_of, loss_config, prepare
 from art_idguard.training.step import StepReport, cut_graph_step
@@ -47,14 +48,8 @@ def train_protector(
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    with held(config):
-        run = prepare(config, resume=resume, parts=parts, verbose=verbose)
-        if run.progress() < 1:
-            with stop_signals() as stopped:
-                _loop(run, stopped, verbose=verbose)
-        folder = _finish(run)
-    run.tell_if_stopped(on_stop)
-    return folder
+    start = partial(prepare, config, resume=resume, parts=parts, verbose=verbose)
+    return carry_through(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
 
 
 def advance(run: Run, *, progress: float = 0.0) -> StepReport:

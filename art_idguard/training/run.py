@@ -23,10 +23,11 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import heat_maps
 from art_idguard.robustness import require_known
 from art_idguard.training.base import TrainingRun, begin
-from art_idguard.training.checkpoint import digest, restore_moments
+from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.types import Edit, Images
 from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
+from art_idguard.weights import digest
 
 PROBE_FACES = 8  # of the small-sample heuristic
 
