@@ -1,6 +1,7 @@
 """The training step against the textbook's, two processes against one, and what a training consists of."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -251,6 +252,17 @@ def test_bad_recipes_are_named(tmp_path, text, match):
 def test_shipped_recipes_are_valid():
     for recipe in (ROOT / "hub" / "recipes").glob("protector*.toml"):
         assert ProtectorConfig.from_recipe(recipe).size == 128
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
+def test_torchrun_on_cpus_is_one_training(workplace, tmp_path):
+    """Accelerate by itself takes two processes for two trainings there, into one folder."""
+    words = arguments(config(workplace, tmp_path, steps=1))[1:]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *words]
+    result = subprocess.run(launcher, env=environment | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
 def test_training_needs_neither_art_nor_opencv_nor_torchcam():

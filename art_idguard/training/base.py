@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 
 from art_idguard.errors import IDGuardError
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
@@ -18,6 +18,15 @@ from art_idguard.training.loop import stop_signals
 Run = TypeVar("Run", bound="TrainingRun")
 
 
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Accelerate keeps the first precision of a process; here each training has its own.
+
+    Without `cpu` it takes the processes that torchrun starts on a machine without a GPU for strangers.
+    """
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=config.precision, cpu=not torch.accelerator.is_available())
+
+
 @contextmanager
 def held(config: TrainingConfig) -> Iterator[None]:
     """Keep other trainings out of the run's folder; the lock is gone with this process, even after kill -9.
@@ -25,7 +34,7 @@ def held(config: TrainingConfig) -> Iterator[None]:
     Raises:
         IDGuardError: another training has the folder.
     """
-    if not PartialState().is_main_process:
+    if not make_accelerator(config).is_main_process:
         yield
         return
     folder = Path(config.output)
@@ -75,8 +84,7 @@ def begin(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[st
     Raises:
         IDGuardError: the batch has no even shares, or the folder holds a run that these settings cannot go on with.
     """
-    AcceleratorState._reset_state()  # it keeps the first precision of a process; here each training has its own
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = make_accelerator(config)
     if config.batch_size % accelerator.num_processes:
         raise IDGuardError(
             f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
