@@ -13,7 +13,7 @@ from art_idguard import recognizers
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.faces import FaceDetector, arcface_frame
 from art_idguard.images import from_array
-from art_idguard.recognizers import RECOGNIZERS, ArcFace, MobileFaceNet, SFace, VGGFace, cosine
+from art_idguard.recognizers import RECOGNIZERS, ArcFace, MobileFaceNet, MobileFaceNet192, SFace, VGGFace, cosine
 from art_idguard.recognizers.base import Recognizer
 from tests.golden import GOLDENS, check, fill, h
 
@@ -104,7 +104,7 @@ def test_weights_of_another_size_are_refused(network, tmp_path):
 
 
 def test_unknown_name_lists_the_choices(tmp_path):
-    with pytest.raises(IDGuardError, match="sface, mobilefacenet, arcface, vggface"):
+    with pytest.raises(IDGuardError, match="sface, mobilefacenet, mobilefacenet_192d, arcface, vggface"):
         recognizers.load("facenet=weights.pth")
     (tmp_path / "config.json").write_text('{"model_type": "stargan"}')
     with pytest.raises(IDGuardError, match="unknown model 'stargan'"):
@@ -128,7 +128,7 @@ def test_default_is_the_shipped_sface():
 
 @pytest.mark.parametrize(
     ("network", "parameters"),
-    [(MobileFaceNet, 1_190_336), (ArcFace, 52_193_215), (VGGFace, 145_002_878)],
+    [(MobileFaceNet, 1_190_336), (MobileFaceNet192, 1_292_992), (ArcFace, 52_193_215), (VGGFace, 145_002_878)],
 )
 def test_size_is_that_of_the_original(network: type[Recognizer], parameters):
     with torch.device("meta"):
@@ -148,9 +148,9 @@ def one_round_h(key, *shape):
     return torch.from_numpy((x ^ (x >> np.uint32(16))) / 2**31 - 1).reshape(shape)
 
 
-def check_recognizer(network, entry):
+def check_recognizer(network, entry, hashed=one_round_h):
     golden = json.loads((GOLDENS / "recognizers.json").read_text())[entry]
-    embedding = network((0.9 * one_round_h("input.x112", 1, 3, 112, 112)).float())[0]
+    embedding = network((0.9 * hashed("input.x112", 1, 3, 112, 112)).float())[0]
     assert embedding.norm().item() == pytest.approx(golden["norm"], rel=1e-3)
     torch.testing.assert_close(embedding[:8], torch.tensor(golden["first8"]), rtol=1e-3, atol=1e-3)
 
@@ -162,6 +162,11 @@ def test_sface_parity():
 def test_mobilefacenet_parity(shared):
     path = shared / "weights/recognizers/mobilefacenet_512d.safetensors"
     check_recognizer(recognizers.load(f"mobilefacenet={path}"), "mobilefacenet_512d")
+
+
+def test_judge_parity(shared):
+    path = shared / "weights/recognizers/mobilefacenet_192d.safetensors"
+    check_recognizer(recognizers.load(f"mobilefacenet_192d={path}"), "mobilefacenet_192d", h)
 
 
 @torch.no_grad()

@@ -7,11 +7,12 @@ from art_idguard.hub import load_member, shipped
 from art_idguard.recognizers.arcface import ArcFace
 from art_idguard.recognizers.base import Recognizer, cosine
 from art_idguard.recognizers.mobilefacenet import MobileFaceNet
+from art_idguard.recognizers.mobilefacenet_192d import MobileFaceNet192
 from art_idguard.recognizers.sface import SFace
 from art_idguard.recognizers.vggface import VGGFace
 
 RECOGNIZERS: dict[str, type[Recognizer]] = {
-    recognizer.name: recognizer for recognizer in (SFace, MobileFaceNet, ArcFace, VGGFace)
+    recognizer.name: recognizer for recognizer in (SFace, MobileFaceNet, MobileFaceNet192, ArcFace, VGGFace)
 }
 
 
@@ -29,6 +30,7 @@ __all__ = [
     "RECOGNIZERS",
     "ArcFace",
     "MobileFaceNet",
+    "MobileFaceNet192",
     "Recognizer",
     "SFace",
     "VGGFace",
