@@ -46,7 +46,13 @@ def id_guard(protector: Protector) -> Protection:
 
 def p_pert(protector: Protector) -> Protection:
     """P-Pert: the jointly trained prior alone, the same for every face; runs no generator."""
-    return universal(protector.prior.detach(), protector.epsilon)
+    protector = protector.eval()
+
+    @torch.no_grad()
+    def protect(batch: FaceBatch) -> Images:
+        return (batch.images + protector.universal(batch.images)).clamp(-1, 1)
+
+    return protect
 
 
 def universal(perturbation: Float[Tensor, "1 3 S S"], epsilon: float) -> Protection:

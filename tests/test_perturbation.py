@@ -17,6 +17,7 @@ from art_idguard.perturbation import (
     Protector,
     ResnetGenerator,
     UNetGenerator,
+    Visibility,
     gradient_prior,
     initial_prior,
     pgd,
@@ -24,6 +25,7 @@ from art_idguard.perturbation import (
 )
 from art_idguard.perturbation import protector as protector_module
 from art_idguard.perturbation.protector import BOUNDS
+from art_idguard.perturbation.visibility import box_blur
 from tests.golden import check, fill, h
 
 KEYS = Path(__file__).parent / "keys"
@@ -349,3 +351,76 @@ def test_initial_prior_lies_in_the_ball_and_repeats(kind):
     assert prior.abs().max() <= EPSILON
     assert (prior.abs().mean() > 0.05 * EPSILON) == (kind != "zeros")
     assert torch.equal(prior, initial_prior(kind, smooth_faces(), epsilon=EPSILON, seed=1))
+
+
+# What of a perturbation may be seen
+
+
+def low(perturbation):
+    return box_blur(perturbation, 9).square().mean() / perturbation.square().mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_both_perturbations_lose_what_may_not_be_seen(bound):
+    plain, hidden = small(bound=bound), small(bound=bound, lowpass=9, chroma=0.0, fade=4)
+    cast = 0.04 * torch.tensor([1.0, -1.0, 0.5]).view(1, 3, 1, 1)
+    for protector in (plain, hidden):
+        protector.prior += cast
+    x = 0.9 * faces()
+    for before, after in zip(plain(x), hidden(x), strict=True):
+        change = after - x
+        assert change.abs().max() <= EPSILON + ROUNDING
+        assert change.std(dim=1, correction=0).max() < 1e-6  # brightness alone
+        assert change[..., 0].abs().max() <= EPSILON / 5 + ROUNDING
+        inner = (..., slice(8, -8), slice(8, -8))
+        assert low(change[inner]) < min(0.05, low((before - x)[inner]))
+    assert torch.equal(hidden(x).prior, (x + hidden.universal(x)).clamp(-1, 1))
+
+
+def test_default_visibility_changes_nothing():
+    perturbation = 0.1 * faces()
+    assert Visibility().limit(perturbation, faces(), EPSILON) is perturbation
+
+
+def test_a_grey_photo_stays_grey_where_colour_is_weighed_less():
+    x = faces()
+    x[1] = x[1].mean(0, keepdim=True)
+    limited = Visibility(chroma=0.5).limit(0.04 * faces(count=2).flip(0), x, EPSILON)
+    assert limited[0].std(dim=0).max() > 1e-3
+    assert limited[1].std(dim=0).max() < 1e-8
+
+
+def test_chroma_weighs_what_differs_from_brightness():
+    raw = 1e-4 * faces()  # where tanh is straight: its slope is 2
+    limited = Visibility(chroma=0.25).limit(raw, faces(), EPSILON) / 2
+    brightness = raw.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(limited, brightness + 0.25 * (raw - brightness), rtol=1e-3, atol=1e-9)
+
+
+def test_lowpass_takes_a_constant_away_and_leaves_a_fine_pattern():
+    x = faces(40, 40)
+    constant = torch.full_like(x, EPSILON)
+    assert Visibility(lowpass=9).limit(constant, x, EPSILON).abs().max() < 1e-6
+    rows = torch.arange(40) % 2 * 2.0 - 1
+    checked = (EPSILON * rows[:, None] * rows).expand_as(x)
+    assert Visibility(lowpass=9).limit(checked, x, EPSILON).abs().mean() > 0.95 * EPSILON
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"lowpass": 8}, "lowpass is 8; expected an odd"),
+        ({"chroma": 1.5}, "chroma is 1.5"),
+        ({"fade": -1}, "fade is -1"),
+    ],
+)
+def test_senseless_visibility_is_refused(options, match):
+    with pytest.raises(IDGuardError, match=match):
+        Protector(**options)
+
+
+def test_visibility_is_part_of_what_is_saved(tmp_path):
+    small(lowpass=5, chroma=0.5, fade=2).save_pretrained(tmp_path)
+    assert Protector.from_pretrained(tmp_path).visibility == Visibility(5, 0.5, 2)
+    assert Protector.from_pretrained(tmp_path, chroma=0.25).visibility == Visibility(5, 0.25, 2)

@@ -7,7 +7,6 @@ import torch
 
 from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.estimators import PyTorchManipulator
-from art_idguard.images import resize
 from art_idguard.perturbation import Protector
 from art_idguard.types import Images
 
@@ -66,19 +65,19 @@ class IDGuardUniversalAttack(IDGuardAttack):
         """Protected images; sets `noise`, `fooling_rate` and `converged`. See `ProtectionAttack.generate`."""
         self.fooling_rate = None
         protected = super().generate(x, y, mask=mask)
-        self.noise = (self._prior(protected.shape[2:]) * self.clip_values.span / 2).cpu().numpy()
-        if self.estimator is not None and len(protected):
+        if not len(protected):
+            return protected
+        first = self.clip_values.signed(torch.from_numpy(np.array(x[:1], np.float32)).to(self.device))
+        with torch.inference_mode():
+            self.noise = (self.protector.universal(first) * self.clip_values.span / 2).cpu().numpy()
+        if self.estimator is not None:
             self.fooling_rate = self.estimator.disruption(np.asarray(x), protected).dsr
         return protected
 
     @torch.inference_mode()
     def protect(self, x: Images) -> Images:
         """P-Pert on the [-1, 1] scale: x + delta_p."""
-        return (x + self._prior(x.shape[2:])).clamp(-1, 1)
-
-    def _prior(self, size: tuple[int, ...]) -> Images:
-        prior = self.protector.to(self.device).prior.detach()
-        return resize(prior.clamp(-self.protector.epsilon, self.protector.epsilon), (size[0], size[1]))
+        return (x + self.protector.to(self.device).universal(x)).clamp(-1, 1)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -14,6 +14,7 @@ from art_idguard.perturbation.protector import GENERATORS, Protector
 from art_idguard.perturbation.resnet import ResnetGenerator
 from art_idguard.perturbation.transformer import TransformerGenerator
 from art_idguard.perturbation.unet import UNetGenerator
+from art_idguard.perturbation.visibility import Visibility
 
 __all__ = [
     "GENERATORS",
@@ -23,6 +24,7 @@ __all__ = [
     "ResnetGenerator",
     "TransformerGenerator",
     "UNetGenerator",
+    "Visibility",
     "anti_forgery",
     "carlini_wagner",
     "gradient_prior",

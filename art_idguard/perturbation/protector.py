@@ -20,6 +20,7 @@ from art_idguard.perturbation.base import Generator
 from art_idguard.perturbation.resnet import ResnetGenerator
 from art_idguard.perturbation.transformer import TransformerGenerator
 from art_idguard.perturbation.unet import UNetGenerator
+from art_idguard.perturbation.visibility import Visibility
 from art_idguard.types import Images, Protected
 
 GENERATORS: dict[str, type[Generator]] = {
@@ -27,10 +28,9 @@ GENERATORS: dict[str, type[Generator]] = {
 }
 
 Perturbation = Float[Tensor, "B 3 H W"]
-Prior = Float[Tensor, "1 3 H W"]
 
 
-def _residual(output: Perturbation, prior: Prior, epsilon: float) -> Perturbation:
+def _residual(output: Perturbation, prior: Perturbation, epsilon: float) -> Perturbation:
     """The addition theorem: epsilon * tanh(a + b) from output = tanh(a) and 0.9 prior / epsilon = tanh(b).
 
     The generator corrects the prior in place of copying it. At 0.9 of the bound tanh still has a gradient.
@@ -39,7 +39,7 @@ def _residual(output: Perturbation, prior: Prior, epsilon: float) -> Perturbatio
     return epsilon * (output + share) / (1 + output * share)
 
 
-BOUNDS: dict[str, Callable[[Perturbation, Prior, float], Perturbation]] = {
+BOUNDS: dict[str, Callable[[Perturbation, Perturbation, float], Perturbation]] = {
     "tanh": lambda output, prior, epsilon: epsilon * output,
     "clamp": lambda output, prior, epsilon: output.clamp(-epsilon, epsilon),
     "residual": _residual,
@@ -61,9 +61,12 @@ class Protector(HubModel):
         bound: how the generator's output is bounded, a name of `BOUNDS`.
         size: side of the prior perturbation in pixels, that of the faces trained on.
         generator_config: the generator's options where they differ from its defaults.
+        lowpass: side in pixels of the box blur that both perturbations lose; see `Visibility`.
+        chroma: share of their colour that stays; 1 is the paper's.
+        fade: width in pixels over which they fall to nothing at the edge.
 
     Raises:
-        IDGuardError: an unknown generator, option or bound, or an epsilon outside (0, 2].
+        IDGuardError: an unknown generator, option or bound, an epsilon outside (0, 2], or a visibility out of range.
     """
 
     name: ClassVar[str] = "protector"
@@ -77,6 +80,9 @@ class Protector(HubModel):
         bound: str = "tanh",
         size: int = 256,
         generator_config: dict[str, Any] | None = None,
+        lowpass: int = 0,
+        chroma: float = 1.0,
+        fade: int = 0,
     ) -> None:
         super().__init__()
         if generator not in GENERATORS:
@@ -92,6 +98,7 @@ class Protector(HubModel):
         self.prior = nn.Parameter(torch.zeros(1, 3, size, size))
         self.epsilon = epsilon
         self.bound = bound
+        self.visibility = Visibility(lowpass, chroma, fade)
 
     def forward(self, x: Images) -> Protected:
         """Eq. (14): x + G(cat(x, delta_p)) and x + delta_p, both clamped to [-1, 1].
@@ -99,11 +106,18 @@ class Protector(HubModel):
         The prior is resized bilinearly to x. Both results have x's dtype and lie within epsilon of
         x, up to the rounding of the sum.
         """
-        height, width = x.shape[-2:]
-        prior = resize(self.prior.clamp(-self.epsilon, self.epsilon), (height, width)).to(x.dtype)
-        raw = self._generate(torch.cat((x, prior.expand_as(x)), 1)).to(x.dtype)
-        perturbation = BOUNDS[self.bound](raw, prior, self.epsilon)
-        return Protected((x + perturbation).clamp(-1, 1), (x + prior).clamp(-1, 1))
+        prior = self._prior(x)
+        raw = self._generate(torch.cat((x, prior), 1)).to(x.dtype)
+        perturbation = self.visibility.limit(BOUNDS[self.bound](raw, prior, self.epsilon), x, self.epsilon)
+        return Protected((x + perturbation).clamp(-1, 1), (x + self.universal(x)).clamp(-1, 1))
+
+    def universal(self, x: Images) -> Perturbation:
+        """P-Pert alone, as it is added to these faces: the same for all of them, of their size; runs no generator."""
+        return self.visibility.limit(self._prior(x), x, self.epsilon)
+
+    def _prior(self, x: Images) -> Perturbation:
+        prior = self.prior.clamp(-self.epsilon, self.epsilon)
+        return resize(prior, (x.shape[-2], x.shape[-1])).to(x.dtype).expand_as(x)
 
     def _generate(self, x: Float[Tensor, "B 6 H W"]) -> Float[Tensor, "B 3 H W"]:
         """The generator at any size: padded to its multiple (right and below), then cropped."""
