@@ -33,7 +33,7 @@ from art_idguard.hub import WEIGHTS, HubModel, official_file, shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.refinement import RefinedProtector
+from art_idguard.refinement import RefinedProtector, refined
 from art_idguard.report import Report
 from art_idguard.report_table import markdown
 from art_idguard.weights import sha256
@@ -161,7 +161,7 @@ def evaluate_protector(
     if refine:
         judge = next(iter(judges.values()))
         foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
-        protections[REFINED] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
+        protections[REFINED] = refined(RefinedProtector(guard, foes, [judge], steps=refine))
         refinement = {
             "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
         }

@@ -16,19 +16,19 @@ from art_idguard.types import Edit, Frames, Images, Manipulation, Region
 
 
 class Reference(NamedTuple):
-    """What a manipulator makes of clean faces, and whom a recogniser sees in it."""
+    """What a manipulator makes of clean faces, and whom each recogniser sees in it."""
 
     clean: Manipulation
-    identity: Float[Tensor, "B C *s"]
+    identities: tuple[Float[Tensor, "B _ ..."], ...]
 
 
 @torch.no_grad()
 def reference(
-    manipulator: Manipulator, edit: Edit, recognizer: Recognizer, scene: Scene, loss: LossConfig
+    manipulator: Manipulator, edit: Edit, recognizers: Sequence[Recognizer], scene: Scene, loss: LossConfig
 ) -> Reference:
     """M_k(x), E_k(x) and ID(M_k(x)) of Eq. (5)-(8)."""
     clean = Manipulation(*map(single, manipulator(scene.images, edit)))
-    return Reference(clean, single(_identify(recognizer, loss)(clean.output, scene.frame)))
+    return Reference(clean, _identities(recognizers, loss, clean.output, scene.frame))
 
 
 def distorted(scene: Scene, distortion: Distortion) -> Scene:
@@ -43,29 +43,46 @@ def distorted(scene: Scene, distortion: Distortion) -> Scene:
 def objective(
     manipulator: Manipulator,
     edit: Edit,
-    recognizer: Recognizer,
+    recognizers: Sequence[Recognizer],
     scene: Scene,
     protected: Sequence[Images],
     loss: LossConfig,
-    known: Reference | None = None,
+    clean: Reference | None = None,
 ) -> Objective:
     """Eq. (14) for one manipulator: the sum of Eq. (9) over protected versions of the scene's faces.
 
-    Those are the generator's and the prior's, or one alone. `known` spares making the `reference` again.
+    Those are the generator's and the prior's, or one alone; the KPI is their mean, literally (`LossConfig.kpi`) their
+    sum, as in the official code. `clean` spares making the `reference` again.
     """
-    clean, identity = known or reference(manipulator, edit, recognizer, scene, loss)
+    clean = clean or reference(manipulator, edit, recognizers, scene, loss)
     # All versions in one pass: one kernel launch instead of two.
     n = len(protected)
     repeated = Edit(edit.name, edit.condition.repeat(n, 1))
     forged = Manipulation(*map(single, manipulator(torch.cat(list(protected)), repeated)))
     frame = None if scene.frame is None else scene.frame.repeat(n, 1, 1)
-    seen = single(_identify(recognizer, loss)(forged.output, frame))
+    disrupted = [who.chunk(n) for who in _identities(recognizers, loss, forged.output, frame)]
     parts = [
-        adversarial_loss(clean, Manipulation(output, features), (identity, who), scene.region, loss)
-        for output, features, who in zip(forged.output.chunk(n), forged.features.chunk(n), seen.chunk(n), strict=True)
+        adversarial_loss(
+            clean.clean,
+            Manipulation(output, features),
+            [(before, after[i]) for before, after in zip(clean.identities, disrupted, strict=True)],
+            scene.region,
+            loss,
+        )
+        for i, (output, features) in enumerate(zip(forged.output.chunk(n), forged.features.chunk(n), strict=True))
     ]
-    return Objective(*(torch.stack(terms).sum() for terms in zip(*parts, strict=True)))
+    kpi = torch.stack([part.kpi for part in parts])
+    return Objective(
+        torch.stack([part.terms for part in parts]).sum(0), kpi.sum() if loss.kpi == "literal" else kpi.mean()
+    )
 
 
-def _identify(recognizer: Recognizer, loss: LossConfig) -> Callable[[Images, Frames | None], Tensor]:
-    return recognizer if loss.identity == "embedding" else recognizer.feature_map
+def _identities(
+    recognizers: Sequence[Recognizer], loss: LossConfig, images: Images, frame: Frames | None
+) -> tuple[Float[Tensor, "B _ ..."], ...]:
+    """ID(.) of each recogniser."""
+
+    def identity(recognizer: Recognizer) -> Callable[[Images, Frames | None], Tensor]:
+        return recognizer if loss.identity == "embedding" else recognizer.feature_map
+
+    return tuple(single(identity(recognizer)(images, frame)) for recognizer in recognizers)

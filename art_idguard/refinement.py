@@ -10,37 +10,28 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
-from torch.nn import functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from art_idguard import recognizers
+from art_idguard import attributes as attributes_
+from art_idguard import recognizers as recognizers_
+from art_idguard.baselines import Protection
 from art_idguard.data import FaceBatch, find_points
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame, celeba_points
-from art_idguard.images import project, to_uint8
-from art_idguard.losses import LossConfig
+from art_idguard.faces import celeba_points
+from art_idguard.images import to_uint8
+from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene, heat_map, scene
+from art_idguard.regions import Scene, scene
 from art_idguard.robustness import NOTHING, Distortion, draw, require_known
-from art_idguard.types import ATTRIBUTES, Edit, Images, Protected
+from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected
 
-LOSS = LossConfig(mask_weight=1000.0, identity_weight=1.0, feature_weight=0.01)
-"""On 10 faces of CelebA's training split, 20 steps without momentum, networks in bf16: mean L2_face 0.0259, the worst
-model's 0.0037, similarity 0.458; with mask weight 700, 0.0253, 0.0034, 0.391."""
-
-POWER = 0.25
-"""A manipulator's gradient counts by this power of its length: at 1 StarGAN's drowns the others', 0 makes all equal."""
-
-MOMENTUM = 0.5
-"""What a step keeps of the directions before it (Dong et al., CVPR 2018), which were other edits'.
-
-On 12 faces of CelebA's test split, networks in bf16: mean L2_face 0.0178, the worst model's 0.0027, similarity 0.511;
-with `POWER` 1, 0.0250, 0.0016, 0.756; with both at 0, 0.0147, 0.0044, 0.474.
-"""
+MOMENTUM = 0.7
+"""What a step keeps of the directions before it (Dong et al., CVPR 2018), which were other edits'."""
 
 PHOTO = ("crop", "crop", "resize")
 """What a face goes through from the photo to a manipulator: framed by others, and resampled."""
@@ -49,15 +40,17 @@ PHOTO = ("crop", "crop", "resize")
 class RefinedProtector(Protector):
     """A protector whose protected faces are improved by PGD against manipulators that are at hand.
 
-    Protects as a `Protector` does, wherever one is asked for, such as in `IDGuardAttack` and `evaluate`.
-    The manipulators' edits take turns, one a step; one manipulator's graph lives at a time. Faces need not have
-    labels; where no face is found, CelebA's framing is assumed. P-Pert stays as it is.
+    Protects as a `Protector` does, wherever one is asked for, such as in `IDGuardAttack` and `evaluate`. What it
+    maximises is `losses.LOG`, the criterion of section IV-A4, under the protector's own epsilon and visibility. The
+    edits that are plausible for a face take turns, one a step; one manipulator's graph lives at a time. Faces need not
+    have labels: the attribute classifier that ships says what they show. Where no face is found, CelebA's framing is
+    assumed. P-Pert stays as it is.
 
     Args:
-        protector: where to begin; its epsilon is the bound.
+        protector: where to begin; its epsilon and visibility are the bound.
         manipulators: frozen; those to protect against.
-        recognizer: frozen; whom it must not recognise. By default the one that ships.
-        steps: of sign ascent on all L_k^adv of Eq. (9); see `POWER` and `MOMENTUM`.
+        recognizers: frozen; who must not recognise the face. By default the one that ships.
+        steps: of sign ascent; see `MOMENTUM`.
         step_size: length of the first step in every pixel, on the [-1, 1] scale; it falls linearly.
         augment: what faces go through on their way to the manipulators, names of `robustness.OPERATIONS`, one a step;
             by default they arrive as they are. For photos, see `PHOTO`.
@@ -71,10 +64,10 @@ class RefinedProtector(Protector):
         self,
         protector: Protector,
         manipulators: Sequence[Manipulator],
-        recognizer: Recognizer | None = None,
+        recognizers: Sequence[Recognizer] = (),
         *,
         steps: int = 20,
-        step_size: float = 0.05,
+        step_size: float = 0.02,
         augment: Sequence[str] = (),
         verbose: bool = False,
     ) -> None:
@@ -83,62 +76,95 @@ class RefinedProtector(Protector):
         require_known(augment)
         nn.Module.__init__(self)  # the weights are the other's
         self.start, self.prior, self.epsilon = protector, protector.prior, protector.epsilon
+        self.visibility = protector.visibility
         self.manipulators = nn.ModuleList(manipulators)
-        self.recognizer = recognizers.default() if recognizer is None else recognizer
+        self.recognizers = nn.ModuleList(recognizers or [recognizers_.default()])
+        self.classifier = attributes_.default()
         self.steps, self.step_size, self.augment, self.verbose = steps, step_size, augment, verbose
 
     @torch.no_grad()
-    def forward(self, x: Images) -> Protected:
-        """Both protected versions; the generator's is refined, detached."""
+    def forward(self, x: Images, attributes: Attributes | None = None) -> Protected:
+        """Both protected versions; the generator's is refined, detached.
+
+        Args:
+            x: faces on the [-1, 1] scale.
+            attributes: their labels; rows of zeros, or None, where nothing is known.
+        """
         start = self.start(x)
-        objectives = _Objectives(list(self.manipulators), self.recognizer, _faces(x))  # type: ignore[arg-type]  # all Manipulators
-        refined, direction = start.specific, torch.zeros_like(x)
+        if not self.steps:
+            return start
+        known = x.new_zeros(len(x), len(ATTRIBUTES)) if attributes is None else attributes.to(x)
+        attributes = known.where(known.any(dim=1, keepdim=True), self._labels(x))
+        objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
+        free, direction = start.specific - x, torch.zeros_like(x)
         for step in tqdm(range(self.steps), "refining", disable=not self.verbose, leave=False):
-            direction = MOMENTUM * direction + objectives.ascent(refined, step, draw(self.augment, seed=step))
+            with torch.enable_grad():
+                protected = self._protected(free.requires_grad_(), x)
+            ascent = objectives.ascent(protected, step, draw(self.augment, seed=step))
+            (ascent,) = torch.autograd.grad(protected, free, ascent)
+            direction = MOMENTUM * direction + ascent / ascent.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
             length = self.step_size * (1 - step / self.steps)
-            refined = project(refined + length * direction.sign(), x, self.epsilon)
-        return start._replace(specific=refined)
+            free = (free.detach() + length * direction.sign()).clamp(-self.epsilon, self.epsilon)
+        return start._replace(specific=self._protected(free, x))
+
+    def _protected(self, free: Float[Tensor, "B 3 H W"], x: Images) -> Images:
+        """The faces with a perturbation in the ball, less what of it may not be seen."""
+        return (x + self.visibility.limit(free, x, self.epsilon)).clamp(-1, 1)
+
+    def _labels(self, x: Images) -> Attributes:
+        seen = attributes_.predictions(self.classifier(x))
+        return seen[:, [attributes_.LABELS.index(name) for name in ATTRIBUTES]]
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Raises IDGuardError: there are no weights of its own."""
         raise IDGuardError("a refined protector has no weights of its own; save the one that it begins with, .start")
 
 
+def refined(protector: RefinedProtector) -> Protection:
+    """The refined protector where faces come with their labels, as in an evaluation."""
+
+    def protect(batch: FaceBatch) -> Images:
+        return protector(batch.images, batch.attributes).specific
+
+    return protect
+
+
 class _Objectives:
     """The objectives of all manipulators on some faces; what they make of the clean ones is made once."""
 
-    def __init__(self, manipulators: Sequence[Manipulator], recognizer: Recognizer, batch: FaceBatch) -> None:
-        self.recognizer, self.scene = recognizer, _scene(batch, recognizer)
+    def __init__(
+        self, manipulators: Sequence[Manipulator], recognizers: Sequence[Recognizer], batch: FaceBatch
+    ) -> None:
+        self.recognizers, self.scene = recognizers, _scene(batch)
         self.edits = [(manipulator, manipulator.edits(batch.attributes)) for manipulator in manipulators]
-        self.known: dict[tuple[int, str], Reference] = {}
+        self.clean: dict[tuple[int, str], Reference] = {}
 
     def ascent(self, protected: Images, step: int, distortion: Distortion) -> Images:
-        """The direction in which the L_k^adv rise together, each manipulator with this step's edit."""
-        ascent = torch.zeros_like(protected).flatten(1)
+        """The gradient of the sum of L_k^adv by the protected faces, each manipulator with this step's edit."""
+        ascent = torch.zeros_like(protected)
         view = distorted(self.scene, distortion)
         for k, (manipulator, edits) in enumerate(self.edits):
             edit = edits[step % len(edits)]
-            known = self._reference(k, manipulator, edit) if distortion is NOTHING else None
+            clean = self._reference(k, manipulator, edit) if distortion is NOTHING else None
             with torch.enable_grad():
                 leaf = protected.detach().requires_grad_()
-                task = objective(manipulator, edit, self.recognizer, view, [distortion.images(leaf)], LOSS, known)
+                task = objective(manipulator, edit, self.recognizers, view, [distortion.images(leaf)], LOG, clean)
                 (gradient,) = torch.autograd.grad(task.total, leaf)
-            gradient = gradient.flatten(1)
-            ascent += F.normalize(gradient) * gradient.norm(dim=1, keepdim=True) ** POWER
-        return F.normalize(ascent).view_as(protected)
+            ascent += gradient
+        return ascent
 
     def _reference(self, k: int, manipulator: Manipulator, edit: Edit) -> Reference:
-        if (k, edit.name) not in self.known:
-            self.known[k, edit.name] = reference(manipulator, edit, self.recognizer, self.scene, LOSS)
-        return self.known[k, edit.name]
+        if (k, edit.name) not in self.clean:
+            self.clean[k, edit.name] = reference(manipulator, edit, self.recognizers, self.scene, LOG)
+        return self.clean[k, edit.name]
 
 
-def _faces(x: Images) -> FaceBatch:
+def _faces(x: Images, attributes: Attributes) -> FaceBatch:
     points = find_points(to_uint8(x).cpu()).to(x)
     points = points.where(points.isfinite(), celeba_points((x.shape[-2], x.shape[-1])).to(x))
-    return FaceBatch(x, x.new_zeros(len(x), len(ATTRIBUTES)), points, None, None)
+    return FaceBatch(x, attributes, points, None, None)
 
 
-def _scene(batch: FaceBatch, recognizer: Recognizer) -> Scene:
-    frame = arcface_frame(batch.points, (batch.images.shape[-2], batch.images.shape[-1]))
-    return scene(batch._replace(heat=heat_map(batch.images, recognizer, frame)))
+def _scene(batch: FaceBatch) -> Scene:
+    """The objective has no use for a heat map."""
+    return scene(batch._replace(heat=batch.images.new_zeros(len(batch.images), 1, 7, 7)))

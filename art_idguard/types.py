@@ -55,4 +55,8 @@ class Region(NamedTuple):
     """Where identity shows in a batch of faces."""
 
     component: Maps
+    """Eyes, brows, nose and mouth: m^bin of Eq. (5)."""
     heat: Maps
+    """What a recogniser looks at: m^hm of Eq. (6)."""
+    face: Maps
+    """Brows to chin: the mask of Eq. (16)."""

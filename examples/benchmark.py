@@ -49,7 +49,7 @@ def textbook_step(
     protector: Protector,
     manipulators: list[Manipulator],
     edits: list[Edit],
-    recognizer: Recognizer,
+    recognizers: list[Recognizer],
     weighting: TaskWeighting,
     scene: Scene,
     loss: LossConfig,
@@ -57,7 +57,7 @@ def textbook_step(
     """One graph of all tasks, autograd.grad per task by the generator's parameters, weighted sum, backward."""
     protected = protector(scene.images)
     tasks = [
-        objective(m, edit, recognizer, scene, protected, loss) for m, edit in zip(manipulators, edits, strict=True)
+        objective(m, edit, recognizers, scene, protected, loss) for m, edit in zip(manipulators, edits, strict=True)
     ]
     totals = torch.stack([task.total for task in tasks])
 
@@ -79,15 +79,15 @@ def setting(count: int, batch: int, size: int) -> tuple:
     classes = list(MANIPULATORS.values())
     manipulators = [classes[i % len(classes)]().eval().requires_grad_(False) for i in range(count)]
     images = torch.rand(batch, 3, size, size) * 2 - 1
-    region = Region(torch.rand(batch, 1, size, size), torch.rand(batch, 1, size, size))
+    region = Region(*torch.rand(3, batch, 1, size, size))
     attributes = torch.randint(0, 2, (batch, 5)).float()
     edits = [m.edits(attributes)[0] for m in manipulators]
-    return Protector(size=size), manipulators, edits, default(), Scene(images, region, None)
+    return Protector(size=size), manipulators, edits, [default()], Scene(images, region, None)
 
 
 def one(kind: str, weighting: str, space: str, count: int, batch: int, size: int) -> dict[str, float]:
     """Seconds of a step after a warm-up, and the process's peak memory above what the networks take."""
-    protector, manipulators, edits, recognizer, scene = setting(count, batch, size)
+    protector, manipulators, edits, recognizers, scene = setting(count, batch, size)
     rule = make_weighting(weighting, alpha=(1.0,) * count, space=space)
     accelerator = Accelerator(cpu=True)
     loss = LossConfig()
@@ -95,10 +95,10 @@ def one(kind: str, weighting: str, space: str, count: int, batch: int, size: int
     for _ in range(2):
         start = time.perf_counter()
         if kind == "cut":
-            cut_graph_step(protector, manipulators, edits, recognizer, rule, scene, accelerator, loss)
+            cut_graph_step(protector, manipulators, edits, recognizers, rule, scene, accelerator, loss)
         else:
             protector.zero_grad()
-            textbook_step(protector, manipulators, edits, recognizer, rule, scene, loss)
+            textbook_step(protector, manipulators, edits, recognizers, rule, scene, loss)
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {"seconds": seconds, "mib": peak / 1024}

@@ -12,7 +12,7 @@ def config(workplace, output, **changes):
         "faces": str(workplace / "faces"),
         "manipulators": (str(workplace / "stargan"), str(workplace / "relgan")),
         "output": str(output),
-        "recognizer": str(workplace / "sface"),
+        "recognizers": (str(workplace / "sface"),),
         "size": 64,
         "channels": 8,
         "norm": "instance",

@@ -4,18 +4,20 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator
+from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, attributes
+from art_idguard.attributes import predictions
 from art_idguard.faces import arcface_frame, celeba_points
 from art_idguard.images import from_array, resize
-from art_idguard.losses import adversarial_loss
+from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.visibility import box_blur
 from art_idguard.photo_files import read_photo
 from art_idguard.recognizers import SFace
-from art_idguard.refinement import LOSS, PHOTO, RefinedProtector
-from art_idguard.regions import component_mask, heat_map, heat_to_picture
+from art_idguard.refinement import PHOTO, RefinedProtector
+from art_idguard.regions import face_mask
 from art_idguard.robustness import crop, draw
-from art_idguard.types import Region
 from tests.toys import PORTRAIT, tiny_manipulators
 
 SIZE = 64
@@ -47,7 +49,7 @@ def distance(manipulators, x, protected):
 
 def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x):
     protector, manipulators, recognizer = parts
-    refined = RefinedProtector(protector, manipulators, recognizer)
+    refined = RefinedProtector(protector, manipulators, [recognizer])
     before, after = protector(x), refined(x.clone().requires_grad_())  # as ART's preprocessors give it
     assert (after.specific - x).abs().max() <= protector.epsilon + 1e-6
     assert after.specific.abs().max() <= 1
@@ -61,41 +63,65 @@ def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x
 def test_no_step_is_the_protector(parts, x):
     protector, manipulators, recognizer = parts
     assert torch.equal(
-        RefinedProtector(protector, manipulators, recognizer, steps=0)(x).specific, protector(x).specific
+        RefinedProtector(protector, manipulators, [recognizer], steps=0)(x).specific, protector(x).specific
     )
 
 
 @pytest.mark.parametrize("augment", [(), ("crop",)])
-def test_two_steps_are_the_signs_of_gradients_of_equation_9_at_the_fourth_root_of_their_length(parts, augment):
+def test_two_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(parts, augment):
     """One picture without a face: CelebA's framing is assumed there."""
     protector, manipulators, recognizer = parts
     torch.manual_seed(1)
-    x = torch.rand(1, 3, SIZE, SIZE) - 0.5
+    x, labels = torch.rand(1, 3, SIZE, SIZE) - 0.5, torch.tensor([[1.0, 0, 0, 0, 1]])
     points = celeba_points((SIZE, SIZE))
-    aligned = arcface_frame(points, (SIZE, SIZE))
-    heat = heat_to_picture(heat_map(x, recognizer, aligned), aligned, (SIZE, SIZE))
-    epsilon, expected, direction = protector.epsilon, protector(x).specific, torch.zeros_like(x)
+    aligned, mask = arcface_frame(points, (SIZE, SIZE)), face_mask(points, (SIZE, SIZE))
+    epsilon, free, direction = protector.epsilon, protector(x).specific - x, torch.zeros_like(x)
     for step in range(2):
         seen = draw(augment, seed=step)
-        region = Region(seen.maps(component_mask(points, (SIZE, SIZE))), seen.maps(heat))
-        frame = seen.frame(aligned)
-        leaf = expected.detach().requires_grad_()
-        ascent = torch.zeros_like(x)
+        free.requires_grad_()
+        protected = (x + free).clamp(-1, 1)
+        total = 0
         for manipulator in manipulators:
-            edit = manipulator.edits(torch.zeros(1, 5))[step]
-            clean, disrupted = manipulator(seen.images(x), edit), manipulator(seen.images(leaf), edit)
-            identities = recognizer(clean.output, frame), recognizer(disrupted.output, frame)
-            task = adversarial_loss(clean, disrupted, identities, region, LOSS)
-            (gradient,) = torch.autograd.grad(task.total, leaf)
-            ascent += gradient / (gradient**2).sum() ** 0.375
-        direction = 0.5 * direction + ascent / (ascent**2).sum() ** 0.5
+            edit = manipulator.edits(labels)[step]
+            clean, disrupted = (manipulator(seen.images(images), edit).output for images in (x, protected))
+            distance = l2_face(clean, disrupted, seen.maps(mask))
+            cosine = F.cosine_similarity(*(recognizer(y, seen.frame(aligned)) for y in (clean, disrupted)))
+            total = total + distance.clamp(max=0.08).log() - 2 * cosine.clamp(min=0.2)
+        (gradient,) = torch.autograd.grad(total.sum(), free)
+        direction = 0.7 * direction + gradient / gradient.abs().mean()
         length = 0.01 * (1 - step / 2)
-        moved = leaf.detach() + length * direction.sign()
-        expected = (x + (moved - x).clamp(-epsilon, epsilon)).clamp(-1, 1)
-    refined = RefinedProtector(protector, manipulators, recognizer, steps=2, step_size=0.01, augment=augment)
-    found = refined(x).specific
+        free = (free.detach() + length * direction.sign()).clamp(-epsilon, epsilon)
+    expected = (x + free).clamp(-1, 1)
+    refined = RefinedProtector(protector, manipulators, [recognizer], steps=2, step_size=0.01, augment=augment)
+    found = refined(x, labels).specific
     assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
     assert (expected - protector(x).specific).abs().max() > 0.01
+
+
+def test_unlabelled_faces_are_edited_as_the_classifier_sees_them(parts, x):
+    protector, manipulators, recognizer = parts
+    refined = RefinedProtector(protector, manipulators, [recognizer], steps=1)
+    asked = []
+    hook = manipulators[0].register_forward_pre_hook(lambda _, args: asked.append(args[1].condition))
+    refined(x)
+    refined(x, torch.tensor([[0.0, 0, 1, 0, 0], [0, 1, 0, 1, 1]]))
+    hook.remove()
+    seen = predictions(attributes.default()(x))[:, [0, 1, 2, 4, 5]]
+    assert torch.equal(asked[0], manipulators[0].edits(seen)[0].condition)
+    assert not torch.equal(asked[0], asked[-1])
+
+
+@torch.no_grad()
+def test_refining_keeps_the_protectors_visibility(parts, x):
+    _, manipulators, recognizer = parts
+    options = {"channels": 8, "norm": "instance"}
+    protector = Protector(size=SIZE, generator_config=options, lowpass=9, chroma=0.0).eval().requires_grad_(False)
+    x = 0.9 * x
+    change = RefinedProtector(protector, manipulators, [recognizer], steps=5)(x).specific - x
+    assert change.std(dim=1, correction=0).max() < 1e-6
+    assert change.abs().max() <= protector.epsilon + 1e-6
+    inner = change[..., 8:-8, 8:-8]
+    assert box_blur(inner, 9).square().mean() < 0.1 * inner.square().mean()
 
 
 def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
@@ -103,7 +129,7 @@ def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
     held_out = partial(crop, zoom=1.03, shift=(0.05, -0.02))
     kept = []
     for augment in ((), PHOTO):
-        refined = RefinedProtector(protector, manipulators, recognizer, augment=augment)(x).specific
+        refined = RefinedProtector(protector, manipulators, [recognizer], augment=augment)(x).specific
         kept.append(sum(distance(manipulators, held_out(x), held_out(refined))))
     assert kept[1] > 1.1 * kept[0]
 
@@ -117,19 +143,19 @@ def test_celeba_points_are_the_template_in_pixels():
 def test_senseless_refinement_is_refused(parts, count, steps):
     protector, manipulators, recognizer = parts
     with pytest.raises(IDGuardError, match=f"at least 0 steps, found {count} and {steps}"):
-        RefinedProtector(protector, manipulators[:count], recognizer, steps=steps)
+        RefinedProtector(protector, manipulators[:count], [recognizer], steps=steps)
 
 
 def test_an_unknown_operation_is_refused(parts):
     protector, manipulators, recognizer = parts
     with pytest.raises(IDGuardError, match="unknown operation sharpen; choose from: none, jpeg"):
-        RefinedProtector(protector, manipulators, recognizer, augment=["sharpen"])
+        RefinedProtector(protector, manipulators, [recognizer], augment=["sharpen"])
 
 
 def test_a_refined_protector_serves_as_an_art_attack(parts, x):
     protector, manipulators, recognizer = parts
     images = ((x + 1) / 2).numpy()
-    refined = RefinedProtector(protector, manipulators, recognizer, steps=2)
+    refined = RefinedProtector(protector, manipulators, [recognizer], steps=2)
     found = IDGuardAttack(protector=refined, verbose=False).generate(images)
     plain = IDGuardAttack(protector=protector, verbose=False).generate(images)
     assert abs(found - images).max() <= 0.025 + 1e-6
@@ -138,7 +164,7 @@ def test_a_refined_protector_serves_as_an_art_attack(parts, x):
 
 def test_a_refined_protector_is_neither_saved_nor_trained(parts, x, tmp_path):
     protector, manipulators, recognizer = parts
-    refined = RefinedProtector(protector, manipulators, recognizer)
+    refined = RefinedProtector(protector, manipulators, [recognizer])
     with pytest.raises(IDGuardError, match=r"save the one that it begins with, \.start"):
         refined.save_pretrained(tmp_path)
     estimator = PyTorchManipulator(manipulators[0], input_shape=(3, SIZE, SIZE), device_type="cpu")

@@ -72,7 +72,7 @@ def test_resuming_with_other_settings_is_refused(workplace, tmp_path):
 
 def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
     place = shutil.copytree(workplace, tmp_path / "place")
-    settings = config(place, tmp_path / "run", recognizer=str(place / "sface"))
+    settings = config(place, tmp_path / "run", recognizers=(str(place / "sface"),))
     torch.manual_seed(1)
     SFace(width=4).save_pretrained(place / "sface")
     run = prepare(settings)
@@ -81,13 +81,13 @@ def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
     prepare(settings, resume=True)
     assert not (run.folder / "initial_prior.safetensors").exists()  # nor is it needed
     SFace(width=4).save_pretrained(place / "sface")
-    with pytest.raises(IDGuardError, match="run: recognizer changed since it began"):
+    with pytest.raises(IDGuardError, match="run: recognizers changed since it began"):
         prepare(settings, resume=True)
     run.manipulators[0].train().apply(lambda module: module.requires_grad_(True))
     next(run.manipulators[0].parameters()).data.mul_(2)
     run.manipulators[0].save_pretrained(place / "stargan")
     (place / "faces" / "003.png").unlink()
-    with pytest.raises(IDGuardError, match="run: faces, labels, manipulators, recognizer changed"):
+    with pytest.raises(IDGuardError, match="run: faces, labels, manipulators, recognizers changed"):
         prepare(settings, resume=True)
 
 

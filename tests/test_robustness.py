@@ -128,7 +128,7 @@ def test_recognition_frame_and_masks_follow_the_crop():
     assert (align(cropped, frame, 48) - before).abs().mean() > 0.1
 
     mask = (torch.arange(side) < 100).float().expand(1, 1, side, side)
-    scene = Scene(mask.expand(-1, 3, -1, -1), Region(mask, mask), frame)
+    scene = Scene(mask.expand(-1, 3, -1, -1), Region(mask, mask, mask), frame)
     moved = distorted(scene, OPERATIONS["crop"](generator()))
     assert torch.equal(moved.region.component, moved.images[:, :1])
     assert not torch.equal(moved.region.heat, mask)
@@ -165,9 +165,9 @@ def test_cut_graph_step_through_an_operation_equals_textbook_step(name, weightin
     protector.prior.data.uniform_(-0.05, 0.05)
     targets = tiny_manipulators(("stargan", "relgan"), dtype=dtype)
     edits = [t.edits(torch.eye(5, dtype=dtype)[:2])[1] for t in targets]
-    region = Region(*torch.rand(2, 2, 1, 32, 32, dtype=dtype))
+    region = Region(*torch.rand(3, 2, 1, 32, 32, dtype=dtype))
     scene = Scene(torch.rand(2, 3, 32, 32, dtype=dtype) * 2 - 1, region, None)
-    recognizer = SFace(width=4).to(dtype).requires_grad_(False)
+    recognizers = [SFace(width=4).to(dtype).requires_grad_(False)]
     distortion = OPERATIONS[name](generator(7))
     rules = [make_weighting(weighting, alpha=(1.0, 10.0), space="parameters") for _ in range(2)]
 
@@ -176,11 +176,11 @@ def test_cut_graph_step_through_an_operation_equals_textbook_step(name, weightin
 
     textbook = Through(protector, scene.images, distortion)
     view = distorted(scene, distortion)
-    expected_weights = textbook_step(textbook, targets, edits, recognizer, rules[0], view, PAPER)
+    expected_weights = textbook_step(textbook, targets, edits, recognizers, rules[0], view, PAPER)
     expected = gradients()
     protector.zero_grad()
     report = cut_graph_step(
-        protector, targets, edits, recognizer, rules[1], scene, Accelerator(cpu=True), PAPER, distortion
+        protector, targets, edits, recognizers, rules[1], scene, Accelerator(cpu=True), PAPER, distortion
     )
     assert expected.norm() > 0
     torch.testing.assert_close(report.weights, expected_weights, rtol=1e-9, atol=1e-12)

@@ -12,19 +12,20 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from art_idguard.data import read_faces
+from art_idguard.data import FaceBatch, read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.losses import OFFICIAL, PAPER
+from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.perturbation import Protector, pgd
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
+from art_idguard.training import base
 from art_idguard.training import run as run_module
 from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
 from art_idguard.training.protector import advance, batch_index, train_protector
-from art_idguard.training.run import Parts, prepare
+from art_idguard.training.run import Parts, edits_of, prepare
 from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
 from art_idguard.types import Protected, Region
-from art_idguard.weighting import WEIGHTINGS, make_weighting
+from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
 from examples.benchmark import textbook_step
 from tests.runs import arguments, config
 from tests.toys import in_one_and_two_processes, tiny_manipulators
@@ -39,21 +40,21 @@ def double_setting(space):
     protector.prior.data.uniform_(-0.05, 0.05)
     targets = tiny_manipulators(dtype=dtype)
     images = torch.rand(3, 3, 32, 32, dtype=dtype) * 2 - 1
-    region = Region(*torch.rand(2, 3, 1, 32, 32, dtype=dtype))
+    region = Region(*torch.rand(3, 3, 1, 32, 32, dtype=dtype))
     edits = [t.edits(torch.eye(5, dtype=dtype)[:3])[1] for t in targets]
-    recognizer = SFace(width=4).to(dtype).requires_grad_(False)
-    return protector, targets, edits, recognizer, Scene(images, region, None)
+    recognizers = [SFace(width=w).to(dtype).requires_grad_(False) for w in (4, 6)]
+    return protector, targets, edits, recognizers, Scene(images, region, None)
 
 
 def gradients(protector):
     return torch.cat([p.grad.flatten() for p in parameters(protector)])
 
 
-@pytest.mark.parametrize("loss", [PAPER, OFFICIAL], ids=["paper", "official"])
+@pytest.mark.parametrize("loss", [PAPER, OFFICIAL, LOG], ids=["paper", "official", "log"])
 @pytest.mark.parametrize("weighting", ["kpi", "mgda"])
 @pytest.mark.parametrize("train_prior", [True, False], ids=["joint", "generator alone"])
 def test_cut_graph_step_equals_textbook_step(train_prior, weighting, loss):
-    protector, targets, edits, recognizer, scene = double_setting("parameters")
+    protector, targets, edits, recognizers, scene = double_setting("parameters")
     protector.prior.requires_grad_(train_prior)
     rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
     own_rule = make_weighting(weighting, alpha=(1.0, 10.0, 1.0, 1.0), space="parameters")
@@ -62,10 +63,10 @@ def test_cut_graph_step_equals_textbook_step(train_prior, weighting, loss):
     twice = weighting == "kpi" and train_prior  # the second weights depend on the KPIs; those of z_p stay out else
     for step in range(2 if twice else 1):
         protector.zero_grad()
-        expected_weights = textbook_step(protector, targets, edits, recognizer, rule, scene, loss)
+        expected_weights = textbook_step(protector, targets, edits, recognizers, rule, scene, loss)
         expected = gradients(protector)
         protector.zero_grad()
-        report = cut_graph_step(protector, targets, edits, recognizer, own_rule, scene, Accelerator(cpu=True), loss)
+        report = cut_graph_step(protector, targets, edits, recognizers, own_rule, scene, Accelerator(cpu=True), loss)
         assert expected.norm() > 0
         if train_prior:
             torch.testing.assert_close(report.kpi, kpi[step], rtol=1e-9, atol=1e-12)
@@ -158,16 +159,182 @@ def test_the_prior_stays_in_its_ball(workplace, tmp_path):
     assert run.protector.prior.abs().max() <= 0.05
 
 
-def test_edits_take_turns_from_step_to_step(workplace, tmp_path):
+def test_every_face_has_an_edit_of_its_own_that_changes_from_step_to_step(workplace, tmp_path):
     run = prepare(config(workplace, tmp_path))
-    seen = {target.name: [] for target in run.manipulators}
-    for target in run.manipulators:
-        target.register_forward_pre_hook(lambda model, args: seen[model.name].append(args[1].name))
-    for run.step in (0, 1, 5):
+    batch = run.faces.batch(torch.arange(4))
+    for step in range(6):
+        for places in ([0, 1, 2, 3], [1, 3]):  # one process, and the second of two
+            chosen, numbers = edits_of(run.manipulators, batch_of(batch, places), step, torch.tensor(places))
+            for target, edit, choice in zip(run.manipulators, chosen, numbers, strict=True):
+                assert choice.tolist() == [(step + place) % 5 for place in places]
+                for row, (place, number) in enumerate(zip(places, choice, strict=True)):
+                    expected = target.edits(batch.attributes)[number].condition[place]
+                    assert torch.equal(edit.condition[row], expected)
+
+
+def batch_of(batch, rows):
+    return FaceBatch(*(None if t is None else t[rows] for t in batch))
+
+
+def test_a_manipulator_that_cannot_mix_edits_gives_all_faces_the_same(workplace, tmp_path):
+    run = prepare(config(workplace, tmp_path))
+    target = run.manipulators[0]
+    target.mixes_edits = False
+    batch = run.faces.batch(torch.arange(4))
+    (edit,), (choice,) = edits_of([target], batch, 7, torch.arange(4))
+    assert choice.tolist() == [2] * 4
+    assert edit.name == target.edits(batch.attributes)[2].name
+    assert torch.equal(edit.condition, target.edits(batch.attributes)[2].condition)
+
+
+def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplace, tmp_path):
+    """Twice the same three steps: with a cold cache, then with a warm one; half precision rounds."""
+    found, calls = [], []
+    for name, cache in (("plain", None), ("cold", "clean"), ("warm", "clean")):
+        settings = {"loss": "log", "clean_cache": cache and str(tmp_path / cache), "train_prior": False, "lr": 0.0}
+        run = prepare(config(workplace, tmp_path / name, **settings))
+        images = []
+        for target in run.manipulators:
+            target.register_forward_pre_hook(
+                lambda _, args, images=images: images.append(0 if args[0].requires_grad else len(args[0]))
+            )
+        found.append(torch.stack([advance(run).objective for _ in range(3)]))
+        calls.append(sum(images))
+    assert calls == [2 * 3 * 4, 2 * 3 * 4, 0]  # clean faces: two manipulators, three steps of four
+    torch.testing.assert_close(found[1], found[0], rtol=2e-3, atol=2e-3)
+    assert torch.equal(found[2], found[1])
+
+
+def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
+    folders = []
+    for changes in ({}, {"limit": 5}, {"manipulators": (str(workplace / "relgan"), str(workplace / "stargan"))}):
+        settings = {"loss": "log", "clean_cache": str(tmp_path / "clean")} | changes
+        prepare(config(workplace, tmp_path / str(len(folders)), **settings))
+        folders.append({path.name for path in (tmp_path / "clean").iterdir()})
+    assert [len(names) for names in folders] == [2, 4, 4]
+
+
+def test_a_cache_without_features_is_refused_where_they_count(workplace, tmp_path):
+    with pytest.raises(IDGuardError, match="needs feature_weight 0"):
+        prepare(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean")))
+
+
+def test_what_is_saved_is_the_average_of_the_weights(workplace, tmp_path):
+    """By hand over three steps: at update t the average keeps min(ema, (1 + t) / (10 + t))."""
+    run = prepare(config(workplace, tmp_path, ema=0.15, lr=1e-2))
+    expected = run.protector.prior.detach().clone()
+    for step in range(3):
         advance(run)
-    names = [edit.name for edit in run.manipulators[0].edits(run.faces.attributes)]
-    for found in seen.values():
-        assert found == [names[turn] for turn in (0, 0, 1, 1, 0, 0)]  # clean and protected faces
+        keep = min(0.15, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * run.protector.prior.detach()
+    torch.testing.assert_close(run.trained.prior, expected)
+    assert not torch.allclose(run.trained.prior, run.protector.prior)
+    folder = train_protector(config(workplace, tmp_path / "whole", ema=0.9, steps=2), verbose=False)
+    assert torch.equal(load_file(folder / "model.safetensors")["prior"], _state(tmp_path / "whole")["average"]["prior"])
+
+
+def _state(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_path):
+    train_protector(config(workplace, tmp_path / "first", steps=2), verbose=False)
+    settings = vars(config(workplace, tmp_path / "second"))
+    others = {name: value for name, value in settings.items() if name not in OF_A_PROTECTOR}
+    moments = _state(tmp_path / "first")["optimizer"]["state"]
+    for start, kept in ((tmp_path / "first", True), (tmp_path / "first" / "protector", False)):
+        run = prepare(ProtectorConfig(**others | {"start": str(start)}))
+        state = run.optimizer.state_dict()["state"]
+        assert bool(state) == kept
+        for number in state:
+            assert torch.equal(state[number]["exp_avg_sq"], moments[number]["exp_avg_sq"])
+
+
+def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
+    run = prepare(config(workplace, tmp_path, prior_every=2, prior_lr=1e-2, lr=1e-3))
+    faces = []
+    run.manipulators[0].register_forward_pre_hook(
+        lambda _, args: faces.append(len(args[0])) if args[0].requires_grad else None
+    )
+    for _ in range(4):
+        before = run.protector.prior.detach().clone()
+        advance(run)
+        assert not torch.equal(run.protector.prior, before)  # it learns through the generator, too
+    assert faces == [8, 4, 8, 4]
+    assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
+
+
+def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
+    run = prepare(config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))
+    rates = []
+    for _ in range(5):
+        advance(run)
+        rates.append([group["lr"] for group in run.optimizer.param_groups])
+    assert rates == [[0.25, 0.125], [0.5, 0.25], [0.75, 0.375], [1.0, 0.5], [1.0, 0.5]]
+
+
+def test_the_log_has_each_terms_share_of_the_gradient(workplace, tmp_path):
+    train_protector(config(workplace, tmp_path, steps=3, shares_every=2), verbose=False)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert ["share of masks" in record for record in records] == [True, False, True]
+    for name in ("stargan", "relgan"):
+        parts = [records[0][f"share of {term}"][name] for term in TERMS]
+        assert sum(parts) == pytest.approx(1)
+        assert all(part > 0 for part in parts)
+
+
+def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
+    SFace(width=6).save_pretrained(tmp_path / "other")
+    both = (str(workplace / "sface"), str(tmp_path / "other"))
+    counts = {}
+    for choice in ("all", "random"):
+        run = prepare(config(workplace, tmp_path / choice, recognizers=both, recognizer_choice=choice))
+        asked = []
+        for number, judge in enumerate(run.recognizers):
+            judge.fc.register_forward_pre_hook(lambda *_, number=number, asked=asked: asked.append(number))
+        for _ in range(6):
+            advance(run)
+            counts.setdefault(choice, []).append(sorted(set(asked)))
+            asked.clear()
+    assert counts["all"] == [[0, 1]] * 6
+    assert {tuple(each) for each in counts["random"]} == {(0,), (1,)}
+
+
+def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
+    """Of two models that a protector has disrupted alike, the one that PGD disrupts far more has the greater weight.
+
+    Literally, K is so small for both that their weights are the same but for a tenth.
+    """
+    easy, hard = tiny_manipulators(["stargan", "stargan"])
+    hard.load_state_dict(easy.state_dict())
+    easy.main[-1].weight.data.mul_(3)
+    faces = read_faces(workplace / "faces", size=64)
+    ratio = {}
+    for kpi in ("share", "literal"):
+        protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"})
+        settings = config(
+            workplace, tmp_path / kpi, manipulators=("a", "b"), kpi=kpi, distance="square", alpha=(1.0, 1.0)
+        )
+        run = prepare(settings, parts=Parts(faces, [easy, hard], protector))
+        assert (run.kpi_scale[0] / run.kpi_scale[1] > 2) == (kpi == "share")
+        alike = torch.tensor([2e-4, 2e-4]) / run.kpi_scale
+        run.weighting(TaskStatistics(torch.zeros(2), alike, lambda _: torch.eye(2)))
+        weights = run.weighting(TaskStatistics(torch.zeros(2), alike, lambda _: torch.eye(2)))
+        ratio[kpi] = (weights[0] / weights[1]).item()
+    assert ratio["literal"] == pytest.approx(1)
+    assert ratio["share"] > 1.15
+
+
+def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
+    settings = config(workplace, tmp_path, precision="auto", steps=1)
+    train_protector(settings, verbose=False)
+    run = prepare(settings, resume=True)
+    assert run.accelerator.mixed_precision == "bf16"
+    assert len(asked) == 1
+    monkeypatch.undo()
+    assert base.faster_precision(torch.device("cpu")) in ("no", "bf16")
 
 
 def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(workplace, tmp_path, monkeypatch):
@@ -204,6 +371,8 @@ def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(wor
         ({"generator": "rnn"}, "unknown generator 'rnn'"),
         ({"weighting": "none"}, "unknown weighting 'none'"),
         ({"augment": ("paint",)}, "paint"),
+        ({"lowpass": 4}, "lowpass is 4; expected an odd"),
+        ({"ema": 1.0}, "ema is 1.0; expected"),
         ({"start": "protector"}, "protector has its own norm, channels, prior; leave out"),
     ],
 )

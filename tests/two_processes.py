@@ -26,7 +26,7 @@ def main(workplace, output):
     for dtype in (torch.float32, torch.float64):
         view = scene(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
         torch.manual_seed(0)
-        recognizer = SFace(width=4).to(dtype).requires_grad_(False)
+        recognizers = [SFace(width=4).to(dtype).requires_grad_(False)]
         targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]
         edits = [t.edits(batch.attributes.to(dtype))[3] for t in targets]
         for name in [*WEIGHTINGS, "mgda-parameters"]:
@@ -36,7 +36,7 @@ def main(workplace, output):
             weighting, _, space = name.partition("-")
             rule = make_weighting(weighting, alpha=(1.0, 10.0), space=space or "perturbation").to(dtype)
             for _ in range(2):  # KPI's first weights are its prior ones
-                report = cut_graph_step(protector, targets, edits, recognizer, rule, view, accelerator, PAPER)
+                report = cut_graph_step(protector, targets, edits, recognizers, rule, view, accelerator, PAPER)
             found[f"{name}.{dtype}"] = torch.cat([p.grad.flatten() for p in parameters(protector)])
             found[f"{name}.{dtype}.weights"] = report.weights
     if accelerator.is_main_process:

@@ -18,6 +18,8 @@ class Manipulator(HubModel, ABC):
     family = "manipulator"
     multiple: int = 1
     """Height and width of the faces are multiples of this."""
+    mixes_edits: ClassVar[bool] = True
+    """Whether the faces of a batch may have different edits: the conditions alone tell them apart, not the names."""
 
     @abstractmethod
     def edits(self, attributes: Attributes) -> tuple[Edit, ...]:

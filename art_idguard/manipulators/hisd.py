@@ -194,6 +194,7 @@ class HiSD(Manipulator):
     """
 
     name: ClassVar[str] = "hisd"
+    mixes_edits = False  # an edit's tag chooses the translator
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class MobileFaceNet192(Recognizer):
     def backbone(self, faces: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C h w"]:
         """(B, 512, 7, 7), before the depthwise convolution that spans it."""
         x, remembered = faces * (127.5 / 128), faces
-        for layer in self.m[: self.features]:
+        for layer in list(self.m)[: self.features]:
             if isinstance(layer, _Remember):
                 remembered = x
             else:

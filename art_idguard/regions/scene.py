@@ -14,6 +14,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions.component import annotation_mask, component_mask
+from art_idguard.regions.face import face_mask, face_mask_from_annotation
 from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.types import Frames, Images, Region
 from art_idguard.weights import digest
@@ -28,16 +29,16 @@ class Scene(NamedTuple):
 
 
 def scene(batch: FaceBatch, *, aligned: bool = True) -> Scene:
-    """The masks of Eq. (5) and (6) and the recognition frame of a batch that has heat maps."""
+    """The masks of Eq. (5), (6) and (16) and the recognition frame of a batch that has heat maps."""
     size = (batch.images.shape[-2], batch.images.shape[-1])
     frame = arcface_frame(batch.points, size) if aligned else None
     if batch.annotation is not None:
-        component = annotation_mask(batch.annotation)
+        component, face = annotation_mask(batch.annotation), face_mask_from_annotation(batch.annotation)
     else:
-        component = component_mask(batch.points, size)
+        component, face = component_mask(batch.points, size), face_mask(batch.points, size)
     if batch.heat is None:
         raise ValueError("the faces have no heat maps; make them with regions.heat_maps")
-    return Scene(batch.images, Region(component, heat_to_picture(batch.heat, frame, size)), frame)
+    return Scene(batch.images, Region(component, heat_to_picture(batch.heat, frame, size), face), frame)
 
 
 def heat_maps(

@@ -23,7 +23,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.grid import save_grid
 from art_idguard.images import from_uint8
 from art_idguard.losses import single
-from art_idguard.training.base import carry_through
+from art_idguard.training.base import carry_through, follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.loop import LogFile, anywhere, seed_step
 from art_idguard.training.manipulator_config import ManipulatorConfig
@@ -91,7 +91,7 @@ def advance(run: ManipulatorRun, *, progress: float) -> Terms:
             with run.accelerator.autocast():
                 terms = objective.generator_terms(run.generator, run.discriminator, batch, forged)
             report |= _update(run, "generator", terms)
-        _follow(run, run.step // config.n_critic)
+        follow(run.average, run.generator, config.ema, run.step // config.n_critic)
     run.step += 1
     return report
 
@@ -118,7 +118,7 @@ def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
         else:
             terms = {"distillation": F.l1_loss(answer, taught)}
     report = _update(run, "generator", terms)
-    _follow(run, run.step)
+    follow(run.average, run.generator, run.config.ema, run.step)
     run.step += 1
     return report
 
@@ -179,15 +179,6 @@ def _frozen(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
-
-
-@torch.no_grad()
-def _follow(run: ManipulatorRun, updates: int) -> None:
-    """The average follows the generator, faster at first."""
-    decay = min(run.config.ema, (1 + updates) / (10 + updates))
-    average, current = run.average.state_dict(), run.generator.state_dict()
-    moving = [key for key, value in average.items() if value.is_floating_point()]
-    torch._foreach_lerp_([average[key] for key in moving], [current[key] for key in moving], 1 - decay)
 
 
 def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> None:

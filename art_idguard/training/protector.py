@@ -6,23 +6,29 @@ is one of steps, a resumed run repeats an unbroken one bit for bit.
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 from tqdm import tqdm
 
 from art_idguard.errors import IDGuardError
-from art_idguard.regions import scene
-from art_idguard.robustness import draw
-from art_idguard.training.base import carry_through
+from art_idguard.losses import LossConfig
+from art_idguard.objective import Reference
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import Scene, scene
+from art_idguard.robustness import NOTHING, draw
+from art_idguard.training.base import carry_through, follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.training.loop import anywhere, batch_index, seed_step, step_seed
 from art_idguard.training.reporting import Log, save_sample
 from art_idguard.training.run import Parts, Run, edits_of, loss_config, prepare
 from art_idguard.training.step import StepReport, cut_graph_step
+from art_idguard.types import Edit
 
 
 def train_protector(
@@ -59,28 +65,70 @@ def advance(run: Run, *, progress: float = 0.0) -> StepReport:
         run: the run, which is changed.
         progress: the used share of the budget, on which the learning rate depends.
     """
-    config, accelerator = run.config, run.accelerator
-    index = batch_index(run.step, len(run.faces), config.batch_size, config.seed)
-    batch = run.faces.batch(index[accelerator.process_index :: accelerator.num_processes].to(accelerator.device))
-    seed_step(config.seed, run.step, accelerator.process_index)  # dropout
+    config, accelerator, step = run.config, run.accelerator, run.step
+    whole = batch_index(step, len(run.faces), config.batch_size, config.seed)
+    places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
+    index = whole[places].to(accelerator.device)
+    batch = run.faces.batch(index)
+    view = scene(batch, aligned=config.aligned)
+    edits, choices = edits_of(run.manipulators, batch, step, places)
+    loss, distortion = loss_config(config), draw(config.augment, seed=step_seed(config.seed, step))
+    judges = _judges(run)
+    seed_step(config.seed, step, accelerator.process_index)  # dropout
     report = cut_graph_step(
         run.protector,
         run.manipulators,
-        edits_of(run.manipulators, batch, run.step),
-        run.recognizer,
+        edits,
+        judges,
         run.weighting,
-        scene(batch, aligned=config.aligned),
+        view,
         accelerator,
-        loss_config(config),
-        draw(config.augment, seed=step_seed(config.seed, run.step)),
+        loss,
+        distortion,
+        kpi_scale=run.kpi_scale,
+        prior=step % config.prior_every == 0,
+        clean=clean_references(run, index, choices, edits, judges, view, loss) if distortion is NOTHING else None,
+        shares=step % config.shares_every == 0,
     )
     _require_finite(run, report)
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     for group in run.optimizer.param_groups:
-        group["lr"] = config.lr * (1 - progress if config.schedule == "linear" else 1)
+        group["lr"] = config.lr * group["scale"] * rise * (1 - progress if config.schedule == "linear" else 1)
     run.optimizer.step()
     run.protector.project_prior_()
+    if run.average is not None:
+        follow(run.average, run.protector, config.ema, step)
     run.step += 1
     return report
+
+
+def _judges(run: Run) -> list[Recognizer]:
+    """The recognisers of this step."""
+    if run.config.recognizer_choice == "all":
+        return run.recognizers
+    chance = torch.Generator().manual_seed(step_seed(run.config.seed, run.step))
+    return [run.recognizers[int(torch.randint(len(run.recognizers), (), generator=chance))]]
+
+
+def clean_references(
+    run: Run,
+    index: Int64[Tensor, " B"],
+    choices: Sequence[Int64[Tensor, " B"]],
+    edits: Sequence[Edit],
+    judges: Sequence[Recognizer],
+    view: Scene,
+    loss: LossConfig,
+) -> list[Reference] | None:
+    """What the manipulators make of the clean faces, from the run's caches; None where it has none."""
+    if run.clean is None:
+        return None
+    known = [run.recognizers.index(judge) for judge in judges]
+    found = []
+    with torch.no_grad(), run.accelerator.autocast():
+        for cache, choice, manipulator, edit in zip(run.clean, choices, run.manipulators, edits, strict=True):
+            row = cache.reference(index, choice, manipulator, edit, run.recognizers, view, loss)
+            found.append(row._replace(identities=tuple(row.identities[j] for j in known)))
+    return found
 
 
 def _require_finite(run: Run, report: StepReport) -> None:
@@ -116,6 +164,6 @@ def _loop(run: Run, stopped: dict[str, bool], *, verbose: bool) -> None:
 def _finish(run: Run) -> Path:
     folder = run.folder / "protector"
     if run.accelerator.is_main_process:
-        run.protector.eval().save_pretrained(folder)
+        run.trained.eval().save_pretrained(folder)
     run.accelerator.wait_for_everyone()
     return folder

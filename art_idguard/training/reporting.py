@@ -6,6 +6,7 @@ from tqdm import tqdm
 
 from art_idguard.baselines import id_guard, p_pert
 from art_idguard.forged_pictures import save_pictures
+from art_idguard.losses import TERMS
 from art_idguard.training.loop import LogFile
 from art_idguard.training.run import Run
 from art_idguard.training.step import StepReport
@@ -23,7 +24,10 @@ class Log(LogFile):
         bar.update()
         names = [m.name for m in self.run.manipulators]
         record: dict[str, Any] = {"step": self.run.step, "seconds": round(self.run.elapsed, 2)}
-        record |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in report._asdict().items()}
+        values = report._replace(shares=None)._asdict()
+        record |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in values.items() if v is not None}
+        for term, column in zip(TERMS, () if report.shares is None else report.shares.T, strict=False):
+            record[f"share of {term}"] = dict(zip(names, column.tolist(), strict=True))
         if (gap := getattr(self.run.weighting, "gap", None)) is not None:
             record["duality_gap"] = {"mgda": float(gap)}
         self.write(record)
@@ -34,7 +38,7 @@ class Log(LogFile):
 
 def save_sample(run: Run) -> None:
     """Rows of a picture: photo, forged, disrupted by the generator, disrupted by the prior, perturbation x10."""
-    protections = {"generator": id_guard(run.protector), "prior": p_pert(run.protector)}
+    protections = {"generator": id_guard(run.trained), "prior": p_pert(run.trained)}
     targets = {str(k): target for k, target in enumerate(run.manipulators)}
     save_pictures(run.folder / "samples" / f"{run.step:06d}.png", protections, targets, run.faces)
     run.protector.train()

@@ -1,13 +1,14 @@
 """What a protector's training consists of, made from its settings or found at its checkpoint."""
 
 import os
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,14 +17,15 @@ from art_idguard import recognizers
 from art_idguard.cache import cached
 from art_idguard.data import FaceBatch, Faces, read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.losses import LossConfig
+from art_idguard.losses import LOSSES, LossConfig, masked_mean_square
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.perturbation import GENERATORS, Protector, initial_prior, pgd
+from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior, pgd
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import heat_maps
+from art_idguard.regions import Scene, heat_maps, scene
 from art_idguard.robustness import require_known
 from art_idguard.training.base import TrainingRun, begin
-from art_idguard.training.checkpoint import restore_moments
+from art_idguard.training.checkpoint import load_checkpoint, restore_moments
+from art_idguard.training.clean_cache import CleanCache
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.types import Edit, Images
 from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
@@ -47,10 +49,15 @@ class Run(TrainingRun):
     config: ProtectorConfig
     faces: Faces
     manipulators: list[Manipulator]
-    recognizer: Recognizer
+    recognizers: list[Recognizer]
     protector: Protector
+    average: Protector | None
+    """Of the protector's weights over the steps (`ema`): what is saved in the end."""
     optimizer: torch.optim.Adam
     weighting: TaskWeighting
+    kpi_scale: Float[Tensor, " K"]
+    """What K_k of Eq. (13) is a share of, see `LossConfig.kpi`."""
+    clean: list[CleanCache] | None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -59,6 +66,8 @@ class Run(TrainingRun):
             "protector": self.protector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "weighting": self.weighting.state_dict(),
+            "kpi_scale": self.kpi_scale,
+            **({} if self.average is None else {"average": self.average.state_dict()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -67,6 +76,14 @@ class Run(TrainingRun):
         self.protector.load_state_dict(state["protector"])
         restore_moments(self.optimizer, state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
+        self.kpi_scale.copy_(state["kpi_scale"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    @property
+    def trained(self) -> Protector:
+        """The protector as it would be saved now."""
+        return self.protector if self.average is None else self.average
 
 
 def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None, verbose: bool = True) -> Run:
@@ -76,10 +93,10 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
     device = accelerator.device
     targets = parts.manipulators if parts else [manipulators_.load(spec) for spec in config.manipulators]
     targets = [target.to(device) for target in targets]
-    recognizer = recognizers.load(config.recognizer) if config.recognizer else recognizers.default()
-    recognizer = recognizer.to(device)
+    judges = [recognizers.load(spec) for spec in config.recognizers] or [recognizers.default()]
+    judges = [judge.to(device) for judge in judges]
     with accelerator.main_process_first():  # one process fills the cache, the others read it
-        faces = _faces(config, recognizer, parts).to(device)
+        faces = _faces(config, judges[0], parts).to(device)
     torch.manual_seed(config.seed)
     protector = _protector(config, accelerator, parts)
     if not (checkpoint or config.start or parts):
@@ -87,24 +104,31 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
             start = _initial_prior(config, faces, progress=verbose and accelerator.is_main_process)
         protector.prior.data.copy_(start)
     protector = protector.to(device)
+    inputs = {
+        "faces": faces.digest(),
+        "labels": digest([faces.attributes]),
+        "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
+        "recognizers": digest(tensor for judge in judges for tensor in judge.state_dict().values()),
+    }
+    weighting, kpi_scale = _weighting(config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None)
     run = Run(
         config=config,
         accelerator=accelerator,
-        inputs={
-            "faces": faces.digest(),
-            "labels": digest([faces.attributes]),
-            "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
-            "recognizer": digest(recognizer.state_dict().values()),
-        },
+        inputs=inputs,
         faces=faces,
         manipulators=targets,
-        recognizer=recognizer,
+        recognizers=judges,
         protector=protector,
-        optimizer=torch.optim.Adam(protector.parameters(), lr=config.lr, betas=(0.5, 0.999)),
-        weighting=_weighting(config, targets, faces, protector.epsilon, resumed=checkpoint is not None).to(device),
+        average=deepcopy(protector).requires_grad_(False) if config.ema else None,
+        optimizer=_optimizer(config, protector),
+        weighting=weighting.to(device),
+        kpi_scale=kpi_scale.to(device),
+        clean=_clean_caches(config, targets, faces, judges, inputs) if config.clean_cache else None,
     )
     if checkpoint:
         run.load_state(checkpoint)
+    else:
+        _take_moments(run)
     if config.compile:  # not the generator: a step may go back through its graph more than once
         for target in targets:
             target.compile()
@@ -114,6 +138,7 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
 def _check_names(config: ProtectorConfig) -> None:
     """A typo shows before the faces are read."""
     require_known(config.augment)
+    Visibility(**_visibility(config))
     if config.generator not in GENERATORS:
         raise IDGuardError(f"unknown generator {config.generator!r}; choose from: {', '.join(GENERATORS)}")
     _make_weighting(config, config.alpha or (1.0,) * len(config.manipulators))
@@ -132,8 +157,14 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None)
 
 def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Parts | None) -> Protector:
     """The one to go on from, or line 10 of Algorithm 1: a random generator."""
-    start = parts.protector if parts else Protector.from_pretrained(config.start) if config.start else None
-    protector = _new(config) if start is None else start.requires_grad_().train()
+    if parts:
+        protector = parts.protector
+    elif config.start:
+        within = Path(config.start) / "protector"
+        protector = Protector.from_pretrained(within if within.is_dir() else config.start, **_visibility(config))
+    else:
+        protector = _new(config)
+    protector.requires_grad_().train()
     protector.prior.requires_grad_(config.train_prior)
     if not accelerator.use_distributed:
         return protector
@@ -151,7 +182,58 @@ def _new(config: ProtectorConfig) -> Protector:
         epsilon=config.epsilon,
         bound=config.bound,
         size=config.size,
+        **_visibility(config),
     )
+
+
+def _visibility(config: ProtectorConfig) -> dict[str, Any]:
+    given = {name: getattr(config, name) for name in ("lowpass", "chroma", "fade")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _optimizer(config: ProtectorConfig, protector: Protector) -> torch.optim.Adam:
+    """Adam with a group for the generator and one for delta_p; a group's `scale` is that of its learning rate."""
+    prior_scale = config.prior_lr / config.lr if config.prior_lr is not None and config.lr else 1.0
+    groups = [
+        {"params": list(protector.generator.parameters()), "scale": 1.0},
+        {"params": [protector.prior], "scale": prior_scale},
+    ]
+    return torch.optim.Adam(groups, lr=config.lr, betas=(0.5, 0.999))
+
+
+def _take_moments(run: Run) -> None:
+    """Go on with Adam's moments of the run that `start` names, where it names a run and not a protector alone."""
+    before = run.config.start and Path(run.config.start).is_dir() and load_checkpoint(Path(run.config.start))
+    if not before:
+        return
+    try:
+        restore_moments(run.optimizer, before["optimizer"])
+    except (KeyError, ValueError) as error:
+        raise IDGuardError(
+            f"{run.config.start} was trained by another version ({error}); start with {run.config.start}/protector"
+        ) from error
+
+
+def _clean_caches(
+    config: ProtectorConfig, targets: list[Manipulator], faces: Faces, judges: list[Recognizer], inputs: dict[str, str]
+) -> list[CleanCache]:
+    """One for each manipulator, in a folder that is named by all that its rows depend on."""
+    if loss_config(config).feature_weight:
+        raise IDGuardError("clean_cache keeps no features; it needs feature_weight 0")
+    first = faces.batch(slice(1))
+    frame = scene(first, aligned=config.aligned).frame
+    lengths = [judge(first.images, frame).shape[1] for judge in judges]
+    common = (inputs["faces"], inputs["labels"], inputs["recognizers"], config.aligned)
+    return [
+        CleanCache(
+            Path(config.clean_cache or "") / "-".join(map(str, (*common, digest(target.state_dict().values())))),
+            faces=len(faces),
+            edits=len(target.edits(first.attributes)),
+            size=faces.size,
+            lengths=lengths,
+        )
+        for target in targets
+    ]
 
 
 def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> Float[Tensor, "1 3 S S"]:
@@ -174,45 +256,83 @@ def _weighting(
     config: ProtectorConfig,
     targets: list[Manipulator],
     faces: Faces,
+    judges: list[Recognizer],
     epsilon: float,
     *,
     resumed: bool,
-) -> TaskWeighting:
+) -> tuple[TaskWeighting, Float[Tensor, " K"]]:
+    """The weighting, and what K_k is a share of; a resumed run takes both from its checkpoint."""
+    scale = torch.ones(len(targets))
     alpha = config.alpha or (1.0,) * len(targets)
-    # A resumed run takes alpha from the weighting's state.
-    if config.alpha is None and config.weighting in ("prior", "kpi") and not resumed:
-        alpha = tuple(prior_weights(probe(targets, faces.batch(slice(PROBE_FACES)), epsilon)).tolist())
-    return _make_weighting(config, alpha)
+    find_alpha = config.alpha is None and config.weighting in ("prior", "kpi")
+    find_scale = loss_config(config).kpi == "share" and config.weighting in ("kpi", "dtp", "hmm")
+    if (find_alpha or find_scale) and not resumed:
+        found = probe(targets, scene(faces.batch(slice(PROBE_FACES)), aligned=config.aligned), faces, epsilon)
+        alpha = tuple(prior_weights(found.distance).tolist()) if find_alpha else alpha
+        scale = found.kpi if find_scale else scale
+    return _make_weighting(config, alpha), scale
 
 
 def _make_weighting(config: ProtectorConfig, alpha: tuple[float, ...]) -> TaskWeighting:
     return make_weighting(config.weighting, alpha=alpha, space=config.mgda_space, solver=config.mgda_solver)
 
 
-def probe(targets: list[Manipulator], batch: FaceBatch, epsilon: float) -> Float[Tensor, " K"]:
-    """The small-sample heuristic of section III-C2: each model's mean squared distance under the same slight PGD."""
-    distances = []
+class Probe(NamedTuple):
+    """What a slight PGD does to each model: mean squared distance over the picture, and under the heat map."""
+
+    distance: Float[Tensor, " K"]
+    kpi: Float[Tensor, " K"]
+
+
+def probe(targets: list[Manipulator], view: Scene, faces: Faces, epsilon: float) -> Probe:
+    """The small-sample heuristic of section III-C2: each model under the same slight PGD, its first edit."""
+    found = []
     for target in targets:
-        edit = target.edits(batch.attributes)[0]
+        edit = target.edits(faces.attributes[: len(view.images)])[0]
         with torch.no_grad():
-            clean = target(batch.images, edit).output
+            clean = target(view.images, edit).output
 
         def distance(x: Images, target: Manipulator = target, edit: Edit = edit, clean: Images = clean) -> Tensor:
             return F.mse_loss(target(x, edit).output, clean)
 
         generator = torch.Generator().manual_seed(0)
-        attacked = pgd(distance, batch.images, epsilon=epsilon, steps=5, generator=generator)
+        attacked = pgd(distance, view.images, epsilon=epsilon, steps=5, generator=generator)
         with torch.no_grad():
-            distances.append(distance(attacked))
-    return torch.stack(distances)
+            change = target(attacked, edit).output - clean
+        found.append((change.square().mean(), masked_mean_square(change, view.region.heat).mean()))
+    return Probe(*(torch.stack(values) for values in zip(*found, strict=True)))
 
 
-def edits_of(targets: list[Manipulator], batch: FaceBatch, step: int) -> list[Edit]:
-    """One edit of each manipulator, in turn from step to step."""
-    choices = [target.edits(batch.attributes) for target in targets]
-    return [edits[step % len(edits)] for edits in choices]
+def edits_of(
+    targets: list[Manipulator], batch: FaceBatch, step: int, places: Int64[Tensor, " B"]
+) -> tuple[list[Edit], list[Int64[Tensor, " B"]]]:
+    """An edit for each face and manipulator, in turn from face to face and from step to step, and its number.
+
+    Deviates: the official code gives all faces of a step the same edit, as is done here where a manipulator can do no
+    other (`Manipulator.mixes_edits`).
+
+    Args:
+        targets: the manipulators.
+        batch: this process's faces.
+        step: of the training.
+        places: of the faces in the step's whole batch.
+    """
+    chosen, choices = [], []
+    for target in targets:
+        edits = target.edits(batch.attributes)
+        if target.mixes_edits:
+            choice = ((step + places) % len(edits)).to(batch.images.device)
+            conditions = torch.stack([edit.condition for edit in edits])
+            chosen.append(Edit("mixed", conditions[choice, torch.arange(len(choice), device=choice.device)]))
+        else:
+            choice = torch.full((len(places),), step % len(edits))
+            chosen.append(edits[step % len(edits)])
+        choices.append(choice)
+    return chosen, choices
 
 
 def loss_config(config: ProtectorConfig) -> LossConfig:
-    """Eq. (9)'s settings of a run."""
-    return LossConfig(**{name: getattr(config, name) for name in LossConfig.__dataclass_fields__})
+    """Form and weights of Eq. (9) of a run."""
+    names = ("distance", "mask_weight", "identity_weight", "feature_weight", "masks", "identity", "kpi")
+    given = {name: getattr(config, name) for name in names}
+    return replace(LOSSES[config.loss], **{name: value for name, value in given.items() if value is not None})

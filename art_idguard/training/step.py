@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from art_idguard.losses import LossConfig, single
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.objective import distorted, objective
+from art_idguard.objective import Reference, distorted, objective
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
@@ -34,6 +34,8 @@ class StepReport(NamedTuple):
     objective: Float[Tensor, " K"]
     kpi: Float[Tensor, " K"]
     weights: Float[Tensor, " K"]
+    shares: Float[Tensor, "K 3"] | None = None
+    """Share of each of `losses.TERMS` in a manipulator's gradient, by length; None where nobody asked."""
 
 
 class TaskGradients:
@@ -103,36 +105,72 @@ def cut_graph_step(
     protector: Protector,
     manipulators: Sequence[Manipulator],
     edits: Sequence[Edit],
-    recognizer: Recognizer,
+    recognizers: Sequence[Recognizer],
     weighting: TaskWeighting,
     scene: Scene,
     accelerator: Accelerator,
     loss: LossConfig,
     distortion: Distortion = NOTHING,
+    *,
+    kpi_scale: Float[Tensor, " K"] | float = 1.0,
+    prior: bool = True,
+    clean: Sequence[Reference | None] | None = None,
+    shares: bool = False,
 ) -> StepReport:
     """Eq. (3) and (4), lines 18-20 of Algorithm 1 up to the update: sets `.grad` to minus the ascent direction.
 
-    Manipulators and recogniser are frozen (no parameter requires a gradient), and the prior may be: z_p is left out
-    then. `edits` has one edit for each manipulator. They see clean and protected faces through the `distortion`, whose
-    gradient is part of v_k.
+    Args:
+        protector: what is trained; its prior may be frozen, z_p is left out then.
+        manipulators: frozen (no parameter requires a gradient).
+        edits: one for each manipulator.
+        recognizers: frozen.
+        weighting: the task weights lambda_k.
+        scene: clean faces, which manipulators see through the distortion, as they do the protected ones.
+        accelerator: the processes and their precision.
+        loss: form and weights of Eq. (9).
+        distortion: its gradient is part of v_k.
+        kpi_scale: what K_k is a share of, see `LossConfig.kpi`.
+        prior: whether z_p takes part in this step.
+        clean: what each manipulator makes of the clean faces (as distorted), where it is known.
+        shares: find each term's share of the gradients, at the cost of a backward pass for each.
     """
+    # 1. One generator forward; the protected images become leaves.
     with accelerator.autocast():
-        protected = [single(images) for images in protector(scene.images) if images.requires_grad]
+        protected = [single(images) for images in protector(scene.images)[: 1 + prior] if images.requires_grad]
     leaves = [images.detach().requires_grad_() for images in protected]
+    # 2. Each manipulator's v_k; its graph is freed before the next one starts.
     tasks = TaskGradients(protector, protected, accelerator)
     view = distorted(scene, distortion)
-    seen = []
-    for manipulator, edit in zip(manipulators, edits, strict=True):
+    statistics, parts = [], []
+    for k, (manipulator, edit) in enumerate(zip(manipulators, edits, strict=True)):
         # Not under autocast: bf16 is about as coarse as the perturbation.
         arriving = [distortion.images(images) for images in leaves]
         with accelerator.autocast():
-            task = objective(manipulator, edit, recognizer, view, arriving, loss)
+            task = objective(manipulator, edit, recognizers, view, arriving, loss, clean[k] if clean else None)
+        if shares:
+            parts.append(_lengths(task.terms, leaves))
         tasks.add(torch.autograd.grad(task.total, leaves))
-        seen.append(torch.stack([task.total.detach(), task.kpi]))
-    objectives, kpis = accelerator.reduce(torch.stack(seen, dim=1), "mean")
+        statistics.append(torch.stack([task.total.detach(), task.kpi]))
+    # 3. The weights.
+    objectives, kpis = accelerator.reduce(torch.stack(statistics, dim=1), "mean")
+    kpis = kpis / kpi_scale
     weights = weighting(TaskStatistics(objectives, kpis, tasks.gramian))
+    # 4. One generator backward with their sum.
     _descend(protector, tasks.gradient(weights))
-    return StepReport(objectives, kpis, weights)
+    return StepReport(objectives, kpis, weights, _as_shares(parts, accelerator))
+
+
+def _lengths(terms: Float[Tensor, "3"], leaves: Sequence[Images]) -> Float[Tensor, "3"]:
+    """Length of each term's own gradient by the protected images; 0 of a term that is a constant."""
+    gradients = [torch.autograd.grad(t, leaves, retain_graph=True, materialize_grads=True) for t in terms]
+    return torch.stack([torch.stack([g.norm() for g in each]).norm() for each in gradients])
+
+
+def _as_shares(lengths: Sequence[Float[Tensor, "3"]], accelerator: Accelerator) -> Float[Tensor, "K 3"] | None:
+    if not lengths:
+        return None
+    mean = accelerator.reduce(torch.stack(list(lengths)), "mean")
+    return mean / mean.sum(dim=1, keepdim=True).clamp(min=torch.finfo(mean.dtype).tiny)
 
 
 def _descend(protector: Protector, ascent: Float[Tensor, " P"]) -> None:

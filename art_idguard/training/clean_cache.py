@@ -1,0 +1,81 @@
+"""What manipulators make of clean faces, which never changes, kept from step to step and from run to run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from art_idguard.losses import LossConfig
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.objective import Reference, reference
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import Scene
+from art_idguard.types import Edit, Manipulation
+
+
+class CleanCache:
+    """M_k(x) and ID(M_k(x)) of one manipulator for faces and edits, in memory-mapped files of half precision.
+
+    A row is there once its mark is set, which is set last, so a killed run leaves no half row. The files are as large
+    as all rows would be, but take up space for those alone that are there. Features are not kept.
+
+    Args:
+        folder: of this manipulator, these faces and these recognisers; made when absent.
+        faces: how many there are.
+        edits: of the manipulator.
+        size: side of the faces in pixels.
+        lengths: of the recognisers' embeddings.
+    """
+
+    def __init__(self, folder: Path, *, faces: int, edits: int, size: int, lengths: Sequence[int]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lengths = list(lengths)
+        shape = (faces, edits)
+        self._output = _mapped(folder / "output.f16", (*shape, 3, size, size), np.float16)
+        self._embeddings = _mapped(folder / "embeddings.f16", (*shape, sum(lengths)), np.float16)
+        self._there = _mapped(folder / "there.u8", shape, np.uint8)
+
+    def reference(
+        self,
+        index: Int64[Tensor, " B"],
+        choice: Int64[Tensor, " B"],
+        manipulator: Manipulator,
+        edit: Edit,
+        recognizers: Sequence[Recognizer],
+        scene: Scene,
+        loss: LossConfig,
+    ) -> Reference:
+        """What `objective.reference` gives for these faces under these edits; what is missing is made and kept."""
+        rows = index.cpu().numpy(), choice.cpu().numpy()
+        missing = torch.from_numpy(self._there[rows] == 0)
+        if missing.any():
+            made = reference(
+                manipulator,
+                Edit(edit.name, edit.condition[missing]),
+                recognizers,
+                _select(scene, missing),
+                loss,
+            )
+            new = tuple(row[missing.numpy()] for row in rows)
+            self._output[new] = made.clean.output.half().cpu().numpy()
+            self._embeddings[new] = torch.cat(made.identities, dim=1).half().cpu().numpy()
+            self._there[new] = 1
+        output = torch.from_numpy(self._output[rows]).to(scene.images)
+        embeddings = torch.from_numpy(self._embeddings[rows]).to(scene.images)
+        nothing = output.new_zeros(len(output), 0, 1, 1)
+        return Reference(Manipulation(output, nothing), embeddings.split(self.lengths, dim=1))
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with path.open("ab") as file:
+        file.truncate(size)  # zeros, where the file is new
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def _select(scene: Scene, rows: Bool[Tensor, " B"]) -> Scene:
+    region = type(scene.region)(*(mask[rows] for mask in scene.region))
+    return Scene(scene.images[rows], region, None if scene.frame is None else scene.frame[rows])
