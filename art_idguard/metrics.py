@@ -1,7 +1,7 @@
 """What is reported, one value per image; pictures come on the [-1, 1] scale.
 
-LPIPS is left out: the packages that ship its weights need torchvision, and the distance of other
-features would not be LPIPS.
+LPIPS is left out: the packages that ship its weights need torchvision (as does stlpips-pytorch, its shift-tolerant
+form), and the distance of other features would not be LPIPS.
 """
 
 import math
