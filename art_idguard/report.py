@@ -62,8 +62,10 @@ class Report:
         manipulators: the columns.
         edits: names of the edits of each manipulator.
         recognizers: those that measured similarity, first the one that training used.
-        values: "l2_face" (Eq. 16), "l2_image", "similarity.<recogniser>".
-        photos: "psnr" (dB), "ssim" and "max_delta" of the protected photos.
+        values: "l2_face" (Eq. 16), "l2_residual" (what delta does not explain of it), "l2_image",
+            "similarity.<recogniser>".
+        photos: of the protected photos "psnr" (dB), "ssim" and "max_delta"; "ciede_mean", "ciede_p95" and
+            "ciede_share" (`visibility.ColourDifference`); "low_frequency" (`visibility.low_frequency_share`).
         metadata: data set, weights, seed, epsilon, hardware, date.
         warnings: what a reader of the numbers must know.
     """

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
 from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table
+from art_idguard.visibility import NOTICEABLE
 
 
 class _Column(NamedTuple):
@@ -39,11 +40,12 @@ class _Column(NamedTuple):
 def markdown(report: Report) -> str:
     """All tables of a report, with what their reader must know."""
     first, *others = report.recognizers
-    of_first = ["l2_face", f"similarity.{first}", f"dsr.{first}"]
+    of_first = ["l2_face", "l2_residual", f"similarity.{first}", f"dsr.{first}"]
     parts = [
         f"Faces: {report.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
         "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
-        "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
+        "mean squared error in the face on the [-1, 1] scale (Eq. 16); residual: what the "
+        "perturbation, passed on as it is, does not explain of it. DSR: share of faces "
         f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}, with Wilson's 95 % "
         "interval, each face being one trial.",
         f"**ID sim. by {first}, the recogniser that training used**",
@@ -61,7 +63,11 @@ def markdown(report: Report) -> str:
             f"{int(reached)} faces."
         )
         parts.append(_table(report, map(_as_share, _by_manipulator(report, of_first))))
-    parts += ["**Protected photos**", _table(report, _quality(report))]
+    parts += [
+        "**Protected photos** (colour: CIEDE2000 in the face, "
+        f"{NOTICEABLE} is just noticed; tint: share of the perturbation that a 9-pixel blur leaves)",
+        _table(report, _quality(report)),
+    ]
     parts += [f"Warning: {warning}." for warning in report.warnings]
     return "\n\n".join(parts) + "\n"
 
@@ -87,6 +93,10 @@ def _quality(report: Report) -> list[_Column]:
     return [
         _Column("PSNR (dB)↑", report.photo("psnr"), falls=False),
         _Column("SSIM↑", report.photo("ssim"), falls=False),
+        _Column("colour, mean↓", report.photo("ciede_mean"), falls=True, digits=2),
+        _Column("colour, 95th percentile↓", report.photo("ciede_p95"), falls=True, digits=2),
+        _Column(f"share of face over {NOTICEABLE}↓", report.photo("ciede_share"), falls=True),
+        _Column("tint↓", report.photo("low_frequency"), falls=True),
         _Column("max abs. perturbation", report.photo("max_delta"), falls=None),
     ]
 
@@ -106,7 +116,13 @@ def _digits(measure: str) -> int:
 
 def _title(measure: str, *, full: bool = False) -> str:
     kind, _, recognizer = measure.partition(".")
-    title = {"l2_face": "L2_face↑", "l2_image": "L2↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}[kind]
+    title = {
+        "l2_face": "L2_face↑",
+        "l2_residual": "residual L2_face↑",
+        "l2_image": "L2↑",
+        "similarity": "ID sim.↓",
+        "dsr": "DSR↑",
+    }[kind]
     return f"{title} ({recognizer})" if full and recognizer else title
 
 

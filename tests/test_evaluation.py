@@ -21,7 +21,7 @@ from art_idguard.cli import main
 from art_idguard.data import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import DataSpec
-from art_idguard.evaluation import evaluate
+from art_idguard.evaluation import PHOTO_MEASURES, evaluate
 from art_idguard.faces import arcface_frame
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
@@ -32,6 +32,7 @@ from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCE, Report, estimate
 from art_idguard.report_table import markdown
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
+from art_idguard.visibility import colour_difference, low_frequency_share
 from tests.toys import tiny_manipulators
 
 EPSILON = 0.05
@@ -130,6 +131,10 @@ def test_values_are_those_of_the_definitions(faces):
     by_hand = square.sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
     found = report.values["l2_face"][1, 1, :, 2]
     torch.testing.assert_close(found.double(), by_hand, rtol=1e-5, atol=0)
+    delta, change = ((t * mask).flatten(1).double() for t in (shift(batch) - batch.images, other - clean))
+    explained = ((delta * change).sum(1) / (delta * delta).sum(1))[:, None] * delta
+    by_hand = (change - explained).square().sum(1) / (3 * mask.sum(dim=(1, 2, 3)))
+    torch.testing.assert_close(report.values["l2_residual"][1, 1, :, 2].double(), by_hand, rtol=1e-4, atol=0)
     by_hand = (clean - other).pow(2).mean(dim=(1, 2, 3))
     torch.testing.assert_close(report.values["l2_image"][1, 1, :, 2], by_hand)
 
@@ -139,6 +144,21 @@ def test_values_are_those_of_the_definitions(faces):
     torch.testing.assert_close(report.values["similarity.eye"][1, 1, :, 2], cosine)
     largest = (shift(batch) - batch.images).abs().flatten(1).max(dim=1).values
     torch.testing.assert_close(report.photos["max_delta"][1], largest)
+    colour = colour_difference(shift(batch), batch.images, mask)
+    for name, expected in zip(("ciede_mean", "ciede_p95", "ciede_share"), colour, strict=True):
+        torch.testing.assert_close(report.photos[name][1], expected)
+    torch.testing.assert_close(report.photos["low_frequency"][1], low_frequency_share(shift(batch) - batch.images))
+
+
+def test_a_manipulator_that_passes_the_perturbation_on_leaves_no_residual(faces):
+    class Linear(Toy):
+        def forward(self, x, edit):
+            return Manipulation(0.4 * x, x)
+
+    report = evaluate(protections(), {"linear": Linear()}, faces, eyes(), epsilon=EPSILON)
+    assert report.mean("l2_face")("Shift").mean > 1e-4
+    assert report.worst("l2_residual")("Shift").mean < 1e-9
+    assert report.worst("l2_residual")("Noise").mean < 1e-9
 
 
 def test_cycle_measures_face_i_under_edit_i_and_agrees_with_all(faces):
@@ -210,6 +230,14 @@ def test_a_resume_file_of_another_setting_is_refused(faces, tmp_path, key, optio
         measure(faces, resume_file=file, **option)
 
 
+def test_a_resume_file_with_fewer_measures_is_refused(faces, tmp_path):
+    file = tmp_path / "values.jsonl"
+    measure(faces, resume_file=file)
+    file.write_text(file.read_text().replace('"l2_residual", ', "", 1))
+    with pytest.raises(IDGuardError, match="another evaluation: measures"):
+        measure(faces, resume_file=file)
+
+
 def test_a_damaged_resume_file_is_refused(faces, tmp_path):
     file = tmp_path / "values.jsonl"
     measure(faces, resume_file=file)
@@ -271,8 +299,8 @@ def made_report(l2, similarity):
     """A report of given values (P, K, N), one edit."""
     l2, similarity = (torch.tensor(v)[..., None] for v in (l2, similarity))
     protections = (*("A", "B", "C", REFERENCE)[: len(l2) - 1], REFERENCE)
-    photos = {m: torch.ones(len(l2), l2.shape[2]) for m in ("psnr", "ssim", "max_delta")}
-    values = {"l2_face": l2, "l2_image": l2, "similarity.eye": similarity}
+    photos = {m: torch.ones(len(l2), l2.shape[2]) for m in PHOTO_MEASURES}
+    values = {"l2_face": l2, "l2_residual": l2 / 2, "l2_image": l2, "similarity.eye": similarity}
     return Report(protections, ("s", "r"), {"s": ("e",), "r": ("e",)}, ("eye",), values, photos, {"seed": 0})
 
 
@@ -302,7 +330,7 @@ def test_aggregates_and_shares_by_hand(made):
 
 def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     head, rows = table(made, "ID sim. by eye")
-    columns = [f"{k} {m}" for k in ("s", "r") for m in ("L2_face↑", "ID sim.↓", "DSR↑")]
+    columns = [f"{k} {m}" for k in ("s", "r") for m in ("L2_face↑", "residual L2_face↑", "ID sim.↓", "DSR↑")]
     assert head == ["Method", *columns]
     assert list(rows) == ["A", "B", REFERENCE]
     similarity = head.index("r ID sim.↓") - 1
@@ -326,8 +354,12 @@ def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):
     head, rows = table(report, "Share of the white box")
     assert all(cell in ("1.000", "n/a") for cell in rows[REFERENCE])
     head, rows = table(report, "Protected photos")
-    assert head[1:] == ["PSNR (dB)↑", "SSIM↑", "max abs. perturbation"]
-    assert rows[REFERENCE] == ["n/a"] * 3
+    colour = ["colour, mean↓", "colour, 95th percentile↓", "share of face over 2.3↓"]
+    assert head[1:] == ["PSNR (dB)↑", "SSIM↑", *colour, "tint↓", "max abs. perturbation"]
+    assert rows["Noise"][head.index("tint↓") - 1].startswith("**")
+    assert rows[REFERENCE] == ["n/a"] * 7
+    head, rows = table(report, "Over manipulators")
+    assert {"mean residual L2_face↑", "worst residual L2_face↑"} < set(head)
 
 
 def test_json_is_strict_and_complete(faces, tmp_path):
