@@ -243,7 +243,7 @@ def _add_evaluate(commands: Any) -> None:
         metavar="NAME=STRENGTH",
         help="what photos go through before: none, jpeg=75, blur=1, resize=0.5, noise=0.05 (Fig. 13)",
     )
-    evaluate.add_argument("--baselines", action="store_true", help="also noise, Disrupting on each model, CMUA")
+    evaluate.add_argument("--baselines", action="store_true", help="also uniform noise, Disrupting on each model, CMUA")
     evaluate.add_argument(
         "--refine", type=int, default=0, metavar="STEPS", help="also the protector with this much PGD behind it"
     )

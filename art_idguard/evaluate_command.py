@@ -15,10 +15,12 @@ from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
 from art_idguard.baselines import (
     Protection,
+    brightness,
     cmua,
     disrupting,
     id_guard,
     p_pert,
+    sign_noise,
     uniform_noise,
     universal,
     white_box,
@@ -101,7 +103,8 @@ def evaluate_protector(
 ) -> dict[str, Report]:
     """Measure a protector and write <output>/<NAME>.{json,md,png} for each data set.
 
-    A rerun goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
+    Beside it stand a brightness shift and noise of random signs, each as strong as its bound allows. A rerun
+    goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
 
     Args:
         protector: folder or Hub id; None for the one that ships.
@@ -165,6 +168,8 @@ def evaluate_protector(
         refinement = {
             "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
         }
+    protections["Brightness +epsilon"] = brightness(epsilon=guard.epsilon)
+    protections["±epsilon noise"] = sign_noise(epsilon=guard.epsilon, seed=seed)
     trained_on: set[str] = set()
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")

@@ -224,8 +224,9 @@ def test_evaluate_writes_a_report(tmp_path, model):
     words += ["--refine", "1"]
     assert main(["evaluate", *map(str, words)]) == 0
     report = json.loads((tmp_path / "report" / "toy.json").read_text())
-    assert report
-    assert "| ID-Guard, refined |" in (tmp_path / "report" / "toy.md").read_text()
+    rows = ["ID-Guard", "P-Pert", "ID-Guard, refined", "Brightness +epsilon", "±epsilon noise", "White box"]
+    assert list(report["summary"]) == rows
+    assert all(f"| {row} |" in (tmp_path / "report" / "toy.md").read_text() for row in rows)
     assert (tmp_path / "report" / "toy.md").is_file()
     assert (tmp_path / "report" / "toy.png").is_file()
 

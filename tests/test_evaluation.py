@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from art_idguard.baselines import (
+    brightness,
     cmua,
     disrupting,
     id_guard,
     p_pert,
+    sign_noise,
     uniform_noise,
     universal,
     white_box,
@@ -410,6 +412,8 @@ def all_baselines(faces):
     protector = Protector(generator="resnet", generator_config={"channels": 8}, size=SIZE)
     return {
         "noise": uniform_noise(epsilon=EPSILON),
+        "signs": sign_noise(epsilon=EPSILON),
+        "brightness": brightness(epsilon=EPSILON),
         "disrupting": disrupting(targets["toy0"], epsilon=EPSILON, steps=5),
         "cmua": universal(cmua(list(targets.values()), faces, epsilon=EPSILON, steps=5), EPSILON),
         "id-guard": id_guard(protector),
@@ -433,6 +437,25 @@ def test_noise_differs_from_face_to_face_and_by_seed(faces):
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
     assert first.abs().mean().item() == pytest.approx(EPSILON / 2, rel=0.02)
+
+
+def test_sign_noise_is_of_full_strength_without_a_tint_and_brightness_is_a_tint(faces):
+    faces.images[0, 0, 0, 0], faces.images[1, 0, 0, 0] = 255, 0
+    batch = batch_of(faces)
+    signs, others, bright = (
+        protect(batch) - batch.images
+        for protect in (sign_noise(epsilon=EPSILON), sign_noise(epsilon=EPSILON, seed=1), brightness(epsilon=EPSILON))
+    )
+    clamped = batch.images.abs() > 1 - EPSILON
+    assert bright[0, 0, 0, 0] == 0
+    assert bright[1, 0, 0, 0] == pytest.approx(EPSILON)
+    assert torch.allclose(bright[~clamped], torch.tensor(EPSILON), atol=1e-6)
+    assert torch.allclose(signs.abs()[~clamped], torch.tensor(EPSILON), atol=1e-6)
+    assert signs.sign().mean().abs() < 0.02
+    assert not torch.equal(signs, others)
+    assert not torch.equal(signs[2], signs[3])
+    assert low_frequency_share(bright).min() > 0.99
+    assert low_frequency_share(signs).max() < 0.03
 
 
 def test_white_box_beats_disrupting_beats_cmua_beats_noise_on_their_own_model(faces):
