@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
-from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table
+from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table, measure_parts
 from art_idguard.visibility import NOTICEABLE
 
 
@@ -55,6 +55,8 @@ def markdown(report: Report) -> str:
         measures = [f"similarity.{recognizer}", f"dsr.{recognizer}"]
         parts += [f"**ID sim. by {recognizer}**", _table(report, _by_manipulator(report, measures))]
     parts += ["**Over manipulators**", _table(report, _aggregates(report))]
+    if report.thresholds:
+        parts += [_calibrated(report), _table(report, _misdirected(report))]
     if report.protections[-1] == REFERENCE:
         reached = report.values["l2_face"][-1].isfinite().any(dim=2).any(dim=0).sum()
         parts.append(
@@ -84,7 +86,30 @@ def _aggregates(report: Report) -> list[_Column]:
     return [
         _Column(f"{kind} {_title(m, full=True)}", cell(m), falls(m), _digits(m), is_share(m))
         for m in report.measures
-        if m != "l2_image"
+        if m != "l2_image" and measure_parts(m)[0] != "misdirected"
+        for kind, cell in (("mean", report.mean), ("worst", report.worst))
+    ]
+
+
+def _calibrated(report: Report) -> str:
+    """Title and thresholds of the table of `_misdirected`."""
+    rates = " and ".join(next(iter(report.thresholds.values())))
+    each = (
+        f"{recognizer} {', '.join(f'{limit:.3f} ({rate})' for rate, limit in limits.items())}"
+        for recognizer, limits in report.thresholds.items()
+    )
+    return (
+        f"**Misdirected**: share of forgeries that a system no longer takes for the person of the clean forgery, at a "
+        f"false accept rate (FAR) of {rates}. ID sim. from which on it does: {'; '.join(each)}."
+    )
+
+
+def _misdirected(report: Report) -> list[_Column]:
+    return [
+        _Column(f"{kind}, {recognizer}, FAR {rate}↑", cell(m), falls(m), bounds=True)
+        for m in report.measures
+        for named, rate, recognizer in [measure_parts(m)]
+        if named == "misdirected"
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
     ]
 
@@ -115,7 +140,7 @@ def _digits(measure: str) -> int:
 
 
 def _title(measure: str, *, full: bool = False) -> str:
-    kind, _, recognizer = measure.partition(".")
+    kind, _, recognizer = measure_parts(measure)
     title = {
         "l2_face": "L2_face↑",
         "l2_residual": "residual L2_face↑",

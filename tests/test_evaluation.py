@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from art_idguard.faces import arcface_frame
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import wilson_interval
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
@@ -347,6 +349,30 @@ def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     assert rows["A"][head.index("s DSR↑") - 1] == "<u>0.500</u> [0.095, 0.905]"
     assert "±" not in rows[REFERENCE][similarity]  # one face
     assert "The white box rows are of 2 faces." in markdown(made)
+
+
+def test_misdirected_is_below_the_threshold_of_each_false_accept_rate(made):
+    made = replace(made, metadata={"thresholds": {"eye": {"1%": 0.3, "0.1%": 0.55}}})
+    assert made.measures[-2:] == ("misdirected@1%.eye", "misdirected@0.1%.eye")
+    strict, lenient = (made.cells(m)[..., 0] for m in made.measures[-2:])
+    assert strict[0].tolist() == [[1, 0], [1, 1]]
+    assert strict[1].tolist() == [[0, 0], [0, 0]]  # 0.3 is not below 0.3
+    assert lenient[1].tolist() == [[1, 1], [0, 0]]
+    assert lenient[2, 1].isnan().tolist() == [False, True]
+    cell = made.cell("misdirected@1%.eye", "s")("A")
+    assert cell[:3] == pytest.approx((0.5, *wilson_interval(0.5, 2)))
+    worst = made.worst("misdirected@0.1%.eye")("B")
+    assert (worst.mean, worst.manipulator) == (0, "r")
+    head, rows = table(made, "Misdirected")
+    assert head[1:] == [f"{kind}, eye, FAR {rate}↑" for rate in ("1%", "0.1%") for kind in ("mean", "worst")]
+    assert rows["A"][0].startswith("**0.750** [")
+    assert "eye 0.300 (1%), 0.550 (0.1%)" in markdown(made)
+    assert not any("misdirected" in title for title in table(made, "Over manipulators")[0])
+
+
+def test_without_thresholds_nothing_is_misdirected(made):
+    assert not any("misdirected" in m for m in made.measures)
+    assert "**Misdirected**" not in markdown(made)
 
 
 def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):
