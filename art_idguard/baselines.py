@@ -79,6 +79,25 @@ def uniform_noise(*, epsilon: float, seed: int = 0) -> Protection:
     return protect
 
 
+def brightness(*, epsilon: float) -> Protection:
+    """Every pixel brighter by epsilon, clamped: what a tint does that any manipulator passes on."""
+
+    def protect(batch: FaceBatch) -> Images:
+        return project(batch.images + epsilon, batch.images, epsilon)
+
+    return protect
+
+
+def sign_noise(*, epsilon: float, seed: int = 0) -> Protection:
+    """Epsilon with a random sign at every pixel and channel, clamped: the strongest noise in the ball."""
+
+    def protect(batch: FaceBatch) -> Images:
+        signs = 2 * torch.randint(2, batch.images.shape, generator=face_generator(batch.images, seed)) - 1
+        return project(batch.images + epsilon * signs.to(batch.images), batch.images, epsilon)
+
+    return protect
+
+
 def disrupting(
     manipulator: Manipulator,
     *,

@@ -5,8 +5,9 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -15,15 +16,18 @@ from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
 from art_idguard.baselines import (
     Protection,
+    brightness,
     cmua,
     disrupting,
     id_guard,
     p_pert,
+    sign_noise,
     uniform_noise,
     universal,
     white_box,
 )
 from art_idguard.cache import cached
+from art_idguard.calibration import impostor_pairs, thresholds
 from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
@@ -33,6 +37,7 @@ from art_idguard.hub import WEIGHTS, HubModel, official_file, shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.recognizers.base import Recognizer
 from art_idguard.refinement import RefinedProtector, refined
 from art_idguard.report import Report
 from art_idguard.report_table import markdown
@@ -66,6 +71,10 @@ class DataSpec(NamedTuple):
             )
         return cls(name, path, **given)  # type: ignore[arg-type]  # checked above
 
+    def public(self) -> dict[str, str]:
+        """What a report says of it: no folder of this machine."""
+        return self._asdict() | {"path": Path(self.path).name}
+
     def read(self, *, size: int, limit: int | None, regions: Path) -> Faces:
         """The faces, with their points kept in `regions`."""
         return read_faces(
@@ -93,6 +102,7 @@ def evaluate_protector(
     baselines: bool = False,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
+    calibrate: str | None = None,
     reference_faces: int = 0,
     batch_size: int = 16,
     seed: int = 0,
@@ -101,7 +111,8 @@ def evaluate_protector(
 ) -> dict[str, Report]:
     """Measure a protector and write <output>/<NAME>.{json,md,png} for each data set.
 
-    A rerun goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
+    Beside it stand a brightness shift and noise of random signs, each as strong as its bound allows. A rerun
+    goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
 
     Args:
         protector: folder or Hub id; None for the one that ships.
@@ -121,6 +132,8 @@ def evaluate_protector(
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
             of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
         baseline_limit: how many faces CMUA is trained on (128 in its paper).
+        calibrate: data set whose file names say who it is, such as LFW (`calibration.people`; framing=align): also how
+            many forgeries each recogniser, at a false accept rate of 1 % and 0.1 % there, takes for another person.
         reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
         batch_size: faces at a time.
         seed: of noise and of random starts.
@@ -132,6 +145,7 @@ def evaluate_protector(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     specs = [DataSpec.parse(text) for text in data]
+    strangers = DataSpec.parse(calibrate) if calibrate else None
     if not specs or not manipulators:
         raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
     if refine_against and not refine:
@@ -156,6 +170,7 @@ def evaluate_protector(
     weights |= {
         k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
     }
+    calibration = _calibration(strangers, judges, weights, size, device, output) if strangers else {}
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
     protections, refinement = dict(own), {}
     if refine:
@@ -165,6 +180,8 @@ def evaluate_protector(
         refinement = {
             "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
         }
+    protections["Brightness +epsilon"] = brightness(epsilon=guard.epsilon)
+    protections["±epsilon noise"] = sign_noise(epsilon=guard.epsilon, seed=seed)
     trained_on: set[str] = set()
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
@@ -182,7 +199,7 @@ def evaluate_protector(
                 "name other faces with --baseline-faces",
                 stacklevel=2,
             )
-        reports[spec.name] = evaluate(
+        measured = evaluate(
             protections,
             seen,
             faces,
@@ -193,7 +210,7 @@ def evaluate_protector(
             reference=white_box(epsilon=guard.epsilon, seed=seed) if reference_faces else None,
             reference_faces=reference_faces,
             metadata={
-                "data": spec._asdict() | {"path": Path(spec.path).name},
+                "data": spec.public(),
                 "weights": weights,
                 "seed": seed,
                 **refinement,
@@ -201,6 +218,8 @@ def evaluate_protector(
             resume_file=output / f"{spec.name}.jsonl",
             verbose=verbose,
         )
+        # Beside the metadata that pins the resume file: a calibration measures nothing anew.
+        reports[spec.name] = replace(measured, metadata={**measured.metadata, **calibration})
         reports[spec.name].to_json(output / f"{spec.name}.json")
         write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
         save_pictures(output / f"{spec.name}.png", own, targets, faces)
@@ -225,6 +244,21 @@ def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | N
     multiple = math.lcm(*(model.multiple for model in models))
     if size < 1 or size % multiple:
         raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
+
+
+def _calibration(
+    spec: DataSpec,
+    judges: Mapping[str, Recognizer],
+    weights: Mapping[str, str | None],
+    size: int,
+    device: str,
+    output: Path,
+) -> dict[str, Any]:
+    """A report's metadata on where its recognisers' thresholds are, and from whom."""
+    faces = spec.read(size=size, limit=None, regions=output / "regions.safetensors").to(device)
+    found = thresholds(judges, faces, weights=weights, kept=output / "calibration.safetensors")
+    source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}
+    return {"calibration": source, "thresholds": found}
 
 
 def _baselines(

@@ -16,17 +16,18 @@ from art_idguard.data import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import arcface_frame
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import identity_similarity, l2_face, l2_image, psnr, ssim
+from art_idguard.metrics import identity_similarity, l2_face, l2_image, l2_residual, psnr, ssim
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.records import Record, append, resume
 from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCE, Report, circumstances
 from art_idguard.types import Edit, Frames, Images, Maps
+from art_idguard.visibility import colour_difference, low_frequency_share
 
 ROUNDING = 1e-6
 """How far float32 arithmetic may carry a projected image over its bound."""
 
-PHOTO_MEASURES = ("psnr", "ssim", "max_delta")
+PHOTO_MEASURES = ("psnr", "ssim", "ciede_mean", "ciede_p95", "ciede_share", "low_frequency", "max_delta")
 
 Edits = Literal["all", "cycle"]
 """Every face under all edits of a manipulator, or face i under edit i modulo their number."""
@@ -79,6 +80,7 @@ def evaluate(
     )
     setting = {
         **run.setting(),
+        "measures": (*run.measures, *PHOTO_MEASURES),
         "faces": faces.digest(),
         "batch_size": batch_size,
         "metadata": dict(metadata or {}),
@@ -94,8 +96,9 @@ def evaluate(
 
 
 class _Clean(NamedTuple):
-    """Forged faces of clean photos, and by what disrupted ones are compared with them."""
+    """Clean photos and their forged faces, and by what disrupted ones are compared with them."""
 
+    images: Images
     output: Images
     embeddings: tuple[Float[Tensor, "B D"], ...]
     mask: Maps
@@ -103,6 +106,7 @@ class _Clean(NamedTuple):
 
     def at(self, rows: Int64[Tensor, " R"]) -> "_Clean":
         return _Clean(
+            self.images[rows],
             self.output[rows],
             tuple(e[rows] for e in self.embeddings),
             self.mask[rows],
@@ -126,7 +130,7 @@ class _Evaluation:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        return ("l2_face", "l2_image", *(f"similarity.{r}" for r in self.recognizers))
+        return ("l2_face", "l2_residual", "l2_image", *(f"similarity.{r}" for r in self.recognizers))
 
     def setting(self) -> dict[str, Any]:
         return {
@@ -153,7 +157,8 @@ class _Evaluation:
                 for e, edit in enumerate(edits)
             ]
             forgeries.append(torch.stack(by_edit, dim=-1))
-        photos = torch.stack([photo_values(x, batch.images) for x in protected], dim=1)
+        face = face_mask(batch.points, (batch.images.shape[-2], batch.images.shape[-1]))
+        photos = torch.stack([photo_values(x, batch.images, face) for x in protected], dim=1)
         return {
             "forgeries": torch.stack(forgeries, dim=2).tolist(),
             "photos": photos.tolist(),
@@ -190,9 +195,10 @@ class _Evaluation:
         size = (batch.images.shape[-2], batch.images.shape[-1])
         points = batch.points[met]
         frame = arcface_frame(points, size)
-        output = manipulator(batch.images[met], edit).output
+        images = batch.images[met]
+        output = manipulator(images, edit).output
         embeddings = tuple(r(output, frame) for r in self.recognizers.values())
-        return _Clean(output, embeddings, face_mask(points, size), frame)
+        return _Clean(images, output, embeddings, face_mask(points, size), frame)
 
     @torch.no_grad()
     def _compare(self, manipulator: Manipulator, edit: Edit, images: Images, clean: _Clean) -> Float[Tensor, "M R"]:
@@ -201,7 +207,11 @@ class _Evaluation:
             identity_similarity(embedding, recognizer(output, clean.frame))
             for embedding, recognizer in zip(clean.embeddings, self.recognizers.values(), strict=True)
         ]
-        distances = [l2_face(clean.output, output, clean.mask), l2_image(clean.output, output)]
+        distances = [
+            l2_face(clean.output, output, clean.mask),
+            l2_residual(clean.output, output, images - clean.images, clean.mask),
+            l2_image(clean.output, output),
+        ]
         return torch.stack([*distances, *similarities])
 
     def report(self, records: list[Record], faces: Faces, metadata: Mapping[str, Any]) -> Report:
@@ -236,7 +246,7 @@ class _Evaluation:
             found.append("no recogniser that training did not use was given")
         expected = values[0, 0, 0].numel() if self.edits == "all" else values.shape[3]
         for p, name in enumerate(self.protections):
-            if unchanged := int((photos[-1, p] == 0).sum()):
+            if unchanged := int((photos[PHOTO_MEASURES.index("max_delta"), p] == 0).sum()):
                 found.append(f"{name} returned {unchanged} of {photos.shape[2]} photos unchanged")
             for k, manipulator in enumerate(self.manipulators):
                 lost = expected - int(values[:, p, k].isfinite().all(dim=0).sum())
@@ -268,12 +278,14 @@ def checked(name: str, protected: Tensor, clean: Images, epsilon: float) -> Imag
     return protected
 
 
-def photo_values(protected: Images, clean: Images) -> Float[Tensor, "Q B"]:
-    """`PHOTO_MEASURES` of protected photos."""
+def photo_values(protected: Images, clean: Images, face: Maps) -> Float[Tensor, "Q B"]:
+    """`PHOTO_MEASURES` of protected photos, of colour inside the face mask."""
     return torch.stack(
         [
             psnr(protected, clean),
             ssim(protected, clean),
+            *colour_difference(protected, clean, face),
+            low_frequency_share(protected - clean),
             (protected - clean).abs().amax(dim=(1, 2, 3)),
         ]
     )

@@ -1,7 +1,7 @@
 """What is reported, one value per image; pictures come on the [-1, 1] scale.
 
-LPIPS is left out: the packages that ship its weights need torchvision, and the distance of other
-features would not be LPIPS.
+LPIPS is left out: the packages that ship its weights need torchvision (as does stlpips-pytorch, its shift-tolerant
+form), and the distance of other features would not be LPIPS.
 """
 
 import math
@@ -28,6 +28,7 @@ __all__ = [
     "identity_similarity",
     "l2_face",
     "l2_image",
+    "l2_residual",
     "psnr",
     "ssim",
     "wilson_interval",
@@ -48,6 +49,25 @@ def l2_face(y: Images, y_hat: Images, face: Maps) -> Float[Tensor, " B"]:
     """
     weight = face.sum(dim=(1, 2, 3)) * y.shape[1]
     return (face * (y - y_hat).square()).sum(dim=(1, 2, 3)) / weight
+
+
+def l2_residual(y: Images, y_hat: Images, delta: Images, face: Maps) -> Float[Tensor, " B"]:
+    """`l2_face` without the part of the forgery's change that the perturbation itself explains.
+
+    The change y_hat - y is regressed on delta over the mask's pixels and channels: least squares, one coefficient per
+    image, through the origin. So it is 0 where a manipulator merely passes the perturbation on, at any strength, and
+    never more than `l2_face`. NaN for an empty mask.
+
+    Args:
+        y: forgeries of the clean faces, on the [-1, 1] scale.
+        y_hat: forgeries of the protected ones.
+        delta: protected minus clean face; where it is 0 it explains nothing.
+        face: the face mask.
+    """
+    change, inside = y_hat - y, face * delta
+    energy = (inside * delta).sum(dim=(1, 2, 3), keepdim=True)
+    passed_on = (inside * change).sum(dim=(1, 2, 3), keepdim=True) / energy
+    return l2_face(torch.where(energy > 0, passed_on, 0) * delta, change, face)
 
 
 def l2_image(y: Images, y_hat: Images) -> Float[Tensor, " B"]:

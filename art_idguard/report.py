@@ -62,9 +62,11 @@ class Report:
         manipulators: the columns.
         edits: names of the edits of each manipulator.
         recognizers: those that measured similarity, first the one that training used.
-        values: "l2_face" (Eq. 16), "l2_image", "similarity.<recogniser>".
-        photos: "psnr" (dB), "ssim" and "max_delta" of the protected photos.
-        metadata: data set, weights, seed, epsilon, hardware, date.
+        values: "l2_face" (Eq. 16), "l2_residual" (what delta does not explain of it), "l2_image",
+            "similarity.<recogniser>".
+        photos: of the protected photos "psnr" (dB), "ssim" and "max_delta"; "ciede_mean", "ciede_p95" and
+            "ciede_share" (`visibility.ColourDifference`); "low_frequency" (`visibility.low_frequency_share`).
+        metadata: data set, weights, seed, epsilon, hardware, date; perhaps "thresholds", see there.
         warnings: what a reader of the numbers must know.
     """
 
@@ -78,16 +80,32 @@ class Report:
     warnings: tuple[str, ...] = ()
 
     @property
+    def thresholds(self) -> Mapping[str, Mapping[str, float]]:
+        """By recogniser and false accept rate ("1%"), from which similarity on it takes two faces for one person.
+
+        Empty where no recogniser was calibrated; see `calibration.thresholds`.
+        """
+        return self.metadata.get("thresholds", {})
+
+    @property
     def measures(self) -> tuple[str, ...]:
-        """The values, and "dsr.<recogniser>": 1 where the defence succeeded, 0 where not."""
-        return (*self.values, *(f"dsr.{r}" for r in self.recognizers))
+        """The values, and what is 1 where the defence succeeded, 0 where not.
+
+        That is "dsr.<recogniser>", and where it was calibrated "misdirected@1%.<recogniser>": its similarity of the
+        two forgeries is below the threshold of this false accept rate.
+        """
+        misdirected = [f"misdirected@{rate}.{r}" for r, rates in self.thresholds.items() for rate in rates]
+        return (*self.values, *(f"dsr.{r}" for r in self.recognizers), *misdirected)
 
     def cells(self, measure: str) -> Float[Tensor, "P K N E"]:
         """A measure's value of every protection, manipulator, face and edit."""
-        kind, _, recognizer = measure.partition(".")
-        if kind != "dsr":
+        if measure in self.values:
             return self.values[measure]
+        kind, rate, recognizer = measure_parts(measure)
         distance, similarity = self.values["l2_face"], self.values[f"similarity.{recognizer}"]
+        if kind == "misdirected":
+            below = similarity < self.thresholds[recognizer][rate]
+            return below.to(similarity).masked_fill(similarity.isnan(), math.nan)
         success = disrupted(distance.flatten(), similarity.flatten()).view_as(distance)
         return success.to(distance).masked_fill((distance + similarity).isnan(), math.nan)
 
@@ -185,6 +203,19 @@ class Report:
         write_text(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def measure_parts(measure: str) -> tuple[str, str, str]:
+    """Kind, false accept rate and recogniser of a measure; "" where it has none.
+
+    >>> measure_parts("misdirected@0.1%.sface"), measure_parts("l2_face")
+    (('misdirected', '0.1%', 'sface'), ('l2_face', '', ''))
+    """
+    if measure.startswith("misdirected@"):
+        rate, _, recognizer = measure.removeprefix("misdirected@").partition("%.")
+        return "misdirected", f"{rate}%", recognizer
+    kind, _, recognizer = measure.partition(".")
+    return kind, "", recognizer
+
+
 def falls(measure: str) -> bool:
     """Whether less of a measure is better."""
     return measure.startswith("similarity")
@@ -192,7 +223,7 @@ def falls(measure: str) -> bool:
 
 def is_share(measure: str) -> bool:
     """Whether a measure's values are 0 and 1."""
-    return measure.startswith("dsr")
+    return measure.startswith(("dsr", "misdirected"))
 
 
 def estimate(values: Float[Tensor, "N E"], *, share: bool = False) -> Estimate:

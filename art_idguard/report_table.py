@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
-from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table
+from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table, measure_parts
+from art_idguard.visibility import NOTICEABLE
 
 
 class _Column(NamedTuple):
@@ -39,11 +40,12 @@ class _Column(NamedTuple):
 def markdown(report: Report) -> str:
     """All tables of a report, with what their reader must know."""
     first, *others = report.recognizers
-    of_first = ["l2_face", f"similarity.{first}", f"dsr.{first}"]
+    of_first = ["l2_face", "l2_residual", f"similarity.{first}", f"dsr.{first}"]
     parts = [
         f"Faces: {report.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
         "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
-        "mean squared error in the face on the [-1, 1] scale (Eq. 16). DSR: share of faces "
+        "mean squared error in the face on the [-1, 1] scale (Eq. 16); residual: what the "
+        "perturbation, passed on as it is, does not explain of it. DSR: share of faces "
         f"with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}, with Wilson's 95 % "
         "interval, each face being one trial.",
         f"**ID sim. by {first}, the recogniser that training used**",
@@ -53,6 +55,8 @@ def markdown(report: Report) -> str:
         measures = [f"similarity.{recognizer}", f"dsr.{recognizer}"]
         parts += [f"**ID sim. by {recognizer}**", _table(report, _by_manipulator(report, measures))]
     parts += ["**Over manipulators**", _table(report, _aggregates(report))]
+    if report.thresholds:
+        parts += [_calibrated(report), _table(report, _misdirected(report))]
     if report.protections[-1] == REFERENCE:
         reached = report.values["l2_face"][-1].isfinite().any(dim=2).any(dim=0).sum()
         parts.append(
@@ -61,7 +65,11 @@ def markdown(report: Report) -> str:
             f"{int(reached)} faces."
         )
         parts.append(_table(report, map(_as_share, _by_manipulator(report, of_first))))
-    parts += ["**Protected photos**", _table(report, _quality(report))]
+    parts += [
+        "**Protected photos** (colour: CIEDE2000 in the face, "
+        f"{NOTICEABLE} is just noticed; tint: share of the perturbation that a 9-pixel blur leaves)",
+        _table(report, _quality(report)),
+    ]
     parts += [f"Warning: {warning}." for warning in report.warnings]
     return "\n\n".join(parts) + "\n"
 
@@ -78,7 +86,30 @@ def _aggregates(report: Report) -> list[_Column]:
     return [
         _Column(f"{kind} {_title(m, full=True)}", cell(m), falls(m), _digits(m), is_share(m))
         for m in report.measures
-        if m != "l2_image"
+        if m != "l2_image" and measure_parts(m)[0] != "misdirected"
+        for kind, cell in (("mean", report.mean), ("worst", report.worst))
+    ]
+
+
+def _calibrated(report: Report) -> str:
+    """Title and thresholds of the table of `_misdirected`."""
+    rates = " and ".join(next(iter(report.thresholds.values())))
+    each = (
+        f"{recognizer} {', '.join(f'{limit:.3f} ({rate})' for rate, limit in limits.items())}"
+        for recognizer, limits in report.thresholds.items()
+    )
+    return (
+        f"**Misdirected**: share of forgeries that a system no longer takes for the person of the clean forgery, at a "
+        f"false accept rate (FAR) of {rates}. ID sim. from which on it does: {'; '.join(each)}."
+    )
+
+
+def _misdirected(report: Report) -> list[_Column]:
+    return [
+        _Column(f"{kind}, {recognizer}, FAR {rate}↑", cell(m), falls(m), bounds=True)
+        for m in report.measures
+        for named, rate, recognizer in [measure_parts(m)]
+        if named == "misdirected"
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
     ]
 
@@ -87,6 +118,10 @@ def _quality(report: Report) -> list[_Column]:
     return [
         _Column("PSNR (dB)↑", report.photo("psnr"), falls=False),
         _Column("SSIM↑", report.photo("ssim"), falls=False),
+        _Column("colour, mean↓", report.photo("ciede_mean"), falls=True, digits=2),
+        _Column("colour, 95th percentile↓", report.photo("ciede_p95"), falls=True, digits=2),
+        _Column(f"share of face over {NOTICEABLE}↓", report.photo("ciede_share"), falls=True),
+        _Column("tint↓", report.photo("low_frequency"), falls=True),
         _Column("max abs. perturbation", report.photo("max_delta"), falls=None),
     ]
 
@@ -105,8 +140,14 @@ def _digits(measure: str) -> int:
 
 
 def _title(measure: str, *, full: bool = False) -> str:
-    kind, _, recognizer = measure.partition(".")
-    title = {"l2_face": "L2_face↑", "l2_image": "L2↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}[kind]
+    kind, _, recognizer = measure_parts(measure)
+    title = {
+        "l2_face": "L2_face↑",
+        "l2_residual": "residual L2_face↑",
+        "l2_image": "L2↑",
+        "similarity": "ID sim.↓",
+        "dsr": "DSR↑",
+    }[kind]
     return f"{title} ({recognizer})" if full and recognizer else title
 
 

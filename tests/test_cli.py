@@ -224,10 +224,42 @@ def test_evaluate_writes_a_report(tmp_path, model):
     words += ["--refine", "1"]
     assert main(["evaluate", *map(str, words)]) == 0
     report = json.loads((tmp_path / "report" / "toy.json").read_text())
-    assert report
-    assert "| ID-Guard, refined |" in (tmp_path / "report" / "toy.md").read_text()
+    rows = ["ID-Guard", "P-Pert", "ID-Guard, refined", "Brightness +epsilon", "±epsilon noise", "White box"]
+    assert list(report["summary"]) == rows
+    assert all(f"| {row} |" in (tmp_path / "report" / "toy.md").read_text() for row in rows)
     assert (tmp_path / "report" / "toy.md").is_file()
     assert (tmp_path / "report" / "toy.png").is_file()
+
+
+def test_evaluate_at_calibrated_thresholds(tmp_path, model, monkeypatch, capsys):
+    people = write_portraits(tmp_path / "people", 10)
+    for i, path in enumerate(sorted(people.iterdir())):
+        path.rename(people / f"Person_{'ABCDE'[i // 2]}_{i:04d}.png")
+    (stargan,) = tiny_manipulators(("stargan",))
+    stargan.save_pretrained(tmp_path / "stargan")
+    words = ["--manipulators", tmp_path / "stargan", "--data", f"toy={people}", "--protector", model, "--limit", "2"]
+    words += ["--output", tmp_path / "report", "--edits", "cycle"]
+    assert main(["evaluate", *map(str, words)]) == 0
+    measured = (tmp_path / "report" / "toy.jsonl").read_bytes()
+    words += ["--calibrate", f"lfw={people}"]
+    assert main(["evaluate", *map(str, words)]) == 1
+    assert "40 pairs of different people are too few for a false accept rate of 1 in 100" in capsys.readouterr().err
+
+    monkeypatch.setattr("art_idguard.calibration.FALSE_ACCEPTS", {"1%": 4, "0.1%": 8})
+    monkeypatch.setattr("art_idguard.calibration.FEWEST", 1)
+    assert main(["evaluate", *map(str, words)]) == 0
+    assert (tmp_path / "report" / "toy.jsonl").read_bytes() == measured  # a threshold measures nothing anew
+    report = json.loads((tmp_path / "report" / "toy.json").read_text())
+    found = report["metadata"]["calibration"]
+    assert (found["name"], found["path"], found["faces"], found["impostor_pairs"]) == ("lfw", "people", 10, 40)
+    limits = report["metadata"]["thresholds"]["sface"]
+    assert -1 < limits["1%"] < limits["0.1%"] <= 1
+    assert {"misdirected@1%.sface", "misdirected@0.1%.sface"} < set(report["summary"]["ID-Guard"]["stargan"])
+    assert "**Misdirected**" in (tmp_path / "report" / "toy.md").read_text()
+
+    monkeypatch.setattr("art_idguard.calibration.impostor_similarities", None)  # kept, not made again
+    assert main(["evaluate", *map(str, words)]) == 0
+    assert json.loads((tmp_path / "report" / "toy.json").read_text())["metadata"]["thresholds"]["sface"] == limits
 
 
 def test_a_baseline_that_was_trained_on_the_evaluated_faces_is_told(tmp_path, model, monkeypatch):

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from art_idguard.baselines import (
+    brightness,
     cmua,
     disrupting,
     id_guard,
     p_pert,
+    sign_noise,
     uniform_noise,
     universal,
     white_box,
@@ -21,17 +24,19 @@ from art_idguard.cli import main
 from art_idguard.data import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import DataSpec
-from art_idguard.evaluation import evaluate
+from art_idguard.evaluation import PHOTO_MEASURES, evaluate
 from art_idguard.faces import arcface_frame
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import wilson_interval
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCE, Report, estimate
 from art_idguard.report_table import markdown
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
+from art_idguard.visibility import colour_difference, low_frequency_share
 from tests.toys import tiny_manipulators
 
 EPSILON = 0.05
@@ -130,6 +135,10 @@ def test_values_are_those_of_the_definitions(faces):
     by_hand = square.sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
     found = report.values["l2_face"][1, 1, :, 2]
     torch.testing.assert_close(found.double(), by_hand, rtol=1e-5, atol=0)
+    delta, change = ((t * mask).flatten(1).double() for t in (shift(batch) - batch.images, other - clean))
+    explained = ((delta * change).sum(1) / (delta * delta).sum(1))[:, None] * delta
+    by_hand = (change - explained).square().sum(1) / (3 * mask.sum(dim=(1, 2, 3)))
+    torch.testing.assert_close(report.values["l2_residual"][1, 1, :, 2].double(), by_hand, rtol=1e-4, atol=0)
     by_hand = (clean - other).pow(2).mean(dim=(1, 2, 3))
     torch.testing.assert_close(report.values["l2_image"][1, 1, :, 2], by_hand)
 
@@ -139,6 +148,21 @@ def test_values_are_those_of_the_definitions(faces):
     torch.testing.assert_close(report.values["similarity.eye"][1, 1, :, 2], cosine)
     largest = (shift(batch) - batch.images).abs().flatten(1).max(dim=1).values
     torch.testing.assert_close(report.photos["max_delta"][1], largest)
+    colour = colour_difference(shift(batch), batch.images, mask)
+    for name, expected in zip(("ciede_mean", "ciede_p95", "ciede_share"), colour, strict=True):
+        torch.testing.assert_close(report.photos[name][1], expected)
+    torch.testing.assert_close(report.photos["low_frequency"][1], low_frequency_share(shift(batch) - batch.images))
+
+
+def test_a_manipulator_that_passes_the_perturbation_on_leaves_no_residual(faces):
+    class Linear(Toy):
+        def forward(self, x, edit):
+            return Manipulation(0.4 * x, x)
+
+    report = evaluate(protections(), {"linear": Linear()}, faces, eyes(), epsilon=EPSILON)
+    assert report.mean("l2_face")("Shift").mean > 1e-4
+    assert report.worst("l2_residual")("Shift").mean < 1e-9
+    assert report.worst("l2_residual")("Noise").mean < 1e-9
 
 
 def test_cycle_measures_face_i_under_edit_i_and_agrees_with_all(faces):
@@ -210,6 +234,14 @@ def test_a_resume_file_of_another_setting_is_refused(faces, tmp_path, key, optio
         measure(faces, resume_file=file, **option)
 
 
+def test_a_resume_file_with_fewer_measures_is_refused(faces, tmp_path):
+    file = tmp_path / "values.jsonl"
+    measure(faces, resume_file=file)
+    file.write_text(file.read_text().replace('"l2_residual", ', "", 1))
+    with pytest.raises(IDGuardError, match="another evaluation: measures"):
+        measure(faces, resume_file=file)
+
+
 def test_a_damaged_resume_file_is_refused(faces, tmp_path):
     file = tmp_path / "values.jsonl"
     measure(faces, resume_file=file)
@@ -271,8 +303,8 @@ def made_report(l2, similarity):
     """A report of given values (P, K, N), one edit."""
     l2, similarity = (torch.tensor(v)[..., None] for v in (l2, similarity))
     protections = (*("A", "B", "C", REFERENCE)[: len(l2) - 1], REFERENCE)
-    photos = {m: torch.ones(len(l2), l2.shape[2]) for m in ("psnr", "ssim", "max_delta")}
-    values = {"l2_face": l2, "l2_image": l2, "similarity.eye": similarity}
+    photos = {m: torch.ones(len(l2), l2.shape[2]) for m in PHOTO_MEASURES}
+    values = {"l2_face": l2, "l2_residual": l2 / 2, "l2_image": l2, "similarity.eye": similarity}
     return Report(protections, ("s", "r"), {"s": ("e",), "r": ("e",)}, ("eye",), values, photos, {"seed": 0})
 
 
@@ -302,7 +334,7 @@ def test_aggregates_and_shares_by_hand(made):
 
 def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     head, rows = table(made, "ID sim. by eye")
-    columns = [f"{k} {m}" for k in ("s", "r") for m in ("L2_face↑", "ID sim.↓", "DSR↑")]
+    columns = [f"{k} {m}" for k in ("s", "r") for m in ("L2_face↑", "residual L2_face↑", "ID sim.↓", "DSR↑")]
     assert head == ["Method", *columns]
     assert list(rows) == ["A", "B", REFERENCE]
     similarity = head.index("r ID sim.↓") - 1
@@ -319,6 +351,30 @@ def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     assert "The white box rows are of 2 faces." in markdown(made)
 
 
+def test_misdirected_is_below_the_threshold_of_each_false_accept_rate(made):
+    made = replace(made, metadata={"thresholds": {"eye": {"1%": 0.3, "0.1%": 0.55}}})
+    assert made.measures[-2:] == ("misdirected@1%.eye", "misdirected@0.1%.eye")
+    strict, lenient = (made.cells(m)[..., 0] for m in made.measures[-2:])
+    assert strict[0].tolist() == [[1, 0], [1, 1]]
+    assert strict[1].tolist() == [[0, 0], [0, 0]]  # 0.3 is not below 0.3
+    assert lenient[1].tolist() == [[1, 1], [0, 0]]
+    assert lenient[2, 1].isnan().tolist() == [False, True]
+    cell = made.cell("misdirected@1%.eye", "s")("A")
+    assert cell[:3] == pytest.approx((0.5, *wilson_interval(0.5, 2)))
+    worst = made.worst("misdirected@0.1%.eye")("B")
+    assert (worst.mean, worst.manipulator) == (0, "r")
+    head, rows = table(made, "Misdirected")
+    assert head[1:] == [f"{kind}, eye, FAR {rate}↑" for rate in ("1%", "0.1%") for kind in ("mean", "worst")]
+    assert rows["A"][0].startswith("**0.750** [")
+    assert "eye 0.300 (1%), 0.550 (0.1%)" in markdown(made)
+    assert not any("misdirected" in title for title in table(made, "Over manipulators")[0])
+
+
+def test_without_thresholds_nothing_is_misdirected(made):
+    assert not any("misdirected" in m for m in made.measures)
+    assert "**Misdirected**" not in markdown(made)
+
+
 def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):
     report = measure(faces, edits="cycle", reference=white_box(epsilon=EPSILON, steps=3), reference_faces=5)
     head, rows = table(report, "ID sim. by other")
@@ -326,8 +382,12 @@ def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):
     head, rows = table(report, "Share of the white box")
     assert all(cell in ("1.000", "n/a") for cell in rows[REFERENCE])
     head, rows = table(report, "Protected photos")
-    assert head[1:] == ["PSNR (dB)↑", "SSIM↑", "max abs. perturbation"]
-    assert rows[REFERENCE] == ["n/a"] * 3
+    colour = ["colour, mean↓", "colour, 95th percentile↓", "share of face over 2.3↓"]
+    assert head[1:] == ["PSNR (dB)↑", "SSIM↑", *colour, "tint↓", "max abs. perturbation"]
+    assert rows["Noise"][head.index("tint↓") - 1].startswith("**")
+    assert rows[REFERENCE] == ["n/a"] * 7
+    head, rows = table(report, "Over manipulators")
+    assert {"mean residual L2_face↑", "worst residual L2_face↑"} < set(head)
 
 
 def test_json_is_strict_and_complete(faces, tmp_path):
@@ -378,6 +438,8 @@ def all_baselines(faces):
     protector = Protector(generator="resnet", generator_config={"channels": 8}, size=SIZE)
     return {
         "noise": uniform_noise(epsilon=EPSILON),
+        "signs": sign_noise(epsilon=EPSILON),
+        "brightness": brightness(epsilon=EPSILON),
         "disrupting": disrupting(targets["toy0"], epsilon=EPSILON, steps=5),
         "cmua": universal(cmua(list(targets.values()), faces, epsilon=EPSILON, steps=5), EPSILON),
         "id-guard": id_guard(protector),
@@ -401,6 +463,25 @@ def test_noise_differs_from_face_to_face_and_by_seed(faces):
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
     assert first.abs().mean().item() == pytest.approx(EPSILON / 2, rel=0.02)
+
+
+def test_sign_noise_is_of_full_strength_without_a_tint_and_brightness_is_a_tint(faces):
+    faces.images[0, 0, 0, 0], faces.images[1, 0, 0, 0] = 255, 0
+    batch = batch_of(faces)
+    signs, others, bright = (
+        protect(batch) - batch.images
+        for protect in (sign_noise(epsilon=EPSILON), sign_noise(epsilon=EPSILON, seed=1), brightness(epsilon=EPSILON))
+    )
+    clamped = batch.images.abs() > 1 - EPSILON
+    assert bright[0, 0, 0, 0] == 0
+    assert bright[1, 0, 0, 0] == pytest.approx(EPSILON)
+    assert torch.allclose(bright[~clamped], torch.tensor(EPSILON), atol=1e-6)
+    assert torch.allclose(signs.abs()[~clamped], torch.tensor(EPSILON), atol=1e-6)
+    assert signs.sign().mean().abs() < 0.02
+    assert not torch.equal(signs, others)
+    assert not torch.equal(signs[2], signs[3])
+    assert low_frequency_share(bright).min() > 0.99
+    assert low_frequency_share(signs).max() < 0.03
 
 
 def test_white_box_beats_disrupting_beats_cmua_beats_noise_on_their_own_model(faces):

@@ -15,6 +15,7 @@ from art_idguard.metrics import (
     identity_similarity,
     l2_face,
     l2_image,
+    l2_residual,
     psnr,
     ssim,
     wilson_interval,
@@ -65,6 +66,56 @@ def test_an_empty_mask_has_no_distance(pair):
     distance = l2_face(*pair, torch.zeros_like(pair[0][:, :1]))
     assert distance.isnan().all()
     assert not disrupted(distance, torch.zeros_like(distance)).any()
+
+
+@pytest.fixture
+def forged(pair):
+    """Forgeries of a clean and a protected face, the perturbation, and a mask of a part."""
+    y, y_hat = pair
+    delta = 0.1 * torch.rand_like(y) - 0.05
+    face = torch.zeros_like(y[:, :1])
+    face[..., 4:20, 8:24] = 1
+    return y, y_hat, delta, face
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.3, 4.0, -2.0])
+def test_a_perturbation_that_is_passed_on_leaves_no_residual(forged, strength):
+    y, _, delta, face = forged
+    strengths = torch.tensor([strength, 2 * strength], dtype=y.dtype).reshape(2, 1, 1, 1)  # each image has its own
+    elsewhere = torch.where(face > 0, y + strengths * delta, y + 0.7)
+    assert l2_face(y, elsewhere, face).min() > 1e-5
+    assert l2_residual(y, elsewhere, delta, face).max() < 1e-12
+
+
+def test_a_change_that_is_orthogonal_to_the_perturbation_is_all_residual(forged):
+    y, _, delta, face = forged
+    change = torch.randn_like(y)
+    along = (face * delta * change).sum((1, 2, 3), keepdim=True) / (face * delta**2).sum((1, 2, 3), keepdim=True)
+    change = change - along * delta
+    torch.testing.assert_close(l2_residual(y, y + change, delta, face), l2_face(y, y + change, face))
+    torch.testing.assert_close(l2_residual(y, y + change + 3 * delta, delta, face), l2_face(y, y + change, face))
+
+
+def test_the_residual_is_that_of_numpys_least_squares(forged):
+    y, y_hat, delta, face = forged
+    inside = face.expand_as(y).bool()
+    for i in range(len(y)):
+        a, b = (t[i][inside[i]].numpy() for t in (delta, y_hat - y))
+        (squares,) = np.linalg.lstsq(a[:, None], b, rcond=None)[1]
+        assert l2_residual(*forged)[i].item() == pytest.approx(squares / len(b))
+
+
+@given(slope=st.floats(-3, 3), spread=st.floats(0, 0.5))
+def test_the_residual_is_never_more_than_l2_face(slope, spread):
+    y, delta, face = torch.zeros(1, 3, 8, 8), torch.randn(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
+    y_hat = slope * delta + spread * torch.randn_like(y)
+    assert l2_residual(y, y_hat, delta, face) <= l2_face(y, y_hat, face) * (1 + 1e-5)
+
+
+def test_no_perturbation_explains_nothing_and_no_face_has_no_residual(forged):
+    y, y_hat, delta, face = forged
+    torch.testing.assert_close(l2_residual(y, y_hat, 0 * delta, face), l2_face(y, y_hat, face))
+    assert l2_residual(y, y_hat, delta, 0 * face).isnan().all()
 
 
 def test_disruption_needs_distance_and_another_identity():
