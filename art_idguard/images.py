@@ -77,6 +77,11 @@ def resize(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Ten
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
+def box_blur(images: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C H W"]:
+    """The mean over a square of `side` pixels, an odd number; edges are repeated."""
+    return F.avg_pool2d(F.pad(images, (side // 2,) * 4, mode="replicate"), side, stride=1)
+
+
 def to_array(images: Images) -> UInt8[np.ndarray, "B H W 3"]:
     """[-1, 1] NCHW -> 8-bit NHWC, as Pillow and OpenCV take it."""
     return to_uint8(images.detach()).permute(0, 2, 3, 1).cpu().numpy()

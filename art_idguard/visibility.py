@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from art_idguard.images import to_unit
+from art_idguard.images import box_blur, to_unit
 from art_idguard.types import Images, Maps
 
 NOTICEABLE = 2.3
@@ -50,5 +49,4 @@ def low_frequency_share(delta: Images) -> Float[Tensor, " B"]:
     1 for a constant shift, about 1/81 for white noise, NaN for no perturbation. Edges are replicated, which weighs
     them more: what that lifts above 1 is 1.
     """
-    blurred = F.avg_pool2d(F.pad(delta, (_BLUR // 2,) * 4, mode="replicate"), _BLUR, stride=1)
-    return (blurred.square().sum(dim=(1, 2, 3)) / delta.square().sum(dim=(1, 2, 3))).clamp(max=1)
+    return (box_blur(delta, _BLUR).square().sum(dim=(1, 2, 3)) / delta.square().sum(dim=(1, 2, 3))).clamp(max=1)

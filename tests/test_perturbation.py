@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.images import box_blur
 from art_idguard.perturbation import (
     GENERATORS,
     Protector,
@@ -25,7 +26,6 @@ from art_idguard.perturbation import (
 )
 from art_idguard.perturbation import protector as protector_module
 from art_idguard.perturbation.protector import BOUNDS
-from art_idguard.perturbation.visibility import box_blur
 from tests.golden import check, fill, h
 
 KEYS = Path(__file__).parent / "keys"

@@ -9,10 +9,9 @@ from torch.nn import functional as F
 from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, attributes
 from art_idguard.attributes import predictions
 from art_idguard.faces import arcface_frame, celeba_points
-from art_idguard.images import from_array, resize
+from art_idguard.images import box_blur, from_array, resize
 from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.visibility import box_blur
 from art_idguard.photo_files import read_photo
 from art_idguard.recognizers import SFace
 from art_idguard.refinement import PHOTO, RefinedProtector

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
+from art_idguard.images import box_blur
 from art_idguard.types import Images
 
 Perturbation = Float[Tensor, "B 3 H W"]
@@ -68,11 +68,6 @@ class Visibility:
         ]
         down, across = (side.minimum(side.flip(0)) for side in rise)
         return down[:, None] * across
-
-
-def box_blur(images: Perturbation, side: int) -> Perturbation:
-    """The mean over a square of so many pixels, edges repeated."""
-    return F.avg_pool2d(F.pad(images, (side // 2,) * 4, mode="replicate"), side, stride=1)
 
 
 def _is_coloured(x: Images) -> Float[Tensor, "B 1 1 1"]:
