@@ -71,10 +71,11 @@ def _add_protect(commands: Any) -> None:
     protect.add_argument("--whole", action="store_true", help="protect a picture without a face as a whole")
     protect.add_argument(
         "--refine",
-        type=int,
+        type=_steps,
         default=0,
         metavar="STEPS",
-        help="go on with PGD against the shipped manipulators: stronger, half a minute for a face with 12",
+        help="go on with PGD against the shipped manipulators: stronger, half a minute for a face with 12; auto: until "
+        "no more is won, a few minutes",
     )
     protect.add_argument("--overwrite", action="store_true", help="replace results that are there, not skip them")
     protect.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="jpeg and webp are lossy")
@@ -83,6 +84,10 @@ def _add_protect(commands: Any) -> None:
     protect.add_argument("--workers", type=int, default=1, help="photos to work on at the same time (default: 1)")
     protect.add_argument("--csv", type=Path, help="add a row on each photo to this file")
     protect.set_defaults(run=_protect)
+
+
+def _steps(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def _protect(**options: Any) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from glob import glob
 from pathlib import Path
+from typing import Literal
 
 import torch
 from tqdm import tqdm
@@ -68,7 +69,7 @@ def protect_files(
     check: str | None = None,
     show: bool = False,
     whole: bool = False,
-    refine: int = 0,
+    refine: int | Literal["auto"] = 0,
     overwrite: bool = False,
     format: str = "png",
     quality: int = 95,

@@ -6,8 +6,8 @@ is a fine pattern that survives no resampling, unless every step looks through a
 transformations, Athalye et al., ICML 2018).
 """
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NoReturn
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,10 @@ from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected
 MOMENTUM = 0.7
 """What a step keeps of the directions before it (Dong et al., CVPR 2018), which were other edits'."""
 
+MOST, HALVINGS, GAIN = 100, 3, 0.02
+"""Steps "auto": at most `MOST`. Where a round of the edits has won less than `GAIN` for each manipulator, the step size
+is halved, and after so many halvings it is done. Met thresholds win nothing, see `losses.LOG`."""
+
 PHOTO = ("crop", "crop", "resize")
 """What a face goes through from the photo to a manipulator: framed by others, and resampled."""
 
@@ -50,8 +54,8 @@ class RefinedProtector(Protector):
         protector: where to begin; its epsilon and visibility are the bound.
         manipulators: frozen; those to protect against.
         recognizers: frozen; who must not recognise the face. By default the one that ships.
-        steps: of sign ascent; see `MOMENTUM`.
-        step_size: length of the first step in every pixel, on the [-1, 1] scale; it falls linearly.
+        steps: of sign ascent, see `MOMENTUM`; or "auto", until the thresholds are met or no more is won, see `MOST`.
+        step_size: length of the first step in every pixel, on the [-1, 1] scale; it falls linearly to 0.
         augment: what faces go through on their way to the manipulators, names of `robustness.OPERATIONS`, one a step;
             by default they arrive as they are. For photos, see `PHOTO`.
         verbose: show a progress bar.
@@ -66,12 +70,12 @@ class RefinedProtector(Protector):
         manipulators: Sequence[Manipulator],
         recognizers: Sequence[Recognizer] = (),
         *,
-        steps: int = 20,
+        steps: int | Literal["auto"] = 20,
         step_size: float = 0.02,
         augment: Sequence[str] = (),
         verbose: bool = False,
     ) -> None:
-        if not manipulators or steps < 0:
+        if not manipulators or (steps != "auto" and steps < 0):
             raise IDGuardError(f"expected manipulators and at least 0 steps, found {len(manipulators)} and {steps}")
         require_known(augment)
         nn.Module.__init__(self)  # the weights are the other's
@@ -97,14 +101,15 @@ class RefinedProtector(Protector):
         attributes = known.where(known.any(dim=1, keepdim=True), self._labels(x))
         objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
         free, direction = start.specific - x, torch.zeros_like(x)
-        for step in tqdm(range(self.steps), "refining", disable=not self.verbose, leave=False):
+        lengths = _Lengths(self.steps, self.step_size)
+        for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
             with torch.enable_grad():
                 protected = self._protected(free.requires_grad_(), x)
-            ascent = objectives.ascent(protected, step, draw(self.augment, seed=step))
+            value, ascent = objectives.ascent(protected, step, draw(self.augment, seed=step))
             (ascent,) = torch.autograd.grad(protected, free, ascent)
             direction = MOMENTUM * direction + ascent / ascent.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
-            length = self.step_size * (1 - step / self.steps)
             free = (free.detach() + length * direction.sign()).clamp(-self.epsilon, self.epsilon)
+            lengths.note(value / len(self.manipulators))
         return start._replace(specific=self._protected(free, x))
 
     def _protected(self, free: Float[Tensor, "B 3 H W"], x: Images) -> Images:
@@ -129,6 +134,29 @@ def refined(protector: RefinedProtector) -> Protection:
     return protect
 
 
+class _Lengths:
+    """The lengths of the steps: falling linearly, or halved where a round of five edits no longer wins enough."""
+
+    def __init__(self, steps: int | Literal["auto"], first: float) -> None:
+        self.auto, self.first = steps == "auto", first
+        self.most = MOST if steps == "auto" else steps
+        self.halvings, self.values = 0, list[float]()
+
+    def __iter__(self) -> Iterator[float]:
+        for step in range(self.most):
+            if self.halvings > HALVINGS:
+                return
+            yield self.first * (0.5**self.halvings if self.auto else 1 - step / self.most)
+
+    def note(self, value: float) -> None:
+        """Take the objective before a step: of the edit whose turn it was."""
+        self.values.append(value)
+        turns = len(ATTRIBUTES)
+        rounds = [sum(self.values[-n:][:turns]) / turns for n in (turns, 2 * turns)]
+        if len(self.values) % turns == 0 and len(self.values) >= 2 * turns and rounds[0] < rounds[1] + GAIN:
+            self.halvings += 1
+
+
 class _Objectives:
     """The objectives of all manipulators on some faces; what they make of the clean ones is made once."""
 
@@ -139,9 +167,9 @@ class _Objectives:
         self.edits = [(manipulator, manipulator.edits(batch.attributes)) for manipulator in manipulators]
         self.clean: dict[tuple[int, str], Reference] = {}
 
-    def ascent(self, protected: Images, step: int, distortion: Distortion) -> Images:
-        """The gradient of the sum of L_k^adv by the protected faces, each manipulator with this step's edit."""
-        ascent = torch.zeros_like(protected)
+    def ascent(self, protected: Images, step: int, distortion: Distortion) -> tuple[float, Images]:
+        """The sum of L_k^adv, each manipulator with this step's edit, and its gradient by the protected faces."""
+        value, ascent = 0.0, torch.zeros_like(protected)
         view = distorted(self.scene, distortion)
         for k, (manipulator, edits) in enumerate(self.edits):
             edit = edits[step % len(edits)]
@@ -150,8 +178,8 @@ class _Objectives:
                 leaf = protected.detach().requires_grad_()
                 task = objective(manipulator, edit, self.recognizers, view, [distortion.images(leaf)], LOG, clean)
                 (gradient,) = torch.autograd.grad(task.total, leaf)
-            ascent += gradient
-        return ascent
+            value, ascent = value + task.total.item(), ascent + gradient
+        return value, ascent
 
     def _reference(self, k: int, manipulator: Manipulator, edit: Edit) -> Reference:
         if (k, edit.name) not in self.clean:

@@ -14,7 +14,7 @@ from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector
 from art_idguard.photo_files import read_photo
 from art_idguard.recognizers import SFace
-from art_idguard.refinement import PHOTO, RefinedProtector
+from art_idguard.refinement import MOST, PHOTO, RefinedProtector, _Lengths
 from art_idguard.regions import face_mask
 from art_idguard.robustness import crop, draw
 from tests.toys import PORTRAIT, tiny_manipulators
@@ -121,6 +121,26 @@ def test_refining_keeps_the_protectors_visibility(parts, x):
     assert change.abs().max() <= protector.epsilon + 1e-6
     inner = change[..., 8:-8, 8:-8]
     assert box_blur(inner, 9).square().mean() < 0.1 * inner.square().mean()
+
+
+def test_automatic_steps_halve_and_end_where_no_more_is_won():
+    """Rounds of five: the first win, then nothing does; four times too little is won."""
+    lengths, taken = _Lengths("auto", 0.02), []
+    for step, length in enumerate(lengths):
+        taken.append(length)
+        lengths.note(min(step // 5, 3) * 0.1)
+    assert taken == [0.02] * 25 + [0.01] * 5 + [0.005] * 5 + [0.0025] * 5
+    improving = _Lengths("auto", 0.02)
+    for step, _ in enumerate(improving):
+        improving.note(step * 0.1)
+    assert len(improving.values) == MOST
+
+
+def test_automatic_refinement_is_no_weaker_than_a_few_steps(parts, x):
+    protector, manipulators, recognizer = parts
+    few, auto = (RefinedProtector(protector, manipulators, [recognizer], steps=s)(x).specific for s in (5, "auto"))
+    assert sum(distance(manipulators, x, auto)) > sum(distance(manipulators, x, few))
+    assert (auto - x).abs().max() <= protector.epsilon + 1e-6
 
 
 def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
