@@ -1,8 +1,10 @@
-"""Measure what the project claims: `python examples/benchmark.py step | train-manipulator | attack`.
+"""Measure what the project claims: `python examples/benchmark.py step | visits | train-manipulator | attack`.
 
 `step` compares the cut-graph training step with the textbook one (one graph of all tasks) in one run: seconds
 and peak memory a step, for KPI and MGDA, and memory against the number of manipulators; then a solve of MGDA.
 Each figure comes from a process of its own, the variants taking turns; medians are printed.
+
+`visits` compares how many faces a second a protector's training sees, with and without what need not be done anew.
 
 `train-manipulator --faces FOLDER` compares images a second of StarGAN's training here with those of the plain loop:
 a DataLoader that decodes each picture when its turn comes, float32, pictures judged one set at a time, a look at the
@@ -153,6 +155,13 @@ def solve_milliseconds(tasks: int = 5, repeats: int = 50) -> float:
     return statistics.median(times[1:])
 
 
+def visits(options: argparse.Namespace) -> None:
+    """Print how many faces a second a protector's training sees."""
+    from benchmark_visits import visits as compare
+
+    compare(options)
+
+
 def train_manipulator(options: argparse.Namespace) -> None:
     """Print how fast manipulators are trained."""
     from benchmark_manipulator import train_manipulator as compare
@@ -174,7 +183,7 @@ def main() -> None:
         print(json.dumps(one(*VARIANTS[variant], count, batch, size)))
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = {"step": step, "train-manipulator": train_manipulator, "attack": attack}
+    commands = {"step": step, "visits": visits, "train-manipulator": train_manipulator, "attack": attack}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=128)

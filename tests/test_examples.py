@@ -138,3 +138,14 @@ def test_notebook_is_stored_with_its_results_and_without_the_machine():
     assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
     assert NOTEBOOK.stat().st_size < 300_000
     assert str(EXAMPLES.parent) not in NOTEBOOK.read_text()
+
+
+def test_benchmark_of_face_visits(example, capsys, monkeypatch):
+    options = ["--size", "32", "--batch", "1", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "visits", *options])
+    example("benchmark").main()
+    found = re.findall(r"\| ([^|]+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", capsys.readouterr().out)
+    assert len(found) == 5
+    assert found[0][2] == "1.00"
+    assert all(float(visits) > 0 for _, visits, _ in found)
+    assert float(found[3][2]) > float(found[0][2])
