@@ -2,7 +2,7 @@
 
 A published photo is protected once, whatever a forger will do to it. So the attacks that know their
 model (Disrupting, CMUA) take its five edits in turn, one a step, and know no face's later edit. The
-white-box reference alone does: it is what PGD reaches on that very model, face and edit.
+white-box references alone do: `white_box` here, and `criterion.criterion_white_box`.
 
 Every epsilon and step size is on the [-1, 1] scale.
 """
@@ -26,8 +26,8 @@ from art_idguard.types import Edit, Images
 Protection = Callable[[FaceBatch], Images]
 """Protects a batch of faces: [-1, 1] in and out, inside the ball."""
 
-Attack = Callable[[Manipulator, Edit, Images], Images]
-"""Protects faces against one edit of one manipulator."""
+Attack = Callable[[Manipulator, Edit, FaceBatch], Images]
+"""Protects a batch of faces against one edit of one manipulator."""
 
 Forge = Callable[[Images], Images]
 """A manipulator with its edit fixed, M_k of Eq. (1): faces to forged faces, [-1, 1] in and out."""
@@ -95,10 +95,13 @@ def disrupting(
 
 
 def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed: int = 0) -> Attack:
-    """PGD that knows manipulator, face and edit: the reference of which others are a share."""
+    """PGD that knows manipulator, face and edit, on the mean squared error of the whole picture.
 
-    def attack(manipulator: Manipulator, edit: Edit, x: Images) -> Images:
-        return _pgd(_forges(manipulator, (edit,)), x, epsilon, steps, step_size, seed)
+    It takes the background where that is moved most easily; `criterion.criterion_white_box` aims at the face.
+    """
+
+    def attack(manipulator: Manipulator, edit: Edit, batch: FaceBatch) -> Images:
+        return _pgd(_forges(manipulator, (edit,)), batch.images, epsilon, steps, step_size, seed)
 
     return attack
 

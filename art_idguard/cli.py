@@ -250,7 +250,14 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--refine-against", nargs="+", default=(), help="manipulators that it knows (default: all)")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")
     evaluate.add_argument("--baseline-limit", type=int, default=128, help="how many faces CMUA is trained on")
-    evaluate.add_argument("--reference-faces", type=int, default=0, help="faces that white-box PGD-40 attacks")
+    evaluate.add_argument(
+        "--reference-faces",
+        type=int,
+        default=0,
+        help="faces that white boxes attack: PGD on the whole picture, and one aimed at the criterion, whose share the "
+        "figures are; it knows all recognizers but the last, or the only one",
+    )
+    evaluate.add_argument("--reference-steps", type=int, default=40, help="steps of each white box (default: 40)")
     evaluate.add_argument("--batch-size", type=int, default=16)
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--size", type=int, help="side of the faces (default: the protector's)")

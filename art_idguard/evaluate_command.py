@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -14,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
 from art_idguard.baselines import (
+    Attack,
     Protection,
     cmua,
     disrupting,
@@ -24,6 +25,7 @@ from art_idguard.baselines import (
     white_box,
 )
 from art_idguard.cache import cached
+from art_idguard.criterion import criterion_white_box
 from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
@@ -34,7 +36,7 @@ from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.refinement import RefinedProtector
-from art_idguard.report import Report
+from art_idguard.report import CEILING, WHITE_BOX, Report
 from art_idguard.report_table import markdown
 from art_idguard.weights import sha256
 
@@ -94,6 +96,7 @@ def evaluate_protector(
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
     reference_faces: int = 0,
+    reference_steps: int = 40,
     batch_size: int = 16,
     seed: int = 0,
     size: int | None = None,
@@ -121,7 +124,10 @@ def evaluate_protector(
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
             of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
         baseline_limit: how many faces CMUA is trained on (128 in its paper).
-        reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
+        reference_faces: attack this many faces by both white boxes, PGD on the whole picture's error and the one aimed
+            at the criterion (`criterion_white_box`); figures are shares of the latter's. It knows the recognisers but
+            the last, or the only one: the last of several takes part in nothing and judges.
+        reference_steps: of each white box.
         batch_size: faces at a time.
         seed: of noise and of random starts.
         size: side of the faces in pixels; default: that of the protector.
@@ -148,6 +154,7 @@ def evaluate_protector(
         batch_size=batch_size,
         baseline_limit=baseline_limit,
         reference_faces=reference_faces,
+        reference_steps=reference_steps,
         refine=refine,
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
@@ -157,14 +164,13 @@ def evaluate_protector(
         k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
     }
     own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
-    protections, refinement = dict(own), {}
+    protections = dict(own)
+    about: dict[str, Any] = {}
     if refine:
         judge = next(iter(judges.values()))
         foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
         protections[REFINED] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
-        refinement = {
-            "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
-        }
+        about["refine"] = {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
     trained_on: set[str] = set()
     if baselines:
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
@@ -173,6 +179,12 @@ def evaluate_protector(
         key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
         key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
         protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
+    references: dict[str, Attack] = {}
+    if reference_faces:
+        known = dict(list(judges.items())[:-1] or judges)
+        options: dict[str, Any] = {"epsilon": guard.epsilon, "steps": reference_steps, "seed": seed}
+        references = {WHITE_BOX: white_box(**options), CEILING: criterion_white_box([*known.values()], **options)}
+        about["references"] = {"steps": reference_steps, "recognizers": [*known]}
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
@@ -190,13 +202,13 @@ def evaluate_protector(
             epsilon=guard.epsilon,
             batch_size=batch_size,
             edits=edits,
-            reference=white_box(epsilon=guard.epsilon, seed=seed) if reference_faces else None,
+            references=references,
             reference_faces=reference_faces,
             metadata={
                 "data": spec._asdict() | {"path": Path(spec.path).name},
                 "weights": weights,
                 "seed": seed,
-                **refinement,
+                **about,
             },
             resume_file=output / f"{spec.name}.jsonl",
             verbose=verbose,
