@@ -226,8 +226,16 @@ def _attack_manipulator(**options: Any) -> int:
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure a protector, beside its baselines")
-    evaluate.add_argument("--protector", help="folder or Hub id (default: the one that ships)")
+    evaluate = commands.add_parser("evaluate", help="measure protectors, beside their baselines")
+    evaluate.add_argument(
+        "--protector",
+        dest="protectors",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="folders or Hub ids, with names for their rows (default: the one that ships)",
+    )
     evaluate.add_argument("--manipulators", nargs="+", required=True, help="folders or Hub ids, or name=file")
     evaluate.add_argument(
         "--recognizers", nargs="+", default=[], help="the training's first, then one that it did not use"
@@ -245,7 +253,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--baselines", action="store_true", help="also noise, Disrupting on each model, CMUA")
     evaluate.add_argument(
-        "--refine", type=int, default=0, metavar="STEPS", help="also the protector with this much PGD behind it"
+        "--refine", type=int, default=0, metavar="STEPS", help="also the first protector with this much PGD behind it"
     )
     evaluate.add_argument("--refine-against", nargs="+", default=(), help="manipulators that it knows (default: all)")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")

@@ -41,7 +41,7 @@ from art_idguard.report_table import markdown
 from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
-REFINED = "ID-Guard, refined"
+DEFAULT = str(shipped("protectors/default"))
 
 
 class DataSpec(NamedTuple):
@@ -80,9 +80,25 @@ class DataSpec(NamedTuple):
         )
 
 
+class ProtectorSpec(NamedTuple):
+    """A protector to measure, written NAME=FOLDER or FOLDER; a Hub id does as well. Its row has the name."""
+
+    name: str | None
+    source: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ProtectorSpec":
+        """Raises IDGuardError where a name or a folder is empty."""
+        named = official_file(text)
+        name, source = named or (None, text)
+        if name == "" or not source:
+            raise IDGuardError(f"cannot read the protector {text!r}; expected FOLDER or NAME=FOLDER")
+        return cls(name, source)
+
+
 def evaluate_protector(
     *,
-    protector: str | None = None,
+    protectors: Sequence[str] = (),
     manipulators: Sequence[str],
     recognizers: Sequence[str] = (),
     data: Sequence[str],
@@ -102,12 +118,13 @@ def evaluate_protector(
     size: int | None = None,
     verbose: bool = True,
 ) -> dict[str, Report]:
-    """Measure a protector and write <output>/<NAME>.{json,md,png} for each data set.
+    """Measure protectors, side by side, and write <output>/<NAME>.{json,md,png} for each data set.
 
     A rerun goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
 
     Args:
-        protector: folder or Hub id; None for the one that ships.
+        protectors: as `ProtectorSpec` reads them, each with a row and one of its P-Pert; by default the one that ships.
+            Without a name of its own the first is ID-Guard and others have their folder's. All have one epsilon.
         manipulators: folders or Hub ids, or name=file for official checkpoints.
         recognizers: likewise; first the one that training used, then at least one that it did not
             (without, the report carries a warning). None given: the SFace that ships.
@@ -117,8 +134,8 @@ def evaluate_protector(
         edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
         operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
             jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
-        refine: also the protector with this many steps of PGD behind it (`RefinedProtector`), which know the first
-            recogniser, and no face's later edit.
+        refine: also the first protector with this many steps of PGD behind it (`RefinedProtector`), which know the
+            first recogniser, and no face's later edit.
         refine_against: the manipulators that they know; all by default.
         baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
         baseline_faces: data set on whose first faces CMUA is trained; default: the training split
@@ -144,7 +161,8 @@ def evaluate_protector(
         raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
     regions = output / "regions.safetensors"
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
-    guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
+    guards = _protectors(protectors, device)
+    (first, guard), *_ = guards.items()
     targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
     size = guard.prior.shape[-1] if size is None else size
     check_numbers(
@@ -159,17 +177,17 @@ def evaluate_protector(
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
-    weights = {ID_GUARD: weights_sha256(protector or str(shipped("protectors/default")))}
-    weights |= {
-        k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
-    }
-    own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
+    sources = (*(ProtectorSpec.parse(p).source for p in protectors or [DEFAULT]), *manipulators, *recognizers)
+    weights = {k: weights_sha256(spec) for k, spec in zip((*guards, *targets, *judges), sources, strict=True)}
+    own: dict[str, Protection] = {}
+    for name, each in guards.items():
+        own |= {name: id_guard(each), "P-Pert" if name == ID_GUARD else f"P-Pert ({name})": p_pert(each)}
     protections = dict(own)
     about: dict[str, Any] = {}
     if refine:
         judge = next(iter(judges.values()))
         foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
-        protections[REFINED] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
+        protections[f"{first}, refined"] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
         about["refine"] = {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
     trained_on: set[str] = set()
     if baselines:
@@ -217,6 +235,24 @@ def evaluate_protector(
         write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
         save_pictures(output / f"{spec.name}.png", own, targets, faces)
     return reports
+
+
+def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:
+    """By the names of their rows, frozen.
+
+    Raises:
+        IDGuardError: unusable weights, or another epsilon than that of the first.
+    """
+    specs = [ProtectorSpec.parse(text) for text in texts or [DEFAULT]]
+    names = distinct([spec.name or (Path(spec.source).name if i else ID_GUARD) for i, spec in enumerate(specs)])
+    guards = {
+        name: Protector.from_pretrained(spec.source).to(device).requires_grad_(False)
+        for name, spec in zip(names, specs, strict=True)
+    }
+    if len({guard.epsilon for guard in guards.values()}) > 1:
+        found = ", ".join(f"{name} {guard.epsilon:g}" for name, guard in guards.items())
+        raise IDGuardError(f"the protectors have different epsilons ({found}); one table has one bound")
+    return guards
 
 
 def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:

@@ -7,6 +7,8 @@ import torch
 
 from art_idguard import evaluate_command
 from art_idguard.cli import main
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluate_command import ProtectorSpec
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.report import REFERENCES
@@ -41,8 +43,7 @@ def protector(name, **options):
 def evaluate(place, tmp_path):
     """Run the command on the toys; returns the report as JSON and as Markdown."""
 
-    def run(*words, code=0):
-        output = tmp_path / "report"
+    def run(*words, code=0, output=tmp_path / "report"):
         places = ["--manipulators", place / "stargan", "--data", f"toy={place / 'faces'}", "--output", output]
         places += [] if "--protector" in words else ["--protector", place / "protectors" / "first"]
         assert main(["evaluate", *map(str, (*places, "--edits", "cycle", *words))]) == code
@@ -72,3 +73,38 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
         assert all(torch.equal(value, state[key]) for key, value in recognizer.state_dict().items())
     unseen = f", not sface{f'-{count}' if count > 1 else ''}" if count > 1 else ""
     assert f"1 faces, 3 steps each; the criterion's knows {' and '.join(known)}{unseen}." in table
+
+
+def test_protectors_stand_side_by_side_each_with_its_p_pert(place, evaluate):
+    folder = place / "protectors"
+    words = ["--protector", folder / "first", folder / "second", "--protector", f"S-I={folder / 'third'}"]
+    report, _ = evaluate(*words, "--refine", "1")
+    rows = ["ID-Guard", "P-Pert", "second", "P-Pert (second)", "S-I", "P-Pert (S-I)", "ID-Guard, refined"]
+    assert list(report["summary"]) == rows
+    hashes = [evaluate_command.weights_sha256(str(folder / name)) for name in ("first", "second", "third")]
+    assert [report["metadata"]["weights"][name] for name in ("ID-Guard", "second", "S-I")] == hashes
+    alone, _ = evaluate("--protector", folder / "third", output=place / "alone")
+    for ours, theirs in (("S-I", "ID-Guard"), ("P-Pert (S-I)", "P-Pert")):
+        assert report["summary"][ours] == alone["summary"][theirs]
+
+
+def test_the_first_protector_may_have_a_name_and_the_refined_one_is_its(place, evaluate):
+    folder = place / "protectors"
+    report, _ = evaluate("--protector", f"S-II={folder / 'first'}", folder / "first", "--refine", "1")
+    assert list(report["summary"]) == ["S-II", "P-Pert (S-II)", "first", "P-Pert (first)", "S-II, refined"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "parsed"), [("a/b", (None, "a/b")), ("S-I=a/b", ("S-I", "a/b")), ("user/name", (None, "user/name"))]
+)
+def test_a_protectors_specification(spec, parsed):
+    assert ProtectorSpec.parse(spec) == parsed
+
+
+def test_protectors_that_cannot_stand_together_are_named(place, evaluate, tmp_path, capsys):
+    protector("wide", epsilon=0.1).save_pretrained(tmp_path / "wide")
+    evaluate("--protector", place / "protectors" / "first", tmp_path / "wide", code=1)
+    assert "different epsilons (ID-Guard 0.05, wide 0.1)" in capsys.readouterr().err
+    for wrong in ("=a", "a=", ""):
+        with pytest.raises(IDGuardError, match="expected FOLDER or NAME=FOLDER"):
+            ProtectorSpec.parse(wrong)
