@@ -13,6 +13,7 @@ from art_idguard import criterion
 from art_idguard.baselines import (
     cmua,
     disrupting,
+    face_generator,
     id_guard,
     p_pert,
     uniform_noise,
@@ -559,6 +560,43 @@ def test_cmua_step_by_step():
     torch.testing.assert_close(two, (one + again) / 2, atol=1e-6, rtol=0)
 
 
+def test_cmuas_official_budget_is_as_many_steps_for_every_edit(faces, capsys):
+    faces = replace(
+        faces, images=faces.images[:2], attributes=faces.attributes[:2], points=faces.points[:2], names=("a", "b")
+    )
+    targets = [Toy(seed=0), Toy(seed=1)]
+    cmua(targets, faces, epsilon=EPSILON, steps=3)
+    assert [toy.seen for toy in targets] == [2 * (5 + 3)] * 2  # the clean faces once under each edit
+    cmua(targets, faces, epsilon=EPSILON, steps=3, each_edit=True, verbose=True)
+    assert [toy.seen for toy in targets] == [2 * (5 + 3) + 2 * (5 + 5 * 3)] * 2
+    assert "30/30" in capsys.readouterr().err
+
+
+def test_cmuas_official_budget_step_by_step():
+    """Each edit is attacked from the random start anew, and its steps are averaged in behind those before it."""
+
+    class Bent(Toy):
+        """The first edit answers to brightness as it is, the others to its opposite, in one pixel each."""
+
+        def forward(self, x, edit):
+            place = int(edit.condition[0])
+            only = torch.zeros_like(x)
+            only[..., place] = 1
+            return Manipulation(only * x, x)
+
+    faces = Faces(("a",), torch.full((1, 3, SIZE, SIZE), 128, dtype=torch.uint8), torch.zeros(1, 5), POINTS[None])
+    x = faces.batch(slice(None)).images
+    start = project(x + EPSILON * (2 * torch.rand(x.shape, generator=face_generator(x, 0)) - 1), x, EPSILON) - x
+    expected = None
+    for edit in range(5):
+        moved = start.clone()
+        moved[..., edit] += 0.01 * start[..., edit].sign()  # away from the clean column; the others stand
+        eta = moved.clamp(-EPSILON, EPSILON)
+        expected = eta if expected is None else (expected + eta) / 2
+    found = cmua([Bent()], faces, epsilon=EPSILON, steps=1, step_size=0.01, each_edit=True)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
 def test_p_pert_is_the_prior_of_the_protector(faces):
     protector = Protector(generator="resnet", generator_config={"channels": 8}, size=SIZE).eval()
     nn.init.uniform_(protector.prior, -2 * EPSILON, 2 * EPSILON)
@@ -602,6 +640,7 @@ def stargan(tmp_path_factory):
         ("evaluate", "--baseline-limit", "0", "1 or more"),
         ("evaluate", "--reference-faces", "-3", "0 or more"),
         ("evaluate", "--reference-steps", "0", "1 or more"),
+        ("evaluate", "--baseline-steps", "0", "1 or more"),
         ("evaluate", "--size", "0", "a multiple of 4"),
         ("evaluate-manipulator", "--batch-size", "-1", "1 or more"),
         ("evaluate-manipulator", "--size", "66", "a multiple of 4"),
