@@ -251,13 +251,31 @@ def _add_evaluate(commands: Any) -> None:
         metavar="NAME=STRENGTH",
         help="what photos go through before: none, jpeg=75, blur=1, resize=0.5, noise=0.05 (Fig. 13)",
     )
-    evaluate.add_argument("--baselines", action="store_true", help="also noise, Disrupting on each model, CMUA")
+    evaluate.add_argument(
+        "--baselines",
+        nargs="*",
+        metavar="NAME",
+        help="also these (without names: all): noise; disrupting (PGD-10, for each model); cmua; pg and iap, whose "
+        "generators are trained; anti-forgery (100 steps, for each model)",
+    )
     evaluate.add_argument(
         "--refine", type=int, default=0, metavar="STEPS", help="also the first protector with this much PGD behind it"
     )
     evaluate.add_argument("--refine-against", nargs="+", default=(), help="manipulators that it knows (default: all)")
-    evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA is trained on")
-    evaluate.add_argument("--baseline-limit", type=int, default=128, help="how many faces CMUA is trained on")
+    evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA, PG and IAP are trained on")
+    evaluate.add_argument("--baseline-limit", type=int, default=128, help="how many faces they are trained on")
+    evaluate.add_argument(
+        "--baseline-steps",
+        type=int,
+        default=200,
+        help="of training PG, for each model, and IAP, on batches of 4 (default: 200)",
+    )
+    evaluate.add_argument(
+        "--cmua-edits",
+        choices=("turn", "each"),
+        default="turn",
+        help="10 steps of CMUA in which the edits take turns, or its official 10 for each, at five times the cost",
+    )
     evaluate.add_argument(
         "--reference-faces",
         type=int,

@@ -45,7 +45,8 @@ class FaceBatch(NamedTuple):
 
     def at(self, rows: Int64[Tensor, " R"]) -> "FaceBatch":
         """Some of the faces."""
-        return FaceBatch(*(None if known is None else known[rows] for known in self))
+        heat, annotation = (None if known is None else known[rows] for known in (self.heat, self.annotation))
+        return FaceBatch(self.images[rows], self.attributes[rows], self.points[rows], heat, annotation)
 
 
 @dataclass(frozen=True)

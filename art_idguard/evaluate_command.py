@@ -1,30 +1,24 @@
 """`art-idguard evaluate`: a protector beside its baselines on named data sets, as files."""
 
-import hashlib
-import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
+from art_idguard.baseline_rows import TRAINED, Baselines, chosen
 from art_idguard.baselines import (
     Attack,
     Protection,
-    cmua,
-    disrupting,
     id_guard,
     p_pert,
-    uniform_noise,
-    universal,
     white_box,
 )
-from art_idguard.cache import cached
 from art_idguard.criterion import criterion_white_box
 from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
@@ -41,6 +35,9 @@ from art_idguard.report_table import markdown
 from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
+CMUAEdits = Literal["turn", "each"]
+"""The edits in turn in CMUA's steps, or as many steps for each of them, as its official code has it."""
+
 DEFAULT = str(shipped("protectors/default"))
 
 
@@ -108,9 +105,11 @@ def evaluate_protector(
     operations: Sequence[str] = (),
     refine: int = 0,
     refine_against: Sequence[str] = (),
-    baselines: bool = False,
+    baselines: Sequence[str] | None = None,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
+    baseline_steps: int = 200,
+    cmua_edits: CMUAEdits = "turn",
     reference_faces: int = 0,
     reference_steps: int = 40,
     batch_size: int = 16,
@@ -137,10 +136,13 @@ def evaluate_protector(
         refine: also the first protector with this many steps of PGD behind it (`RefinedProtector`), which know the
             first recogniser, and no face's later edit.
         refine_against: the manipulators that they know; all by default.
-        baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
-        baseline_faces: data set on whose first faces CMUA is trained; default: the training split
+        baselines: also these, names of `baseline_rows.BASELINES`; none given: all.
+        baseline_faces: data set on whose first faces CMUA, PG and IAP are trained; default: the training split
             of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
-        baseline_limit: how many faces CMUA is trained on (128 in its paper).
+        baseline_limit: how many faces they are trained on (128 in CMUA's paper).
+        baseline_steps: of the training of PG's generators, one for each manipulator, and of IAP's (published: 30,000
+            for PG).
+        cmua_edits: "each" is CMUA's official budget, 10 steps for every edit; in "turn" costs a fifth.
         reference_faces: attack this many faces by both white boxes, PGD on the whole picture's error and the one aimed
             at the criterion (`criterion_white_box`); figures are shares of the latter's. It knows the recognisers but
             the last, or the only one: the last of several takes part in nothing and judges.
@@ -171,6 +173,7 @@ def evaluate_protector(
         limit=limit,
         batch_size=batch_size,
         baseline_limit=baseline_limit,
+        baseline_steps=baseline_steps,
         reference_faces=reference_faces,
         reference_steps=reference_steps,
         refine=refine,
@@ -190,13 +193,26 @@ def evaluate_protector(
         protections[f"{first}, refined"] = id_guard(RefinedProtector(guard, foes, judge, steps=refine))
         about["refine"] = {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
     trained_on: set[str] = set()
-    if baselines:
+    names = () if baselines is None else chosen(baselines)
+    trained_faces = None
+    if set(names).intersection(TRAINED):
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
-        faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
-        trained_on = set(faces.files)
-        key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
-        key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
-        protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
+        trained_faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
+        trained_on = set(trained_faces.files)
+    if names:
+        made = Baselines(
+            targets=targets,
+            weights=weights,
+            faces=trained_faces,
+            epsilon=guard.epsilon,
+            seed=seed,
+            steps=baseline_steps,
+            each_edit=cmua_edits == "each",
+            folder=output,
+            verbose=verbose,
+        )
+        protections |= made.rows(names)
+        about["baselines"] = made.about(names)
     references: dict[str, Attack] = {}
     if reference_faces:
         known = dict(list(judges.items())[:-1] or judges)
@@ -208,8 +224,8 @@ def evaluate_protector(
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
         if shared := trained_on.intersection(faces.files):
             warnings.warn(
-                f"CMUA was trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters it; "
-                "name other faces with --baseline-faces",
+                f"baselines were trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters "
+                "them; name other faces with --baseline-faces",
                 stacklevel=2,
             )
         reports[spec.name] = evaluate(
@@ -273,22 +289,6 @@ def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | N
     multiple = math.lcm(*(model.multiple for model in models))
     if size < 1 or size % multiple:
         raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
-
-
-def _baselines(
-    targets: Mapping[str, Manipulator],
-    faces: Faces,
-    epsilon: float,
-    seed: int,
-    kept: Path,
-    key: str,
-) -> dict[str, Protection]:
-    perturbation = cached(kept, key, lambda: cmua(list(targets.values()), faces, epsilon=epsilon, seed=seed))
-    return {
-        "Uniform noise": uniform_noise(epsilon=epsilon, seed=seed),
-        **{f"Disrupting ({name})": disrupting(target, epsilon=epsilon, seed=seed) for name, target in targets.items()},
-        "CMUA": universal(perturbation, epsilon),
-    }
 
 
 Model = TypeVar("Model", bound=HubModel)

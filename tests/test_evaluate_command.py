@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from art_idguard import evaluate_command
+from art_idguard import baseline_rows, evaluate_command
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import ProtectorSpec
@@ -22,7 +22,9 @@ def place(tmp_path_factory):
     """Tiny models and faces on disk."""
     folder = tmp_path_factory.mktemp("place")
     write_portraits(folder / "faces", 2, SIZE)
-    write_portraits(folder / "others", 4, SIZE)
+    write_portraits(folder / "others", 6, SIZE)
+    for name in ("000.png", "001.png"):  # which are those of faces
+        (folder / "others" / name).unlink()
     for model in tiny_manipulators(("stargan", "relgan")):
         model.save_pretrained(folder / model.name)
     torch.manual_seed(0)
@@ -44,7 +46,8 @@ def evaluate(place, tmp_path):
     """Run the command on the toys; returns the report as JSON and as Markdown."""
 
     def run(*words, code=0, output=tmp_path / "report"):
-        places = ["--manipulators", place / "stargan", "--data", f"toy={place / 'faces'}", "--output", output]
+        places = [] if "--manipulators" in words else ["--manipulators", place / "stargan"]
+        places += ["--data", f"toy={place / 'faces'}", "--output", output]
         places += [] if "--protector" in words else ["--protector", place / "protectors" / "first"]
         assert main(["evaluate", *map(str, (*places, "--edits", "cycle", *words))]) == code
         if code:
@@ -108,3 +111,73 @@ def test_protectors_that_cannot_stand_together_are_named(place, evaluate, tmp_pa
     for wrong in ("=a", "a=", ""):
         with pytest.raises(IDGuardError, match="expected FOLDER or NAME=FOLDER"):
             ProtectorSpec.parse(wrong)
+
+
+def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, monkeypatch):
+    monkeypatch.setattr(baseline_rows, "COLOUR_STEPS", 2)
+    monkeypatch.setattr(baseline_rows, "GENERATOR", {"channels": 8, "norm": "instance"})
+    words = ["--baseline-faces", f"others={place / 'others'}", "--baseline-steps", "2", "--baselines"]
+    report, table = evaluate(*words)
+    each = [f"{name} (stargan)" for name in ("Disrupting", "PG", "Anti-Forgery")]
+    rows = ["Uniform noise", each[0], "CMUA", each[1], "IAP", each[2]]
+    assert list(report["summary"])[2:] == rows
+    assert all(f"| {row} |" in table for row in rows)
+    about = report["metadata"]["baselines"]
+    assert list(about) == list(baseline_rows.BASELINES)
+    assert (about["cmua"]["steps"], about["cmua"]["edits"], about["cmua"]["faces"]) == (10, "in turn", 4)
+    assert about["pg"] == about["iap"]
+    assert (about["iap"]["steps"], about["iap"]["faces"], about["anti-forgery"]["steps"]) == (2, 4, 2)
+    moved = {row: report["summary"][row]["mean over manipulators"]["l2_face"]["mean"] for row in rows}
+    assert len(set(moved.values())) == len(rows)
+    assert max(report["summary"][row]["photo"]["max_delta"]["mean"] for row in rows) <= 0.05 + 1e-6
+
+
+def test_what_baselines_learnt_is_kept_and_belongs_to_its_setting(place, evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr(baseline_rows, "GENERATOR", {"channels": 8, "norm": "instance"})
+    trained, train, spread = [], baseline_rows.train_generator, baseline_rows.cmua
+
+    def counted(made, *given, title, **options):
+        trained.append(title)
+        return train(made, *given, title=title, **options)
+
+    monkeypatch.setattr(baseline_rows, "train_generator", counted)
+    monkeypatch.setattr(
+        baseline_rows,
+        "cmua",
+        lambda *given, **options: trained.append(options["each_edit"]) or spread(*given, **options),
+    )
+    words = ["--manipulators", place / "stargan", place / "relgan", "--baseline-faces", f"others={place / 'others'}"]
+    words += ["--baselines", "iap", "pg", "cmua", "--baseline-steps"]
+    first, _ = evaluate(*words, 2)
+    pg, iap = ["training pg-stargan", "training pg-relgan"], ["training iap"]
+    assert trained == [False, *pg, *iap]
+    made = sorted((tmp_path / "report" / "baselines").iterdir())
+    assert len(made) == 3
+    assert all((folder / "model.safetensors").is_file() for folder in made)
+    (tmp_path / "report" / "toy.jsonl").unlink()
+    again, _ = evaluate(*words, 2)
+    assert again["summary"] == first["summary"]
+    assert len(trained) == 4
+    (made[0] / "config.json").unlink()  # killed while it was written
+    (tmp_path / "report" / "toy.jsonl").unlink()
+    again, _ = evaluate(*words, 2)
+    assert again["summary"] == first["summary"]
+    assert trained[4:] == iap
+    (tmp_path / "report" / "toy.jsonl").unlink()
+    evaluate(*words, 1, "--cmua-edits", "each")
+    assert trained[5:] == [True, *pg, *iap]
+    assert "each" in (tmp_path / "report" / "toy.json").read_text()
+
+
+def test_no_faces_are_read_for_baselines_that_learn_nothing(place, evaluate):
+    report, _ = evaluate("--baselines", "noise", "disrupting", "--baseline-faces", "others=absent")
+    assert list(report["summary"])[2:] == ["Uniform noise", "Disrupting (stargan)"]
+    assert report["metadata"]["baselines"] == {"noise": {}, "disrupting": {}}
+
+
+def test_an_unknown_baseline_is_named(evaluate, capsys):
+    evaluate("--baselines", "noise", "magic", code=1)
+    assert (
+        "unknown baselines: magic; choose from: noise, disrupting, cmua, pg, iap, anti-forgery"
+        in capsys.readouterr().err
+    )
