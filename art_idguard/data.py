@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
@@ -42,6 +42,11 @@ class FaceBatch(NamedTuple):
     """Heat map on the recogniser's own grid, see regions.heat_map."""
     annotation: UInt8[Tensor, "B H W"] | None
     """CelebAMask-HQ classes of the pixels, where the data set has them."""
+
+    def at(self, rows: Int64[Tensor, " R"]) -> "FaceBatch":
+        """Some of the faces."""
+        heat, annotation = (None if known is None else known[rows] for known in (self.heat, self.annotation))
+        return FaceBatch(self.images[rows], self.attributes[rows], self.points[rows], heat, annotation)
 
 
 @dataclass(frozen=True)

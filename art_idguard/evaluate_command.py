@@ -1,33 +1,29 @@
 """`art-idguard evaluate`: a protector beside its baselines on named data sets, as files."""
 
-import hashlib
-import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
+from art_idguard.baseline_rows import TRAINED, Baselines, chosen
 from art_idguard.baselines import (
+    Attack,
     Protection,
     brightness,
-    cmua,
-    disrupting,
     id_guard,
     p_pert,
     sign_noise,
-    uniform_noise,
-    universal,
     white_box,
 )
-from art_idguard.cache import cached
 from art_idguard.calibration import impostor_pairs, thresholds
+from art_idguard.criterion import criterion_white_box
 from art_idguard.data import Faces, Framing, read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
@@ -39,12 +35,15 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.refinement import RefinedProtector, refined
-from art_idguard.report import Report
+from art_idguard.report import CEILING, WHITE_BOX, Report
 from art_idguard.report_table import markdown
 from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
-REFINED = "ID-Guard, refined"
+CMUAEdits = Literal["turn", "each"]
+"""The edits in turn in CMUA's steps, or as many steps for each of them, as its official code has it."""
+
+DEFAULT = str(shipped("protectors/default"))
 
 
 class DataSpec(NamedTuple):
@@ -87,9 +86,25 @@ class DataSpec(NamedTuple):
         )
 
 
+class ProtectorSpec(NamedTuple):
+    """A protector to measure, written NAME=FOLDER or FOLDER; a Hub id does as well. Its row has the name."""
+
+    name: str | None
+    source: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ProtectorSpec":
+        """Raises IDGuardError where a name or a folder is empty."""
+        named = official_file(text)
+        name, source = named or (None, text)
+        if name == "" or not source:
+            raise IDGuardError(f"cannot read the protector {text!r}; expected FOLDER or NAME=FOLDER")
+        return cls(name, source)
+
+
 def evaluate_protector(
     *,
-    protector: str | None = None,
+    protectors: Sequence[str] = (),
     manipulators: Sequence[str],
     recognizers: Sequence[str] = (),
     data: Sequence[str],
@@ -99,23 +114,27 @@ def evaluate_protector(
     operations: Sequence[str] = (),
     refine: int = 0,
     refine_against: Sequence[str] = (),
-    baselines: bool = False,
+    baselines: Sequence[str] | None = None,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
     calibrate: str | None = None,
+    baseline_steps: int = 200,
+    cmua_edits: CMUAEdits = "turn",
     reference_faces: int = 0,
+    reference_steps: int = 40,
     batch_size: int = 16,
     seed: int = 0,
     size: int | None = None,
     verbose: bool = True,
 ) -> dict[str, Report]:
-    """Measure a protector and write <output>/<NAME>.{json,md,png} for each data set.
+    """Measure protectors, side by side, and write <output>/<NAME>.{json,md,png} for each data set.
 
     Beside it stand a brightness shift and noise of random signs, each as strong as its bound allows. A rerun
     goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
 
     Args:
-        protector: folder or Hub id; None for the one that ships.
+        protectors: as `ProtectorSpec` reads them, each with a row and one of its P-Pert; by default the one that ships.
+            Without a name of its own the first is ID-Guard and others have their folder's. All have one epsilon.
         manipulators: folders or Hub ids, or name=file for official checkpoints.
         recognizers: likewise; first the one that training used, then at least one that it did not
             (without, the report carries a warning). None given: the SFace that ships.
@@ -125,16 +144,22 @@ def evaluate_protector(
         edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
         operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
             jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
-        refine: also the protector with this many steps of PGD behind it (`RefinedProtector`), which know the first
-            recogniser, and no face's later edit.
+        refine: also the first protector with this many steps of PGD behind it (`RefinedProtector`), which know the
+            first recogniser, and no face's later edit.
         refine_against: the manipulators that they know; all by default.
-        baselines: also uniform noise, Disrupting on each manipulator, and CMUA.
-        baseline_faces: data set on whose first faces CMUA is trained; default: the training split
+        baselines: also these, names of `baseline_rows.BASELINES`; none given: all.
+        baseline_faces: data set on whose first faces CMUA, PG and IAP are trained; default: the training split
             of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
-        baseline_limit: how many faces CMUA is trained on (128 in its paper).
+        baseline_limit: how many faces they are trained on (128 in CMUA's paper).
+        baseline_steps: of the training of PG's generators, one for each manipulator, and of IAP's (published: 30,000
+            for PG).
+        cmua_edits: "each" is CMUA's official budget, 10 steps for every edit; in "turn" costs a fifth.
         calibrate: data set whose file names say who it is, such as LFW (`calibration.people`; framing=align): also how
             many forgeries each recogniser, at a false accept rate of 1 % and 0.1 % there, takes for another person.
-        reference_faces: attack this many faces by white-box PGD-40; figures are shares of its.
+        reference_faces: attack this many faces by both white boxes, PGD on the whole picture's error and the one aimed
+            at the criterion (`criterion_white_box`); figures are shares of the latter's. It knows the recognisers but
+            the last, or the only one: the last of several takes part in nothing and judges.
+        reference_steps: of each white box.
         batch_size: faces at a time.
         seed: of noise and of random starts.
         size: side of the faces in pixels; default: that of the protector.
@@ -152,7 +177,8 @@ def evaluate_protector(
         raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
     regions = output / "regions.safetensors"
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
-    guard = Protector.from_pretrained(protector).to(device).requires_grad_(False)
+    guards = _protectors(protectors, device)
+    (first, guard), *_ = guards.items()
     targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
     size = guard.prior.shape[-1] if size is None else size
     check_numbers(
@@ -161,42 +187,67 @@ def evaluate_protector(
         limit=limit,
         batch_size=batch_size,
         baseline_limit=baseline_limit,
+        baseline_steps=baseline_steps,
         reference_faces=reference_faces,
+        reference_steps=reference_steps,
         refine=refine,
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
-    weights = {ID_GUARD: weights_sha256(protector or str(shipped("protectors/default")))}
-    weights |= {
-        k: weights_sha256(spec) for k, spec in zip((*targets, *judges), (*manipulators, *recognizers), strict=True)
-    }
+    sources = (*(ProtectorSpec.parse(p).source for p in protectors or [DEFAULT]), *manipulators, *recognizers)
+    weights = {k: weights_sha256(spec) for k, spec in zip((*guards, *targets, *judges), sources, strict=True)}
     calibration = _calibration(strangers, judges, weights, size, device, output) if strangers else {}
-    own: dict[str, Protection] = {ID_GUARD: id_guard(guard), "P-Pert": p_pert(guard)}
-    protections, refinement = dict(own), {}
+    known = list(judges)[:-1] or list(judges)  # the last of several judges takes part in nothing
+    own: dict[str, Protection] = {}
+    for name, each in guards.items():
+        own |= {name: id_guard(each), "P-Pert" if name == ID_GUARD else f"P-Pert ({name})": p_pert(each)}
+    protections = dict(own)
+    about: dict[str, Any] = {}
     if refine:
-        judge = next(iter(judges.values()))
         foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
-        protections[REFINED] = refined(RefinedProtector(guard, foes, [judge], steps=refine))
-        refinement = {
-            "refine": {"steps": refine, "against": [weights_sha256(m) for m in refine_against or manipulators]}
-        }
+        protections[f"{first}, refined"] = refined(
+            RefinedProtector(guard, foes, [judges[name] for name in known], steps=refine)
+        )
+        against = [weights_sha256(m) for m in refine_against or manipulators]
+        about["refine"] = {"steps": refine, "against": against, "recognizers": known}
     protections["Brightness +epsilon"] = brightness(epsilon=guard.epsilon)
     protections["±epsilon noise"] = sign_noise(epsilon=guard.epsilon, seed=seed)
     trained_on: set[str] = set()
-    if baselines:
+    names = () if baselines is None else chosen(baselines)
+    trained_faces = None
+    if set(names).intersection(TRAINED):
         train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
-        faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
-        trained_on = set(faces.files)
-        key = json.dumps([faces.digest(), [weights[k] for k in targets], guard.epsilon, seed])
-        key = f"cmua.{hashlib.sha256(key.encode()).hexdigest()}"
-        protections |= _baselines(targets, faces, guard.epsilon, seed, output / "cmua.safetensors", key)
+        trained_faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
+        trained_on = set(trained_faces.files)
+    if names:
+        made = Baselines(
+            targets=targets,
+            weights=weights,
+            faces=trained_faces,
+            epsilon=guard.epsilon,
+            seed=seed,
+            steps=baseline_steps,
+            each_edit=cmua_edits == "each",
+            folder=output,
+            verbose=verbose,
+        )
+        protections |= made.rows(names)
+        about["baselines"] = made.about(names)
+    references: dict[str, Attack] = {}
+    if reference_faces:
+        options: dict[str, Any] = {"epsilon": guard.epsilon, "steps": reference_steps, "seed": seed}
+        references = {
+            WHITE_BOX: white_box(**options),
+            CEILING: criterion_white_box([judges[name] for name in known], **options),
+        }
+        about["references"] = {"steps": reference_steps, "recognizers": known}
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
         if shared := trained_on.intersection(faces.files):
             warnings.warn(
-                f"CMUA was trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters it; "
-                "name other faces with --baseline-faces",
+                f"baselines were trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters "
+                "them; name other faces with --baseline-faces",
                 stacklevel=2,
             )
         measured = evaluate(
@@ -207,13 +258,13 @@ def evaluate_protector(
             epsilon=guard.epsilon,
             batch_size=batch_size,
             edits=edits,
-            reference=white_box(epsilon=guard.epsilon, seed=seed) if reference_faces else None,
+            references=references,
             reference_faces=reference_faces,
             metadata={
                 "data": spec.public(),
                 "weights": weights,
                 "seed": seed,
-                **refinement,
+                **about,
             },
             resume_file=output / f"{spec.name}.jsonl",
             verbose=verbose,
@@ -224,6 +275,24 @@ def evaluate_protector(
         write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
         save_pictures(output / f"{spec.name}.png", own, targets, faces)
     return reports
+
+
+def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:
+    """By the names of their rows, frozen.
+
+    Raises:
+        IDGuardError: unusable weights, or another epsilon than that of the first.
+    """
+    specs = [ProtectorSpec.parse(text) for text in texts or [DEFAULT]]
+    names = distinct([spec.name or (Path(spec.source).name if i else ID_GUARD) for i, spec in enumerate(specs)])
+    guards = {
+        name: Protector.from_pretrained(spec.source).to(device).requires_grad_(False)
+        for name, spec in zip(names, specs, strict=True)
+    }
+    if len({guard.epsilon for guard in guards.values()}) > 1:
+        found = ", ".join(f"{name} {guard.epsilon:g}" for name, guard in guards.items())
+        raise IDGuardError(f"the protectors have different epsilons ({found}); one table has one bound")
+    return guards
 
 
 def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
@@ -259,22 +328,6 @@ def _calibration(
     found = thresholds(judges, faces, weights=weights, kept=output / "calibration.safetensors")
     source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}
     return {"calibration": source, "thresholds": found}
-
-
-def _baselines(
-    targets: Mapping[str, Manipulator],
-    faces: Faces,
-    epsilon: float,
-    seed: int,
-    kept: Path,
-    key: str,
-) -> dict[str, Protection]:
-    perturbation = cached(kept, key, lambda: cmua(list(targets.values()), faces, epsilon=epsilon, seed=seed))
-    return {
-        "Uniform noise": uniform_noise(epsilon=epsilon, seed=seed),
-        **{f"Disrupting ({name})": disrupting(target, epsilon=epsilon, seed=seed) for name, target in targets.items()},
-        "CMUA": universal(perturbation, epsilon),
-    }
 
 
 Model = TypeVar("Model", bound=HubModel)

@@ -20,7 +20,7 @@ from art_idguard.metrics import identity_similarity, l2_face, l2_image, l2_resid
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.records import Record, append, resume
 from art_idguard.regions import face_mask
-from art_idguard.report import REFERENCE, Report, circumstances
+from art_idguard.report import REFERENCES, Report, circumstances
 from art_idguard.types import Edit, Frames, Images, Maps
 from art_idguard.visibility import colour_difference, low_frequency_share
 
@@ -42,7 +42,7 @@ def evaluate(
     epsilon: float,
     batch_size: int = 16,
     edits: Edits = "all",
-    reference: Attack | None = None,
+    references: Mapping[str, Attack] | None = None,
     reference_faces: int = 16,
     metadata: Mapping[str, Any] | None = None,
     resume_file: Path | None = None,
@@ -58,25 +58,27 @@ def evaluate(
         epsilon: the bound on the [-1, 1] scale that every protection must keep.
         batch_size: faces at a time.
         edits: "cycle" costs a fifth of "all".
-        reference: the attack whose effect the others are a share of; it adds the row `REFERENCE`.
-        reference_faces: how many of the first faces it attacks, each under its edit in "cycle".
+        references: attacks that know manipulator, face and edit, by names of `report.REFERENCES`, which are their rows.
+        reference_faces: how many of the first faces they attack, each under its edit in "cycle".
         metadata: what identifies data and weights; goes into the report, and a file of other
             metadata is not resumed.
         resume_file: JSON lines, one appended for each batch; a rerun goes on behind them.
         verbose: show a progress bar.
 
     Raises:
-        IDGuardError: a protection leaves the ball or [-1, 1] or is not finite, or `resume_file`
-            belongs to another evaluation.
+        IDGuardError: a protection leaves the ball or [-1, 1] or is not finite, `resume_file` belongs to another
+            evaluation, or a reference has an unknown name.
     """
+    if unknown := set(references or ()) - set(REFERENCES):
+        raise IDGuardError(f"unknown references: {', '.join(sorted(unknown))}; choose from: {', '.join(REFERENCES)}")
     run = _Evaluation(
         protections,
         manipulators,
         recognizers,
         epsilon,
         edits,
-        reference,
-        reference_faces if reference else 0,
+        references or {},
+        reference_faces if references else 0,
     )
     setting = {
         **run.setting(),
@@ -121,12 +123,12 @@ class _Evaluation:
     recognizers: Mapping[str, Recognizer]
     epsilon: float
     edits: Edits
-    reference: Attack | None
+    references: Mapping[str, Attack]
     reference_faces: int
 
     @property
     def rows(self) -> tuple[str, ...]:
-        return (*self.protections, *([REFERENCE] if self.reference else []))
+        return (*self.protections, *self.references)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -182,12 +184,12 @@ class _Evaluation:
         for p, images in enumerate(protected):
             table[:, p, met] = self._compare(manipulator, Edit(edit.name, edit.condition[met]), images[met], clean)
         attacked = (turn & (index < self.reference_faces))[met].nonzero().flatten()
-        if self.reference is not None and len(attacked):
+        if self.references and len(attacked):
             faces = met[attacked]
-            known = Edit(edit.name, edit.condition[faces])
-            images = self.reference(manipulator, known, batch.images[faces])
-            checked(REFERENCE, images, batch.images[faces], self.epsilon)
-            table[:, -1, faces] = self._compare(manipulator, known, images, clean.at(attacked))
+            known, attackable = Edit(edit.name, edit.condition[faces]), batch.at(faces)
+            for p, (name, attack) in enumerate(self.references.items(), start=len(protected)):
+                images = checked(name, attack(manipulator, known, attackable), attackable.images, self.epsilon)
+                table[:, p, faces] = self._compare(manipulator, known, images, clean.at(attacked))
         return table
 
     @torch.no_grad()
@@ -217,8 +219,8 @@ class _Evaluation:
     def report(self, records: list[Record], faces: Faces, metadata: Mapping[str, Any]) -> Report:
         values = torch.cat([torch.tensor(r["forgeries"]) for r in records], dim=3)
         photos = torch.cat([torch.tensor(r["photos"]) for r in records], dim=2)
-        if self.reference is not None:
-            photos = torch.cat([photos, torch.full_like(photos[:, :1], math.nan)], dim=1)
+        unprotected = torch.full_like(photos[:, :1], math.nan).expand(-1, len(self.references), -1)
+        photos = torch.cat([photos, unprotected], dim=1)
         edits = {
             name: tuple(edit.name for edit in m.edits(faces.attributes[:1])) for name, m in self.manipulators.items()
         }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from art_idguard.baselines import Protection, white_box
 from art_idguard.data import FaceBatch, Faces
+from art_idguard.faces import celeba_points
 from art_idguard.grid import save_grid
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import ATTRIBUTES, Edit, Images
@@ -51,8 +52,10 @@ def save_edits(path: Path, manipulator: Manipulator, face: Images) -> None:
     PGD is a white box of 10 steps against that very edit.
     """
     attack = white_box(epsilon=0.05, steps=10)
-    edits = manipulator.edits(face.new_zeros(1, len(ATTRIBUTES)))
-    attacked = [attack(manipulator, edit, face) for edit in edits]
+    points = celeba_points((face.shape[-2], face.shape[-1])).to(face)
+    batch = FaceBatch(face, face.new_zeros(1, len(ATTRIBUTES)), points, None, None)
+    edits = manipulator.edits(batch.attributes)
+    attacked = [attack(manipulator, edit, batch) for edit in edits]
     with torch.no_grad():
         rows = [
             [face, *(manipulator(face, edit).output for edit in edits)],

@@ -17,8 +17,12 @@ from torch import Tensor
 from art_idguard.files import write_text
 from art_idguard.metrics import bootstrap_interval, disrupted, wilson_interval
 
-REFERENCE = "White box"
-"""The row of the attack that knows manipulator, face and edit."""
+WHITE_BOX, CEILING = "White box (PGD, whole picture)", "White box (criterion)"
+REFERENCES = (WHITE_BOX, CEILING)
+"""The rows of the attacks that know manipulator, face and edit; the other rows' effects are shares of the last one's.
+
+By the first, the picture is to change, by the other, section IV-A4's criterion is to be met.
+"""
 
 
 class Estimate(NamedTuple):
@@ -28,8 +32,8 @@ class Estimate(NamedTuple):
     low: float
     high: float
     share: float | None = None
-    """The effect as a share of the reference's on the same faces and edits; the effect on a
-    similarity is its distance from 1."""
+    """The effect as a share of `CEILING`'s on the same faces and edits; the effect on a similarity is
+    its distance from 1."""
     manipulator: str | None = None
     """Which one is the worst."""
 
@@ -58,7 +62,7 @@ class Report:
     """Values per face on the [-1, 1] scale; NaN where a face was not measured.
 
     Attributes:
-        protections: the rows; the last may be `REFERENCE`.
+        protections: the rows; the last may be `REFERENCES`.
         manipulators: the columns.
         edits: names of the edits of each manipulator.
         recognizers: those that measured similarity, first the one that training used.
@@ -125,11 +129,12 @@ class Report:
         }
 
     def _share(self, measure: str, cells: Float[Tensor, "P N E"], p: int) -> float | None:
-        if self.protections[-1] != REFERENCE:
+        if CEILING not in self.protections:
             return None
+        top = self.protections.index(CEILING)
         effect = 1 - cells if falls(measure) else cells
-        both = effect[p].isfinite() & effect[-1].isfinite()
-        reached, possible = (effect[i][both].mean().item() for i in (p, -1))
+        both = effect[p].isfinite() & effect[top].isfinite()
+        reached, possible = (effect[i][both].mean().item() for i in (p, top))
         return reached / possible if possible > 0 else math.nan
 
     def cell(self, measure: str, manipulator: str) -> Cell:

@@ -5,7 +5,17 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
-from art_idguard.report import REFERENCE, Cell, Estimate, Report, falls, is_share, markdown_table, measure_parts
+from art_idguard.report import (
+    CEILING,
+    REFERENCES,
+    Cell,
+    Estimate,
+    Report,
+    falls,
+    is_share,
+    markdown_table,
+    measure_parts,
+)
 from art_idguard.visibility import NOTICEABLE
 
 
@@ -22,14 +32,14 @@ class _Column(NamedTuple):
         estimates = {name: self.cell(name) for name in protections}
         ranked: list[float] = []
         if self.falls is not None:  # equal as printed is equally good
-            values = {round(e.mean, self.digits) for n, e in estimates.items() if n != REFERENCE}
+            values = {round(e.mean, self.digits) for n, e in estimates.items() if n not in REFERENCES}
             ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.falls)
         ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
         return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
 
     def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
         mean, space, interval = estimate.text(self.digits, bounds=self.bounds).partition(" ")
-        if name != REFERENCE:
+        if name not in REFERENCES:
             if round(estimate.mean, self.digits) in ranked[:1]:
                 mean = f"**{mean}**"
             elif round(estimate.mean, self.digits) in ranked[1:2]:
@@ -57,12 +67,12 @@ def markdown(report: Report) -> str:
     parts += ["**Over manipulators**", _table(report, _aggregates(report))]
     if report.thresholds:
         parts += [_calibrated(report), _table(report, _misdirected(report))]
-    if report.protections[-1] == REFERENCE:
-        reached = report.values["l2_face"][-1].isfinite().any(dim=2).any(dim=0).sum()
+    if CEILING in report.protections:
+        top = report.protections.index(CEILING)
+        reached = report.values["l2_face"][top].isfinite().any(dim=2).any(dim=0).sum()
         parts.append(
-            f"**Share of the {REFERENCE.lower()} attack on the same faces and edits** (of ID "
-            f"sim.: of its distance from 1). The {REFERENCE.lower()} rows are of "
-            f"{int(reached)} faces."
+            f"**Share of the ceiling, {CEILING}, on the same faces and edits** (of ID sim.: of its distance from 1). "
+            f"The white box rows are of {int(reached)} faces{_known(report)}."
         )
         parts.append(_table(report, map(_as_share, _by_manipulator(report, of_first))))
     parts += [
@@ -72,6 +82,16 @@ def markdown(report: Report) -> str:
     ]
     parts += [f"Warning: {warning}." for warning in report.warnings]
     return "\n\n".join(parts) + "\n"
+
+
+def _known(report: Report) -> str:
+    """The references' budget, and which judges the criterion's knew."""
+    about = report.metadata.get("references")
+    if about is None:
+        return ""
+    known, unseen = about["recognizers"], [r for r in report.recognizers if r not in about["recognizers"]]
+    others = f", not {' and '.join(unseen)}" if unseen else ""
+    return f", {about['steps']} steps each; the criterion's knows {' and '.join(known)}{others}"
 
 
 def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:

@@ -148,7 +148,8 @@ class Robustness:
         about = (
             f"{self.metadata['data']}, {self.metadata['faces']} faces of {self.metadata['size']} px, face i under edit "
             f"i modulo 5; means ± half the bootstrap 95 % interval. Epsilon {EPSILON} and sigma {SIGMA} on the [-1, 1] "
-            f"scale, {STEPS} steps of {STEP}; seed {SEED}; {self.metadata['hardware']}."
+            f"scale, {STEPS} steps of {STEP} where no other number stands; the adaptive attack knows the judging "
+            f"recogniser; seed {SEED}; {self.metadata['hardware']}."
         )
         return "\n\n".join([about, table, *(f"- {note}" for note in sorted(notes)), *self._quality()]) + "\n"
 
@@ -175,7 +176,7 @@ def white_box_table(
     Args:
         models: the original first, then perhaps the hardened one.
         x: faces (N, 3, H, W) within [0, 1].
-        recognizer: judges identity.
+        recognizer: judges identity, and is known to the adaptive attack.
         attacks: names of `WHITE_BOXES`.
         metadata: data set and weights; a resumed file has to have the same.
         resume_file: JSON lines, one for each attack on a model.
@@ -218,7 +219,7 @@ def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recogni
             torch.manual_seed(SEED)  # ART and torchattacks draw their starts from the global generators
             np.random.seed(SEED)
             try:
-                attacked = WHITE_BOXES[attack].run(estimator, faces)
+                attacked = WHITE_BOXES[attack].run(estimator, faces, recognizer)
             except IDGuardError as error:  # torchattacks is not installed, or the attack refuses
                 notes.add(" ".join(str(error).split()))
                 continue

@@ -31,8 +31,9 @@ def train_generator(
     lr: float,
     seed: int,
     verbose: bool,
+    title: str = "training the generator",
 ) -> Protector:
-    """Adam on the generator alone.
+    """Adam on the generator alone; `title` stands before the progress bar.
 
     Raises:
         IDGuardError: a loss that is not finite.
@@ -40,7 +41,7 @@ def train_generator(
     optimizer = torch.optim.Adam(protector.generator.parameters(), lr=lr, betas=(0.5, 0.999))
     protector.train().requires_grad_()
     chance = torch.Generator().manual_seed(seed)
-    for step in trange(steps, desc="training the generator", disable=not verbose):
+    for step in trange(steps, desc=title, disable=not verbose):
         index = torch.randint(len(x), (min(batch_size, len(x)),), generator=chance)
         faces, labels = x[index], attributes[index]
         loss = -objective(protector(faces).specific, faces, labels, step)

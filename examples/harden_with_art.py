@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=64, help="faces")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--warmup", type=int, default=0, help="steps of the new discriminator alone")
+    parser.add_argument("--warmup", type=int, help="steps of the new discriminator alone (default: up to 1000)")
     parser.add_argument("--channels", type=int, default=64, help="width of the new discriminator")
     options = parser.parse_args(argv)
 
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = reached()
     attack = IDGuardAttack.from_pretrained(options.protector, estimator=estimator, verbose=False)
     trainer = ManipulatorAdversarialTrainer(estimator, attack)
-    settings = {"n_critic": 1, "warmup": options.warmup, "channels": options.channels}
+    settings = {"n_critic": 1, "channels": options.channels}
+    settings |= {} if options.warmup is None else {"warmup": options.warmup}
     trainer.fit(x, y, batch_size=options.batch_size, nb_epochs=options.epochs, **settings)
     print(f"PGD-10 moves the forged faces by {before:.4f} before and {reached():.4f} after (mean squared, [-1, 1])")
 

@@ -129,6 +129,7 @@ def test_arts_conventions(name, estimators, unchecked):
         ("CMUAAttack", "eps_step", 0),
         ("CMUAAttack", "max_iter", 0),
         ("CMUAAttack", "trials", -1),
+        ("CMUAAttack", "each_edit", "yes"),
         ("InitiativeAttack", "steps", 0),
         ("InitiativeAttack", "lr", 0.0),
         ("IAPAttack", "channels", 1.5),
@@ -236,6 +237,16 @@ def test_cmua_is_one_perturbation_for_all(estimators, x):
     assert attack.noise.shape == (1, 3, SIZE, SIZE)
     inside = (attacked > 0) & (attacked < 1)
     assert np.abs(attacked - x - attack.noise)[inside].max() < 1e-6
+
+
+def test_cmuas_official_budget_is_an_option(estimators, x, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "art_idguard.attacks.cmua.cmua", lambda models, faces, **o: asked.append(o) or torch.zeros(1, 3, SIZE, SIZE)
+    )
+    for each in (False, True):
+        made("CMUAAttack", estimators, each_edit=each).fit(x)
+    assert [options["each_edit"] for options in asked] == [False, True]
 
 
 def test_cmuas_search_is_no_worse_than_no_search(estimators, x):

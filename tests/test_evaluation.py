@@ -9,10 +9,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from art_idguard import criterion
 from art_idguard.baselines import (
     brightness,
     cmua,
     disrupting,
+    face_generator,
     id_guard,
     p_pert,
     sign_noise,
@@ -21,6 +23,7 @@ from art_idguard.baselines import (
     white_box,
 )
 from art_idguard.cli import main
+from art_idguard.criterion import criterion_white_box
 from art_idguard.data import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import DataSpec
@@ -29,11 +32,11 @@ from art_idguard.faces import arcface_frame
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import wilson_interval
+from art_idguard.metrics import identity_similarity, l2_face, wilson_interval
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
-from art_idguard.report import REFERENCE, Report, estimate
+from art_idguard.report import CEILING, REFERENCES, WHITE_BOX, Report, estimate
 from art_idguard.report_table import markdown
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
 from art_idguard.visibility import colour_difference, low_frequency_share
@@ -104,6 +107,15 @@ def batch_of(faces):
 
 def protections():
     return {"Noise": uniform_noise(epsilon=EPSILON), "Shift": shift}
+
+
+def shift_for(epsilon):
+    return lambda manipulator, edit, batch: project(batch.images + epsilon, batch.images, epsilon)
+
+
+def references(steps):
+    attacks = white_box(epsilon=EPSILON, steps=steps), criterion_white_box([Eye()], epsilon=EPSILON, steps=steps)
+    return dict(zip(REFERENCES, attacks, strict=True))
 
 
 def shift(batch):
@@ -198,8 +210,7 @@ def test_clean_faces_are_forged_once_and_protections_run_once_a_batch(faces):
 @pytest.mark.parametrize("cut", [0, 1, 40, 10_000])
 def test_a_killed_evaluation_resumes_to_the_identical_report(faces, tmp_path, cut):
     file = tmp_path / "values.jsonl"
-    reference = white_box(epsilon=EPSILON, steps=2)
-    options = {"reference": reference, "reference_faces": 4, "metadata": {"seed": 0}}
+    options = {"references": references(steps=2), "reference_faces": 4, "metadata": {"seed": 0}}
     unbroken = measure(faces, resume_file=file, **options)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) - cut])
@@ -302,7 +313,7 @@ def table(report, title):
 def made_report(l2, similarity):
     """A report of given values (P, K, N), one edit."""
     l2, similarity = (torch.tensor(v)[..., None] for v in (l2, similarity))
-    protections = (*("A", "B", "C", REFERENCE)[: len(l2) - 1], REFERENCE)
+    protections = (*("A", "B", "C")[: len(l2) - 2], *REFERENCES)
     photos = {m: torch.ones(len(l2), l2.shape[2]) for m in PHOTO_MEASURES}
     values = {"l2_face": l2, "l2_residual": l2 / 2, "l2_image": l2, "similarity.eye": similarity}
     return Report(protections, ("s", "r"), {"s": ("e",), "r": ("e",)}, ("eye",), values, photos, {"seed": 0})
@@ -310,8 +321,10 @@ def made_report(l2, similarity):
 
 @pytest.fixture
 def made():
-    l2 = [[[0.1, 0.3], [0.04, 0.06]], [[0.2, 0.2], [0.2, 0.0]], [[0.4, 0.4], [0.1, math.nan]]]
-    similarity = [[[0.1, 0.5], [0.2, 0.2]], [[0.3, 0.3], [0.6, 0.6]], [[0.0, 0.0], [0.2, math.nan]]]
+    l2 = [[[0.1, 0.3], [0.04, 0.06]], [[0.2, 0.2], [0.2, 0.0]]]
+    l2 += [[[0.9, 0.9], [0.9, math.nan]], [[0.4, 0.4], [0.1, math.nan]]]  # the whole picture's counts for no share
+    similarity = [[[0.1, 0.5], [0.2, 0.2]], [[0.3, 0.3], [0.6, 0.6]]]
+    similarity += [[[0.9, 0.9], [0.9, math.nan]], [[0.0, 0.0], [0.2, math.nan]]]
     return made_report(l2, similarity)
 
 
@@ -323,31 +336,32 @@ def test_aggregates_and_shares_by_hand(made):
     worst = made.worst("similarity.eye")("B")
     assert (worst.mean, worst.manipulator) == (pytest.approx(0.6), "r")
     assert made.worst("l2_face")("A").manipulator == "r"
-    # Shares on the faces of the reference alone: both against s, the first against r.
+    # Shares on the faces of the references alone: both against s, the first against r.
     assert made.cell("l2_face", "s")("A").share == pytest.approx(0.2 / 0.4)
     assert made.cell("l2_face", "r")("A").share == pytest.approx(0.04 / 0.1)
     assert made.cell("similarity.eye", "r")("B").share == pytest.approx((1 - 0.6) / (1 - 0.2))
     assert made.mean("l2_face")("A").share == pytest.approx((0.5 + 0.4) / 2)
     assert made.worst("l2_face")("B").share == pytest.approx(0.5)
-    assert made.cell("l2_face", "r")(REFERENCE).share == 1
+    assert made.cell("l2_face", "r")(CEILING).share == 1
+    assert made.cell("l2_face", "r")(WHITE_BOX).share == pytest.approx(9)
 
 
 def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
     head, rows = table(made, "ID sim. by eye")
     columns = [f"{k} {m}" for k in ("s", "r") for m in ("L2_face↑", "residual L2_face↑", "ID sim.↓", "DSR↑")]
     assert head == ["Method", *columns]
-    assert list(rows) == ["A", "B", REFERENCE]
+    assert list(rows) == ["A", "B", *REFERENCES]
     similarity = head.index("r ID sim.↓") - 1
     assert rows["A"][similarity].startswith("**0.200**")
     assert rows["B"][similarity].startswith("<u>0.600</u>")
     equal = head.index("s L2_face↑") - 1
     assert rows["A"][equal].startswith("0.2000 ")
     assert rows["B"][equal].startswith("0.2000 ")
-    assert not any("*" in cell or "<u>" in cell for cell in rows[REFERENCE])
+    assert not any("*" in cell or "<u>" in cell for name in REFERENCES for cell in rows[name])
     for name in "AB":
         assert all(("[" if "DSR" in title else "±") in cell for title, cell in zip(head[1:], rows[name], strict=True))
     assert rows["A"][head.index("s DSR↑") - 1] == "<u>0.500</u> [0.095, 0.905]"
-    assert "±" not in rows[REFERENCE][similarity]  # one face
+    assert "±" not in rows[CEILING][similarity]  # one face
     assert "The white box rows are of 2 faces." in markdown(made)
 
 
@@ -375,23 +389,30 @@ def test_without_thresholds_nothing_is_misdirected(made):
     assert "**Misdirected**" not in markdown(made)
 
 
+def test_markdown_says_what_the_references_knew(made):
+    about = {"references": {"steps": 40, "recognizers": ["sface", "eye"]}}
+    assert ", 40 steps each; the criterion's knows sface and eye." in markdown(replace(made, metadata=about))
+    about["references"]["recognizers"] = ["sface"]
+    assert "the criterion's knows sface, not eye." in markdown(replace(made, metadata=about))
+
+
 def test_markdown_has_every_recogniser_the_shares_and_the_photos(faces):
-    report = measure(faces, edits="cycle", reference=white_box(epsilon=EPSILON, steps=3), reference_faces=5)
+    report = measure(faces, edits="cycle", references=references(steps=3), reference_faces=5)
     head, rows = table(report, "ID sim. by other")
     assert head == ["Method", *(f"toy{k} {m}" for k in (0, 1) for m in ("ID sim.↓", "DSR↑"))]
-    head, rows = table(report, "Share of the white box")
-    assert all(cell in ("1.000", "n/a") for cell in rows[REFERENCE])
+    head, rows = table(report, "Share of the ceiling, White box (criterion)")
+    assert all(cell in ("1.000", "n/a") for cell in rows[CEILING])
     head, rows = table(report, "Protected photos")
     colour = ["colour, mean↓", "colour, 95th percentile↓", "share of face over 2.3↓"]
     assert head[1:] == ["PSNR (dB)↑", "SSIM↑", *colour, "tint↓", "max abs. perturbation"]
     assert rows["Noise"][head.index("tint↓") - 1].startswith("**")
-    assert rows[REFERENCE] == ["n/a"] * 7
+    assert all(rows[name] == ["n/a"] * 7 for name in REFERENCES)
     head, rows = table(report, "Over manipulators")
     assert {"mean residual L2_face↑", "worst residual L2_face↑"} < set(head)
 
 
 def test_json_is_strict_and_complete(faces, tmp_path):
-    report = measure(faces, metadata={"seed": 3}, reference=white_box(epsilon=EPSILON, steps=1))
+    report = measure(faces, metadata={"seed": 3}, references=references(steps=1))
     report.to_json(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     metadata = content["metadata"]
@@ -488,13 +509,113 @@ def test_white_box_beats_disrupting_beats_cmua_beats_noise_on_their_own_model(fa
     batch, toy = batch_of(faces), toys(1)["toy0"]
     x, edit = batch.images, toy.edits(batch.attributes)[3]
     reached = [
-        distance(toy, white_box(epsilon=EPSILON)(toy, edit, x), x, edit),
+        distance(toy, white_box(epsilon=EPSILON)(toy, edit, batch), x, edit),
         distance(toy, disrupting(toy, epsilon=EPSILON)(batch), x, edit),
         distance(toy, universal(cmua([toy], faces, epsilon=EPSILON), EPSILON)(batch), x, edit),
         distance(toy, uniform_noise(epsilon=EPSILON)(batch), x, edit),
     ]
     assert reached == sorted(reached, reverse=True)
     assert reached[1] > 2 * reached[3]
+
+
+class Trade(Toy):
+    """Red and green that move together move the background, far; against each other they move the face."""
+
+    def forward(self, x, edit):
+        face = face_mask(POINTS.repeat(len(x), 1, 1), (SIZE, SIZE))
+        apart, together = x[:, :1] - x[:, 1:2], (x[:, :1] + x[:, 1:2]).roll(SIZE // 2, dims=3)
+        return Manipulation((face * apart + 5 * (1 - face) * together).expand(-1, 3, -1, -1), x)
+
+
+@pytest.mark.parametrize(("model", "measure"), [(Trade(), "l2_face"), (Toy(seed=1), "similarity")])
+def test_the_criterions_white_box_aims_at_the_face_and_at_identity(model, measure, faces):
+    batch = batch_of(faces)
+    edit = model.edits(batch.attributes)[3]
+    mask, frame = face_mask(batch.points, (SIZE, SIZE)), arcface_frame(batch.points, (SIZE, SIZE))
+
+    def reached(attack):
+        attacked = attack(model, edit, batch)
+        assert (attacked - batch.images).abs().max() <= EPSILON + 1e-6
+        clean, found = model(batch.images, edit).output, model(attacked, edit).output
+        return {
+            "l2_face": l2_face(clean, found, mask).mean(),
+            "similarity": -identity_similarity(Eye()(clean, frame), Eye()(found, frame)).mean(),
+        }[measure]
+
+    whole, aimed = map(reached, references(steps=20).values())
+    assert aimed > 2 * whole if measure == "l2_face" else aimed > whole + 0.05
+
+
+class Angle(Recognizer):
+    """Whom it sees is an angle, the blue of one pixel."""
+
+    name = "angle"
+    size = 16
+
+    def __init__(self, column):
+        super().__init__()
+        self.column = column
+
+    def forward(self, images, frame=None):
+        angle = images[:, 2, 0, self.column]
+        return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+    backbone = head = None
+
+
+@pytest.mark.parametrize(
+    ("kept", "others", "why"),
+    [
+        ((0.26, -0.5, -0.5), (0.30, 0.1, 0.1), "L2_face beyond the cap is worth nothing"),
+        ((0.30, 0.1, 0.1), (0.25, -0.9, -0.9), "nor is similarity below the floor"),
+        ((0.23, 0.39, 0.39), (0.30, 0.5, 0.1), "who meets the criterion, by every recogniser, comes first"),
+        ((0.20, 0.1, 0.2), (0.20, 0.2, 0.2), "all recognisers count"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_each_face_keeps_its_best_restart(kept, others, why, first, monkeypatch):
+    """A restart is the shift of the face, and the similarity that each recogniser sees."""
+    x, points = torch.zeros(2, 3, SIZE, SIZE), POINTS.repeat(2, 1, 1)
+
+    def restart(*faces):
+        attacked = x + torch.tensor([shift for shift, *_ in faces])[:, None, None, None]
+        attacked[:, 2, 0, :2] = torch.tensor([cosines for _, *cosines in faces]).acos()
+        return attacked
+
+    made = [restart(kept, others), restart(others, kept)][:: 1 if first else -1]
+    given = iter(made)
+    monkeypatch.setattr(criterion, "pgd", lambda *_, **__: next(given))
+    attacked = criterion.attack_criterion(lambda z: z, x, points, [Angle(0), Angle(1)], epsilon=1.0, restarts=2)
+    assert torch.equal(attacked, restart(kept, kept)), why
+
+
+def test_a_reference_attacks_the_first_faces_each_under_its_edit_with_their_own_points(faces):
+    faces = replace(faces, points=faces.points + torch.arange(7.0)[:, None, None] / 4)
+    seen = []
+
+    def attack(manipulator, edit, batch):
+        seen.append((manipulator.seed, edit.name, batch))
+        return shift(batch)
+
+    given = {WHITE_BOX: shift_for(EPSILON), CEILING: attack}
+    report = measure(faces, {"shift": shift}, references=given, reference_faces=4)
+    ceiling, shifted = (report.values["l2_face"][report.protections.index(name)] for name in (CEILING, "shift"))
+    attacked = (torch.arange(7)[:, None] == torch.arange(5)) & (torch.arange(7)[:, None] < 4)
+    assert torch.equal(ceiling.isfinite(), attacked.expand_as(ceiling))
+    torch.testing.assert_close(ceiling[:, attacked], shifted[:, attacked])
+    whole = report.values["l2_face"][report.protections.index(WHITE_BOX)]
+    assert torch.equal(whole.isfinite(), ceiling.isfinite())
+    assert (whole[:, attacked] > 1.5 * ceiling[:, attacked]).all()
+    for _, name, batch in seen:
+        i = ATTRIBUTES.index(name)
+        assert torch.equal(batch.images, batch_of(faces).images[i : i + 1])
+        assert torch.equal(batch.points, faces.points[i : i + 1])
+    assert len(seen) == 2 * 4
+
+
+def test_an_unknown_reference_is_named(faces):
+    with pytest.raises(IDGuardError, match="unknown references: White"):
+        measure(faces, references={"White": shift_for(EPSILON)})
 
 
 def test_cmua_step_by_step():
@@ -516,6 +637,43 @@ def test_cmua_step_by_step():
     two = cmua([Linear()], faces, epsilon=EPSILON, steps=2, step_size=0.01)
     again = (one + 0.01 * one.sign()).clamp(-EPSILON, EPSILON)
     torch.testing.assert_close(two, (one + again) / 2, atol=1e-6, rtol=0)
+
+
+def test_cmuas_official_budget_is_as_many_steps_for_every_edit(faces, capsys):
+    faces = replace(
+        faces, images=faces.images[:2], attributes=faces.attributes[:2], points=faces.points[:2], names=("a", "b")
+    )
+    targets = [Toy(seed=0), Toy(seed=1)]
+    cmua(targets, faces, epsilon=EPSILON, steps=3)
+    assert [toy.seen for toy in targets] == [2 * (5 + 3)] * 2  # the clean faces once under each edit
+    cmua(targets, faces, epsilon=EPSILON, steps=3, each_edit=True, verbose=True)
+    assert [toy.seen for toy in targets] == [2 * (5 + 3) + 2 * (5 + 5 * 3)] * 2
+    assert "30/30" in capsys.readouterr().err
+
+
+def test_cmuas_official_budget_step_by_step():
+    """Each edit is attacked from the random start anew, and its steps are averaged in behind those before it."""
+
+    class Bent(Toy):
+        """The first edit answers to brightness as it is, the others to its opposite, in one pixel each."""
+
+        def forward(self, x, edit):
+            place = int(edit.condition[0])
+            only = torch.zeros_like(x)
+            only[..., place] = 1
+            return Manipulation(only * x, x)
+
+    faces = Faces(("a",), torch.full((1, 3, SIZE, SIZE), 128, dtype=torch.uint8), torch.zeros(1, 5), POINTS[None])
+    x = faces.batch(slice(None)).images
+    start = project(x + EPSILON * (2 * torch.rand(x.shape, generator=face_generator(x, 0)) - 1), x, EPSILON) - x
+    expected = None
+    for edit in range(5):
+        moved = start.clone()
+        moved[..., edit] += 0.01 * start[..., edit].sign()  # away from the clean column; the others stand
+        eta = moved.clamp(-EPSILON, EPSILON)
+        expected = eta if expected is None else (expected + eta) / 2
+    found = cmua([Bent()], faces, epsilon=EPSILON, steps=1, step_size=0.01, each_edit=True)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_p_pert_is_the_prior_of_the_protector(faces):
@@ -560,6 +718,8 @@ def stargan(tmp_path_factory):
         ("evaluate", "--limit", "-1", "1 or more"),
         ("evaluate", "--baseline-limit", "0", "1 or more"),
         ("evaluate", "--reference-faces", "-3", "0 or more"),
+        ("evaluate", "--reference-steps", "0", "1 or more"),
+        ("evaluate", "--baseline-steps", "0", "1 or more"),
         ("evaluate", "--size", "0", "a multiple of 4"),
         ("evaluate-manipulator", "--batch-size", "-1", "1 or more"),
         ("evaluate-manipulator", "--size", "66", "a multiple of 4"),

@@ -27,7 +27,7 @@ from art_idguard.training import hardening
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
 from art_idguard.training.manipulator import advance, distill_step, train_manipulator
-from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
+from art_idguard.training.manipulator_config import WARMUP, HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator_run import ManipulatorParts, prepare
 from art_idguard.training.objectives import OBJECTIVES
 from art_idguard.types import ATTRIBUTES
@@ -284,6 +284,43 @@ def test_during_the_warmup_only_the_discriminator_learns(faces, models, tmp_path
     assert not all(torch.equal(p, critic[name]) for name, p in run.discriminator.state_dict().items())
 
 
+@pytest.mark.parametrize("distill", [False, True])
+@pytest.mark.parametrize("attack", ["idguard", "pgd"])
+def test_hardening_leaves_running_statistics_as_they_are(attack, distill, faces, models, tmp_path):
+    made = config(
+        faces,
+        models,
+        tmp_path / "run",
+        manipulator="relgan",
+        start=str(models / "relgan"),
+        attack=attack,
+        distill=distill,
+    )
+    before = statistics(manipulators.load(models / "relgan"))
+    after = manipulators.load(harden(made, verbose=False))
+    assert statistics(after).keys() == before.keys() != set()
+    assert all(torch.equal(value, before[name]) for name, value in statistics(after).items())
+    weights = manipulators.load(models / "relgan").state_dict()
+    assert any(not torch.equal(value, weights[name]) for name, value in after.state_dict().items())
+
+
+def test_a_generator_from_scratch_and_a_training_without_attacks_make_their_statistics(faces, models, tmp_path):
+    for name, options, attack in (
+        ("scratch", {"start": None}, PGDAttacker(steps=1)),
+        ("clean", {"start": str(models / "relgan")}, None),
+    ):
+        run = prepare(config(faces, models, tmp_path / name, manipulator="relgan", **options), attack=attack)
+        before = statistics(run.generator)
+        advance(run, progress=0.0)
+        found = statistics(run.generator)
+        assert all(not torch.equal(value, before[key]) for key, value in found.items()), name
+
+
+def statistics(model):
+    """SwitchNorm's, or BatchNorm's: the buffers."""
+    return {name: value.clone() for name, value in model.named_buffers()}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_each_recipe_runs_for_two_steps(recipe, faces, models, tmp_path, capsys):
     name = recipe.partition("-")[0]
@@ -322,6 +359,44 @@ def test_the_trainer_replaces_the_model_of_its_classifier(kind, distill, art, tm
     assert (tmp_path / "run" / "log.jsonl").is_file()
     assert "classifier=stargan" in repr(trainer)
     assert type(attack).__name__ in repr(trainer)
+
+
+@pytest.mark.parametrize(
+    ("given", "warmup"),
+    [
+        ({}, 3),
+        ({"warmup": 1}, 1),
+        ({"distill": True}, 0),
+        ({"start_discriminator": "judge"}, 0),
+        ({"steps": 100_000}, WARMUP),
+        ({"n_critic": 5}, 3),
+    ],
+)
+def test_the_trainer_warms_its_new_discriminator_up_as_harden_does(given, warmup, art, monkeypatch):
+    estimator, x, y = art
+    seen = []
+
+    def stop(config, **_):
+        seen.append(config)
+        raise IDGuardError("enough")
+
+    monkeypatch.setattr("art_idguard.defences.trainer.train_manipulator", stop)
+    trainer = ManipulatorAdversarialTrainer(estimator, IDGuardAttack(estimator, protector(), verbose=False))
+    with pytest.raises(IDGuardError, match="enough"):
+        trainer.fit(x, y, batch_size=4, nb_epochs=4, channels=8, **{"n_critic": 1} | given)  # 12 steps
+    assert seen[0].warmup == warmup
+
+
+def test_the_trainer_leaves_running_statistics_as_they_are(art):
+    estimator, x, y = art
+    (relgan,) = tiny_manipulators(["relgan"])
+    estimator = PyTorchManipulator(relgan, input_shape=(3, SIZE, SIZE))
+    before, weights = statistics(relgan), {name: p.clone() for name, p in relgan.named_parameters()}
+    attack = ProjectedGradientDescent(estimator, eps=0.025, eps_step=0.01, max_iter=2, verbose=False)
+    trainer = ManipulatorAdversarialTrainer(estimator, attack, verbose=False)
+    trainer.fit(x, y, batch_size=4, nb_epochs=1, n_critic=1, channels=8, precision="no")
+    assert all(torch.equal(value, before[name]) for name, value in statistics(estimator.model).items())
+    assert any(not torch.equal(p, weights[name]) for name, p in estimator.model.named_parameters())
 
 
 class Replacing(EvasionAttack):

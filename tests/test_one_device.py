@@ -18,6 +18,7 @@ from art.attacks.evasion import BasicIterativeMethod, ProjectedGradientDescent
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.attributes import AttributeClassifier
 from art_idguard.baselines import cmua, disrupting, id_guard, p_pert, uniform_noise, universal, white_box
+from art_idguard.criterion import criterion_white_box
 from art_idguard.data import read_faces
 from art_idguard.defences import IDGuardPreprocessor
 from art_idguard.estimators import PyTorchManipulator
@@ -26,6 +27,7 @@ from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import GENERATORS, Protector
 from art_idguard.quality import measure_quality
 from art_idguard.recognizers import SFace
+from art_idguard.report import CEILING, WHITE_BOX
 from art_idguard.robustness import OPERATIONS
 from art_idguard.training import manipulator as gan
 from art_idguard.training import protector as protection
@@ -235,8 +237,12 @@ def test_measuring_protections(faces):
                 "Disrupting": disrupting(targets["stargan"], epsilon=guard.epsilon, steps=2),
                 "CMUA": universal(shared, guard.epsilon),
             }
-            reference = white_box(epsilon=guard.epsilon, steps=2)
-            report = evaluate(protections, targets, there, {"sface": judge}, epsilon=guard.epsilon, reference=reference)
+            references = {
+                WHITE_BOX: white_box(epsilon=guard.epsilon, steps=2),
+                CEILING: criterion_white_box([judge], epsilon=guard.epsilon, steps=2, restarts=2),
+            }
+            judges = {"sface": judge}
+            report = evaluate(protections, targets, there, judges, epsilon=guard.epsilon, references=references)
             results.append({measure: report.cells(measure) for measure in report.measures})
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5, equal_nan=True)
 

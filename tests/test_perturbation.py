@@ -308,6 +308,26 @@ def test_pgd_without_random_start_is_no_null_attack():
     assert (attacked - x).abs().mean() > 0.5 * EPSILON
 
 
+def test_pgd_with_a_falling_step_and_momentum_by_hand():
+    x, slopes = torch.zeros(1, 3, 2, 2), iter([1.0, -0.2, -0.2])
+
+    def objective(z):
+        """The first pixel climbs for ever; the others' slope turns."""
+        slope = torch.full_like(z, next(slopes))
+        slope[..., 0, 0] = 1000.0
+        return (slope * z).sum(dim=(1, 2, 3))
+
+    start = pgd(lambda z: z.sum(), x, steps=0, random_start=False, generator=torch.Generator().manual_seed(0))
+    options = {"epsilon": 1.0, "steps": 3, "step_size": 0.3, "random_start": False}
+    attacked = pgd(
+        objective, x, **options, falling=True, momentum=0.5, generator=torch.Generator().manual_seed(0), warn=False
+    )
+    moved = (attacked - start)[0, 0]
+    torch.testing.assert_close(moved[0, 0], torch.tensor(0.3 + 0.2 + 0.1), atol=1e-6, rtol=0)
+    # Divided by their 1-norms: 1, then 0.5 - 0.2, then 0.15 - 0.2.
+    torch.testing.assert_close(moved[1, 1], torch.tensor(0.3 + 0.2 - 0.1), atol=1e-6, rtol=0)
+
+
 def test_pgd_repeats_with_its_generator():
     x = faces(8, 8)
     objective = distance_from_clean(network(torch.float32), x)

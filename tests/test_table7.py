@@ -21,6 +21,7 @@ from tests.toys import tiny_manipulators, write_portraits
 
 ROOT = Path(__file__).parents[1]
 SIZE = 64
+ADAPTIVE = "Criterion (ours, adaptive, 100 steps)"
 QUICK = ["Gaussian noise (sigma 0.05)", "FGSM (ART)", "PGD (ours)", "C&W (the paper's, bounded)"]
 
 
@@ -45,7 +46,7 @@ def test_a_cell_is_what_a_direct_call_gives(x, model, judge):
     values = []
     for e, edit in enumerate(PyTorchManipulator(model).edit_names):
         estimator = PyTorchManipulator(model, edit=edit, input_shape=x.shape[1:])
-        attacked = WHITE_BOXES["PGD (ours)"].run(estimator, x[e::5])
+        attacked = WHITE_BOXES["PGD (ours)"].run(estimator, x[e::5], judge)
         values += list(zip(range(e, len(x), 5), estimator.disruption(x[e::5], attacked, judge).l2_face, strict=True))
     expected = np.mean([v for _, v in sorted(values)])
     assert table.cell("original", "PGD (ours)", "l2_face").mean == pytest.approx(expected, rel=1e-6)
@@ -74,14 +75,31 @@ def test_all_attacks_but_noise_keep_the_ball_or_say_that_they_have_none(x, model
     assert pgd > 2 * noise > 0
 
 
-def test_a_brightness_shift_is_what_a_faithful_generator_passes_on(x):
+def test_the_adaptive_attack_reaches_the_identity_that_pgd_leaves(x, model, judge):
+    attacks = ["PGD (ours)", ADAPTIVE]
+    table = white_box_table({"original": model}, x[:2], judge, attacks=attacks, metadata={"data": "toy"})
+    pgd, aimed = (table.cell("original", attack, "similarity").mean for attack in attacks)
+    assert aimed < pgd - 0.1
+    assert table.cell("original", ADAPTIVE, "linf").high <= EPSILON + 1e-5
+    assert f"| {ADAPTIVE} |" in table.markdown()
+    assert "the adaptive attack knows the judging recogniser" in table.markdown()
+
+
+def test_the_adaptive_attack_works_without_a_face(model, judge):
+    grey = np.full((1, 3, SIZE, SIZE), 0.5, np.float32)
+    estimator = PyTorchManipulator(model, input_shape=grey.shape[1:])
+    attacked = WHITE_BOXES[ADAPTIVE].run(estimator, grey, judge)
+    assert 0 < 2 * np.abs(attacked - grey).max() <= EPSILON + 1e-5
+
+
+def test_a_brightness_shift_is_what_a_faithful_generator_passes_on(x, judge):
     """For M(x) = x its distance is known, epsilon ** 2; it is less where a shift meets white or black."""
     estimator = PyTorchManipulator(torch.nn.Identity(), input_shape=x.shape[1:])
     middle = (0.1 + 0.8 * x).astype(np.float32)
-    attacked = WHITE_BOXES["Brightness (uniform shift)"].run(estimator, middle)
+    attacked = WHITE_BOXES["Brightness (uniform shift)"].run(estimator, middle, judge)
     effect = estimator.disruption(middle, attacked)
     assert effect.l2_face == pytest.approx([EPSILON**2] * len(x), rel=1e-4)
-    white = WHITE_BOXES["Brightness (uniform shift)"].run(estimator, np.ones_like(x))
+    white = WHITE_BOXES["Brightness (uniform shift)"].run(estimator, np.ones_like(x), judge)
     assert white == pytest.approx(np.full_like(x, 1 - EPSILON / 2))  # up is no way
 
 
@@ -107,7 +125,7 @@ def test_a_model_beside_itself_has_ratio_one_and_a_rerun_repeats_nothing(x, mode
 
 
 def test_what_could_not_be_attacked_is_tried_again_by_a_rerun(x, model, judge, tmp_path, monkeypatch):
-    def missing(estimator, faces):
+    def missing(estimator, faces, recognizer):
         raise IDGuardError("torchattacks is not installed")
 
     def run():
@@ -174,14 +192,14 @@ def test_an_unknown_attack_is_named(x, model, judge):
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "hub" / "hardened").iterdir()))
-def test_what_ships_as_hardened_stands_pgd_and_still_edits(name, tmp_path):
+def test_what_ships_as_hardened_stands_pgd_and_still_edits(name, tmp_path, judge):
     faces = read_faces(write_portraits(tmp_path, 1, 128), size=128)
     x = to_unit(from_uint8(faces.images)).numpy()
     reached, edited = [], []
     for kind in ("manipulators", "hardened"):
         estimator = PyTorchManipulator.from_pretrained(ROOT / "hub" / kind / name, input_shape=(3, 128, 128))
         forged = estimator.predict(x)
-        attacked = WHITE_BOXES["PGD (ours)"].run(estimator, x)
+        attacked = WHITE_BOXES["PGD (ours)"].run(estimator, x, judge)
         reached.append(float(estimator.compute_loss(attacked, forged)[0]))
         edited.append(np.abs(forged - x).mean())
     assert reached[1] < 0.5 * reached[0]

@@ -28,7 +28,8 @@ class CMUAAttack(TrainedAttack):
         estimators: the manipulators, in the order in which they are attacked.
         eps: L-inf bound in units of `clip_values`.
         eps_step: length of a step, in the same units.
-        max_iter: steps for each batch and manipulator.
+        max_iter: steps for each batch and manipulator; with `each_edit` for each of its edits.
+        each_edit: the official budget, five times the work, see `baselines.cmua`.
         trials: of the search for the manipulators' step-size factors by TPE (needs optuna); 0: all are 1.
         seed: of everything random.
         batch_size: images at a time, in training as well.
@@ -43,7 +44,7 @@ class CMUAAttack(TrainedAttack):
 
     attack_params = [  # noqa: RUF012 - ART's convention
         *TrainedAttack.attack_params,
-        *("eps_step", "max_iter", "trials"),
+        *("eps_step", "max_iter", "each_edit", "trials"),
     ]
 
     def __init__(
@@ -53,13 +54,14 @@ class CMUAAttack(TrainedAttack):
         eps: float = 0.025,
         eps_step: float = 0.005,
         max_iter: int = 10,
+        each_edit: bool = False,
         trials: int = 0,
         seed: int = 0,
         batch_size: int = 64,
         verbose: bool = True,
         summary_writer: Any = False,
     ) -> None:
-        self.eps_step, self.max_iter, self.trials = eps_step, max_iter, trials
+        self.eps_step, self.max_iter, self.each_edit, self.trials = eps_step, max_iter, each_edit, trials
         self.factors: tuple[float, ...] | None = None
         self._perturbation: Images | None = None
         super().__init__(
@@ -78,7 +80,7 @@ class CMUAAttack(TrainedAttack):
         names = tuple(str(i) for i in range(len(x)))
         faces = Faces(names, to_uint8(x), attributes, points=x.new_zeros(len(x), 5, 2))
         self.factors = self._search(faces) if self.trials else (1.0,) * len(self.estimators)
-        self._perturbation = self._average(faces, self.factors)
+        self._perturbation = self._average(faces, self.factors, verbose=self.verbose)
 
     def protect(self, x: Images) -> Images:
         """Faces plus the perturbation, resized to them, on the [-1, 1] scale.
@@ -90,7 +92,7 @@ class CMUAAttack(TrainedAttack):
             raise IDGuardError("CMUAAttack has no perturbation yet; call fit(x) first")
         return project(x + resize(self._perturbation, (x.shape[-2], x.shape[-1])), x, self.epsilon)
 
-    def _average(self, faces: Faces, factors: Sequence[float]) -> Images:
+    def _average(self, faces: Faces, factors: Sequence[float], *, verbose: bool = False) -> Images:
         return cmua(
             self.manipulators,
             faces,
@@ -99,7 +101,9 @@ class CMUAAttack(TrainedAttack):
             step_size=self.signed_length(self.eps_step),
             batch_size=self.batch_size,
             factors=factors,
+            each_edit=self.each_edit,
             seed=self.seed,
+            verbose=verbose,
         )
 
     def _search(self, faces: Faces) -> tuple[float, ...]:
@@ -134,6 +138,8 @@ class CMUAAttack(TrainedAttack):
         self._check_positive("eps_step")
         self._check_whole(1, "max_iter")
         self._check_whole(0, "trials")
+        if not isinstance(self.each_edit, bool):
+            raise ValueError(f"`each_edit` has to be a bool, found {self.each_edit!r}")
         if self.trials:
             _optuna()
 

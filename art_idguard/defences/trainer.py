@@ -21,7 +21,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.refinement import RefinedProtector
 from art_idguard.training.hardening import ProtectorAttacker
 from art_idguard.training.manipulator import train_manipulator
-from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator_config import WARMUP, ManipulatorConfig
 from art_idguard.training.manipulator_run import Attack, ManipulatorParts
 from art_idguard.training.objectives import OBJECTIVES
 from art_idguard.types import Edit, Images
@@ -83,7 +83,8 @@ class ManipulatorAdversarialTrainer(Trainer):
             output: folder that keeps checkpoint, log and samples; by default nothing is kept.
             protector_lr: Adam's learning rate of an `IDGuardAttack`'s protector.
             settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr; warmup: steps of
-                the discriminator alone at first, since it starts anew; or distill: learn the original's own answers to
+                the discriminator alone at first, since it starts anew (by default `harden`'s, but a quarter of all at
+                most); or distill: learn the original's own answers to
                 clean faces in place of its losses, without a discriminator.
 
         Raises:
@@ -99,7 +100,7 @@ class ManipulatorAdversarialTrainer(Trainer):
             )
         images = to_uint8(estimator.signed(to_tensor(x)))
         with TemporaryDirectory() as temporary:
-            values = {
+            values: dict[str, Any] = {
                 "manipulator": name,
                 "faces": f"{len(x)} arrays",
                 "output": str(output or temporary),
@@ -107,7 +108,10 @@ class ManipulatorAdversarialTrainer(Trainer):
                 "batch_size": batch_size,
                 "steps": nb_epochs * max(1, len(x) // batch_size),
             }
-            config = ManipulatorConfig.from_recipe(None, **values | settings)
+            values |= settings
+            if not (values.get("distill") or values.get("start_discriminator")):
+                values.setdefault("warmup", min(WARMUP, values["steps"] // 4))
+            config = ManipulatorConfig.from_recipe(None, **values)
             model = estimator.model
             estimator._model = deepcopy(model)  # through the estimator, ART's attacks see what is being trained
             parts = ManipulatorParts(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from art_idguard.arrays import differentiate, is_steep, warn_if_flat
 from art_idguard.images import project
@@ -20,6 +21,8 @@ def pgd(
     epsilon: float = 0.05,
     steps: int = 10,
     step_size: float = 0.01,
+    momentum: float = 0.0,
+    falling: bool = False,
     random_start: bool = True,
     generator: torch.Generator | None = None,
     warn: bool = True,
@@ -38,6 +41,9 @@ def pgd(
         epsilon: bound on the [-1, 1] scale.
         steps: number of steps.
         step_size: length of a step in every pixel, on the [-1, 1] scale.
+        momentum: what a step keeps of the gradients before it, each divided by its face's 1-norm (MI-FGSM, Dong et
+            al., CVPR 2018).
+        falling: the length falls linearly, to 0 behind the last step.
         random_start: start uniformly in the ball, not just beside x.
         generator: source of the start, on the CPU.
         warn: give a `NullAttackWarning` where no step found a gradient; looking for that waits for the device.
@@ -52,12 +58,17 @@ def pgd(
     start = radius * (2 * torch.rand(x.shape, generator=generator) - 1)
     attacked = project(x + start.to(x), x, epsilon).detach()
     steep = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for _ in range(steps):
+    direction = torch.zeros_like(attacked)
+    for step in range(steps):
         with torch.enable_grad():
             attacked.requires_grad_()
             gradient = differentiate(objective(attacked), attacked)
         steep |= is_steep(gradient)
-        attacked = project(attacked.detach() + step_size * gradient.nan_to_num(0).sign(), x, epsilon)
+        gradient = gradient.nan_to_num(0)
+        if momentum:
+            gradient = direction = momentum * direction + F.normalize(gradient.flatten(1), p=1).view_as(gradient)
+        length = step_size * (1 - step / steps) if falling else step_size
+        attacked = project(attacked.detach() + length * gradient.sign(), x, epsilon)
     if warn and steps:
         warn_if_flat(steep)
     return attacked.detach()

@@ -139,6 +139,10 @@ class ManipulatorConfig(TrainingConfig):
         return PUBLISHED.get(values["manipulator"], {})
 
 
+WARMUP = 1000
+"""Steps in which a new discriminator catches up with a generator that was trained long ago, in hardening."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HardeningConfig(ManipulatorConfig):
     """Eq. (15): a manipulator's own training on attacked faces; epsilon and step size on the [-1, 1] scale."""
@@ -162,4 +166,4 @@ class HardeningConfig(ManipulatorConfig):
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The published values, and a warm-up where the trained generator meets a new discriminator."""
         new = not (values.get("start_discriminator") or values.get("distill"))
-        return super().presets(values) | ({"warmup": 1000} if new else {})
+        return super().presets(values) | ({"warmup": WARMUP} if new else {})

@@ -142,7 +142,9 @@ def prepare(
         for network in _networks(config, kind, parts)
     )
     average = deepcopy(generator).requires_grad_(False)
-    for network in (average, generator) if config.distill else (average,):
+    # Adversarial training keeps the statistics of a trained generator: those of attacked faces are not what it meets.
+    fixed = config.distill or (attack is not None and (parts is not None or config.start is not None))
+    for network in (average, generator) if fixed else (average,):
         network.use_batch_statistics(False)
     teacher = _teacher(config, average).to(device) if config.distill else None
     adam = {"betas": config.betas, "fused": device.type == "cuda"}

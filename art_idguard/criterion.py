@@ -1,0 +1,142 @@
+"""The white box aimed at the criterion of section IV-A4: how far one forgery can be disrupted at all.
+
+PGD on the whole picture's error moves what moves most easily, which is the background, and is then judged by the face.
+Here the face's L2_face and the identity that recognisers see are what is maximised, each only up to where its threshold
+is safely met: further effort goes to the other.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from art_idguard.baselines import Attack, Forge, face_generator
+from art_idguard.data import FaceBatch
+from art_idguard.faces import arcface_frame
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import disrupted, identity_similarity, l2_face
+from art_idguard.perturbation import pgd
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.regions import face_mask
+from art_idguard.types import Edit, Images, Points
+
+CAP, FLOOR = 0.08, 0.0
+"""L2_face above the one and similarity below the other are worth nothing more."""
+
+IDENTITY_WEIGHT = 2.0
+"""A similarity lower by this weight's inverse is worth as much as e times the L2_face."""
+
+STEPS = 100
+"""Of a restart."""
+
+
+def criterion_white_box(
+    recognizers: Sequence[Recognizer], *, epsilon: float, steps: int = STEPS, restarts: int = 1, seed: int = 0
+) -> Attack:
+    """`attack_criterion` as a reference of `evaluation.evaluate`: it knows manipulator, face and edit.
+
+    Args:
+        recognizers: frozen; those that it knows. One that judges and is not among them tells what transfers.
+        epsilon: bound on the [-1, 1] scale.
+        steps: of a restart.
+        restarts: see `attack_criterion`.
+        seed: of the random starts, together with the faces.
+    """
+
+    def attack(manipulator: Manipulator, edit: Edit, batch: FaceBatch) -> Images:
+        return attack_criterion(
+            lambda x: manipulator(x, edit).output,
+            batch.images,
+            batch.points,
+            recognizers,
+            epsilon=epsilon,
+            steps=steps,
+            restarts=restarts,
+            generator=face_generator(batch.images, seed),
+        )
+
+    return attack
+
+
+def attack_criterion(
+    forge: Forge,
+    x: Images,
+    points: Points,
+    recognizers: Sequence[Recognizer],
+    *,
+    epsilon: float,
+    steps: int = STEPS,
+    step_size: float = 0.02,
+    momentum: float = 0.7,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Sign ascent on log(min(L2_face, `CAP`)) - `IDENTITY_WEIGHT` * mean of max(cosine, `FLOOR`) of each face.
+
+    The mean is over the recognisers. Of several restarts each face keeps the one that meets the criterion by all
+    recognisers, and among those the one of the highest objective.
+
+    Args:
+        forge: the manipulator with its edit fixed, differentiable.
+        x: faces on the [-1, 1] scale.
+        points: the faces' five points, in pixels; they place face mask and recognition frame.
+        recognizers: frozen, at least one.
+        epsilon: bound on the [-1, 1] scale.
+        steps: of a restart.
+        step_size: length of the first step in every pixel, on the [-1, 1] scale; it falls linearly to 0.
+        momentum: what a step keeps of the directions before it.
+        restarts: random starts in the ball.
+        generator: source of the starts, on the CPU.
+
+    Returns:
+        Faces in the ball and in [-1, 1], detached. A `NullAttackWarning` says where no step found a gradient.
+
+    Raises:
+        IDGuardError: the forgeries have no gradient at all.
+    """
+    measure = _aim(forge, x, points, recognizers)
+    best, *others = (
+        pgd(
+            lambda z: measure(z)[1],
+            x,
+            epsilon=epsilon,
+            steps=steps,
+            step_size=step_size,
+            momentum=momentum,
+            falling=True,
+            generator=generator,
+        )
+        for _ in range(restarts)
+    )
+    if not others:
+        return best
+    with torch.no_grad():
+        met, value = measure(best)
+        for other in others:
+            found = measure(other)
+            better = torch.where(found[0] == met, found[1] > value, found[0])
+            best = torch.where(better[:, None, None, None], other, best)
+            met, value = (new.where(better, old) for new, old in zip(found, (met, value), strict=True))
+    return best
+
+
+def _aim(
+    forge: Forge, x: Images, points: Points, recognizers: Sequence[Recognizer]
+) -> Callable[[Images], tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]]:
+    """From attacked faces to whether they meet the criterion by every recogniser, and to the objective."""
+    size = (x.shape[-2], x.shape[-1])
+    frame, mask = arcface_frame(points, size), face_mask(points, size)
+    with torch.no_grad():
+        clean = forge(x)
+        identities = [recognizer(clean, frame) for recognizer in recognizers]
+
+    def measure(attacked: Images) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
+        forged = forge(attacked)
+        distance = l2_face(clean, forged, mask)
+        pairs = zip(identities, recognizers, strict=True)
+        similarity = torch.stack([identity_similarity(known, r(forged, frame)) for known, r in pairs])
+        value = distance.clamp(1e-12, CAP).log() - IDENTITY_WEIGHT * similarity.clamp_min(FLOOR).mean(dim=0)
+        return disrupted(distance, similarity.amax(dim=0)), value
+
+    return measure
