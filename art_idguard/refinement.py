@@ -24,7 +24,7 @@ from art_idguard.images import to_uint8
 from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
-from art_idguard.perturbation import Protector
+from art_idguard.perturbation import UNNOTICED, Protector, Visibility
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene, scene
 from art_idguard.robustness import NOTHING, Distortion, draw, require_known
@@ -45,19 +45,20 @@ class RefinedProtector(Protector):
     """A protector whose protected faces are improved by PGD against manipulators that are at hand.
 
     Protects as a `Protector` does, wherever one is asked for, such as in `IDGuardAttack` and `evaluate`. What it
-    maximises is `losses.LOG`, the criterion of section IV-A4, under the protector's own epsilon and visibility. The
+    maximises is `losses.LOG`, the criterion of section IV-A4, within the protector's epsilon. The
     edits that are plausible for a face take turns, one a step; one manipulator's graph lives at a time. Faces need not
     have labels: the attribute classifier that ships says what they show. Where no face is found, CelebA's framing is
     assumed. P-Pert stays as it is.
 
     Args:
-        protector: where to begin; its epsilon and visibility are the bound.
+        protector: where to begin; its epsilon is the bound.
         manipulators: frozen; those to protect against.
         recognizers: frozen; who must not recognise the face. By default the one that ships.
         steps: of sign ascent, see `MOMENTUM`; or "auto", until the thresholds are met or no more is won, see `MOST`.
         step_size: length of the first step in every pixel, on the [-1, 1] scale; it falls linearly to 0.
         augment: what faces go through on their way to the manipulators, names of `robustness.OPERATIONS`, one a step;
             by default they arrive as they are. For photos, see `PHOTO`.
+        visibility: what of the result may be seen, whatever the protector's own is.
         verbose: show a progress bar.
 
     Raises:
@@ -73,6 +74,7 @@ class RefinedProtector(Protector):
         steps: int | Literal["auto"] = 20,
         step_size: float = 0.02,
         augment: Sequence[str] = (),
+        visibility: Visibility = UNNOTICED,
         verbose: bool = False,
     ) -> None:
         if not manipulators or (steps != "auto" and steps < 0):
@@ -80,7 +82,7 @@ class RefinedProtector(Protector):
         require_known(augment)
         nn.Module.__init__(self)  # the weights are the other's
         self.start, self.prior, self.epsilon = protector, protector.prior, protector.epsilon
-        self.visibility = protector.visibility
+        self.visibility = visibility
         self.manipulators = nn.ModuleList(manipulators)
         self.recognizers = nn.ModuleList(recognizers or [recognizers_.default()])
         self.classifier = attributes_.default()

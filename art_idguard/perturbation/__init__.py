@@ -14,10 +14,11 @@ from art_idguard.perturbation.protector import GENERATORS, Protector
 from art_idguard.perturbation.resnet import ResnetGenerator
 from art_idguard.perturbation.transformer import TransformerGenerator
 from art_idguard.perturbation.unet import UNetGenerator
-from art_idguard.perturbation.visibility import Visibility
+from art_idguard.perturbation.visibility import UNNOTICED, Visibility
 
 __all__ = [
     "GENERATORS",
+    "UNNOTICED",
     "FaceReconstructor",
     "Generator",
     "Protector",
