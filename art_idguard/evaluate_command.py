@@ -108,10 +108,11 @@ def evaluate_protector(
     baselines: Sequence[str] | None = None,
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
-    baseline_steps: int = 200,
+    baseline_steps: int = 100,
     cmua_edits: CMUAEdits = "turn",
     reference_faces: int = 0,
     reference_steps: int = 40,
+    reference_restarts: int = 1,
     batch_size: int = 16,
     seed: int = 0,
     size: int | None = None,
@@ -147,6 +148,7 @@ def evaluate_protector(
             at the criterion (`criterion_white_box`); figures are shares of the latter's. It knows the recognisers but
             the last, or the only one: the last of several takes part in nothing and judges.
         reference_steps: of each white box.
+        reference_restarts: of the criterion's, each of as many steps; a face keeps its best.
         batch_size: faces at a time.
         seed: of noise and of random starts.
         size: side of the faces in pixels; default: that of the protector.
@@ -176,6 +178,7 @@ def evaluate_protector(
         baseline_steps=baseline_steps,
         reference_faces=reference_faces,
         reference_steps=reference_steps,
+        reference_restarts=reference_restarts,
         refine=refine,
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
@@ -217,8 +220,13 @@ def evaluate_protector(
     if reference_faces:
         known = dict(list(judges.items())[:-1] or judges)
         options: dict[str, Any] = {"epsilon": guard.epsilon, "steps": reference_steps, "seed": seed}
-        references = {WHITE_BOX: white_box(**options), CEILING: criterion_white_box([*known.values()], **options)}
-        about["references"] = {"steps": reference_steps, "recognizers": [*known]}
+        aimed = criterion_white_box([*known.values()], restarts=reference_restarts, **options)
+        references = {WHITE_BOX: white_box(**options), CEILING: aimed}
+        about["references"] = {
+            "steps": reference_steps,
+            "restarts": reference_restarts,
+            "recognizers": [*known],
+        }
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)
