@@ -510,7 +510,8 @@ def test_each_face_keeps_its_best_restart(kept, others, why, first, monkeypatch)
     assert torch.equal(attacked, restart(kept, kept)), why
 
 
-def test_a_reference_attacks_the_first_faces_each_under_its_edit_with_their_own_points(faces):
+@pytest.mark.parametrize("edits", ["all", "cycle"])
+def test_a_reference_attacks_the_first_faces_each_under_its_edit_with_their_own_points(edits, faces):
     faces = replace(faces, points=faces.points + torch.arange(7.0)[:, None, None] / 4)
     seen = []
 
@@ -519,7 +520,7 @@ def test_a_reference_attacks_the_first_faces_each_under_its_edit_with_their_own_
         return shift(batch)
 
     given = {WHITE_BOX: shift_for(EPSILON), CEILING: attack}
-    report = measure(faces, {"shift": shift}, references=given, reference_faces=4)
+    report = measure(faces, {"shift": shift}, references=given, reference_faces=4, edits=edits)
     ceiling, shifted = (report.values["l2_face"][report.protections.index(name)] for name in (CEILING, "shift"))
     attacked = (torch.arange(7)[:, None] == torch.arange(5)) & (torch.arange(7)[:, None] < 4)
     assert torch.equal(ceiling.isfinite(), attacked.expand_as(ceiling))
