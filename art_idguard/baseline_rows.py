@@ -38,11 +38,15 @@ CMUA_STEPS = 10
 """For each batch and manipulator, its edits in turn; in the official budget for each edit."""
 
 GENERATOR: dict[str, Any] = {"channels": 32, "norm": "instance"}
-TRAINING: dict[str, Any] = {"batch_size": 4, "lr": 2e-4}
-"""Of PG and IAP; PG's published code has batches of 16 and 1e-4."""
+TRAINING: dict[str, Any] = {"batch_size": 4, "lr": 1e-3}
+"""Of PG and IAP; a step takes a CPU core 3 seconds for PG and, with four manipulators, 19 for IAP, at 128 px.
+
+PG is published with 30,000 steps at lr 1e-4. After 35 on StarGAN, mean squared error of the whole picture on 4 other
+faces: 0.0026 at 1e-3, 0.0017 at 2e-4, 0.0001 for noise.
+"""
 
 COLOUR_STEPS = 100
-"""Anti-Forgery's, at the published bound of a and b; epsilon is kept in RGB as well."""
+"""Anti-Forgery's published number, two minutes for a face on a CPU core; epsilon is kept in RGB as well."""
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:

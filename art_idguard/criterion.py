@@ -38,7 +38,7 @@ from 0.02, -4.07 from 0.04; with a momentum of 0.4 -4.11 from 0.02, -4.05 from 0
 0.04, -3.51 from 0.08. The ball is 0.1 wide."""
 
 STEPS = 100
-"""Of a restart."""
+"""Of a restart. Two restarts of half as many reach less: AttentionGAN's L2_face is 0.046, not 0.050."""
 
 
 def criterion_white_box(

@@ -118,10 +118,11 @@ def evaluate_protector(
     baseline_faces: str | None = None,
     baseline_limit: int = 128,
     calibrate: str | None = None,
-    baseline_steps: int = 200,
+    baseline_steps: int = 100,
     cmua_edits: CMUAEdits = "turn",
     reference_faces: int = 0,
     reference_steps: int = 40,
+    reference_restarts: int = 1,
     batch_size: int = 16,
     seed: int = 0,
     size: int | None = None,
@@ -160,6 +161,7 @@ def evaluate_protector(
             at the criterion (`criterion_white_box`); figures are shares of the latter's. It knows the recognisers but
             the last, or the only one: the last of several takes part in nothing and judges.
         reference_steps: of each white box.
+        reference_restarts: of the criterion's, each of as many steps; a face keeps its best.
         batch_size: faces at a time.
         seed: of noise and of random starts.
         size: side of the faces in pixels; default: that of the protector.
@@ -190,6 +192,7 @@ def evaluate_protector(
         baseline_steps=baseline_steps,
         reference_faces=reference_faces,
         reference_steps=reference_steps,
+        reference_restarts=reference_restarts,
         refine=refine,
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
@@ -236,11 +239,13 @@ def evaluate_protector(
     references: dict[str, Attack] = {}
     if reference_faces:
         options: dict[str, Any] = {"epsilon": guard.epsilon, "steps": reference_steps, "seed": seed}
-        references = {
-            WHITE_BOX: white_box(**options),
-            CEILING: criterion_white_box([judges[name] for name in known], **options),
+        aimed = criterion_white_box([judges[name] for name in known], restarts=reference_restarts, **options)
+        references = {WHITE_BOX: white_box(**options), CEILING: aimed}
+        about["references"] = {
+            "steps": reference_steps,
+            "restarts": reference_restarts,
+            "recognizers": known,
         }
-        about["references"] = {"steps": reference_steps, "recognizers": known}
     reports = {}
     for spec in specs:
         faces = spec.read(size=size, limit=limit, regions=regions).to(device)

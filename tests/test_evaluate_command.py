@@ -66,11 +66,12 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
         evaluate_command, "criterion_white_box", lambda judges, **o: seen.append((judges, o)) or made(judges, **o)
     )
     judges = [place / name for name in ("first", "second", "third")[:count]]
-    report, table = evaluate("--recognizers", *judges, "--reference-faces", "1", "--reference-steps", "3")
+    words = ["--reference-faces", "1", "--reference-steps", "3", "--reference-restarts", "2"]
+    report, table = evaluate("--recognizers", *judges, *words)
     assert list(report["summary"])[-2:] == list(REFERENCES)
-    assert report["metadata"]["references"] == {"steps": 3, "recognizers": known}
+    assert report["metadata"]["references"] == {"steps": 3, "restarts": 2, "recognizers": known}
     ((attacked, options),) = seen
-    assert options["steps"] == 3
+    assert (options["steps"], options["restarts"]) == (3, 2)
     states = [SFace.from_pretrained(judge).state_dict() for judge in judges[: len(known)]]
     for recognizer, state in zip(attacked, states, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in recognizer.state_dict().items())

@@ -20,7 +20,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import MANIPULATORS, RelGAN
 from art_idguard.training import gan_losses as losses
 from art_idguard.training import manipulator as training
-from art_idguard.training.base import held
+from art_idguard.training.base import follow, held
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import train_manipulator
 from art_idguard.training.manipulator_config import ManipulatorConfig
@@ -357,7 +357,7 @@ def test_average_keeps_its_share_later_on(faces, tmp_path):
     average, current = run.average.main[0].weight, run.generator.main[0].weight
     before = average.clone()
     current.add_(1)
-    training._follow(run, 10**6)
+    follow(run.average, run.generator, 0.25, 10**6)
     torch.testing.assert_close(average, before + 0.75)
 
 
