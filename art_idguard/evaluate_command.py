@@ -234,7 +234,10 @@ def evaluate_protector(
             folder=output,
             verbose=verbose,
         )
-        protections |= made.rows(names)
+        rows = made.rows(names)
+        if twice := protections.keys() & rows.keys():
+            raise IDGuardError(f"a protector has the name of a baseline's row, {', '.join(twice)}; give it another")
+        protections |= rows
         about["baselines"] = made.about(names)
     references: dict[str, Attack] = {}
     if reference_faces:

@@ -176,6 +176,11 @@ def test_no_faces_are_read_for_baselines_that_learn_nothing(place, evaluate):
     assert report["metadata"]["baselines"] == {"noise": {}, "disrupting": {}}
 
 
+def test_a_protector_with_the_name_of_a_baseline_is_refused(place, evaluate, capsys):
+    evaluate("--protector", f"Uniform noise={place / 'protectors' / 'first'}", "--baselines", "noise", code=1)
+    assert "the name of a baseline's row, Uniform noise" in capsys.readouterr().err
+
+
 def test_an_unknown_baseline_is_named(evaluate, capsys):
     evaluate("--baselines", "noise", "magic", code=1)
     assert (
