@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from art_idguard.cli import main
 from art_idguard.perturbation import Protector
+from art_idguard.report import REFERENCES
 from art_idguard.training.config import ProtectorConfig
 from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
@@ -224,7 +225,7 @@ def test_evaluate_writes_a_report(tmp_path, model):
     words += ["--refine", "1"]
     assert main(["evaluate", *map(str, words)]) == 0
     report = json.loads((tmp_path / "report" / "toy.json").read_text())
-    rows = ["ID-Guard", "P-Pert", "ID-Guard, refined", "Brightness +epsilon", "±epsilon noise", "White box"]
+    rows = ["ID-Guard", "P-Pert", "ID-Guard, refined", "Brightness +epsilon", "±epsilon noise", *REFERENCES]
     assert list(report["summary"]) == rows
     assert all(f"| {row} |" in (tmp_path / "report" / "toy.md").read_text() for row in rows)
     assert (tmp_path / "report" / "toy.md").is_file()

@@ -79,12 +79,16 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
     assert f"1 faces, 3 steps each; the criterion's knows {' and '.join(known)}{unseen}." in table
 
 
+ALWAYS = ("Brightness +epsilon", "±epsilon noise")
+"""Rows that stand beside every protector."""
+
+
 def test_protectors_stand_side_by_side_each_with_its_p_pert(place, evaluate):
     folder = place / "protectors"
     words = ["--protector", folder / "first", folder / "second", "--protector", f"S-I={folder / 'third'}"]
     report, _ = evaluate(*words, "--refine", "1")
     rows = ["ID-Guard", "P-Pert", "second", "P-Pert (second)", "S-I", "P-Pert (S-I)", "ID-Guard, refined"]
-    assert list(report["summary"]) == rows
+    assert list(report["summary"]) == [*rows, *ALWAYS]
     hashes = [evaluate_command.weights_sha256(str(folder / name)) for name in ("first", "second", "third")]
     assert [report["metadata"]["weights"][name] for name in ("ID-Guard", "second", "S-I")] == hashes
     alone, _ = evaluate("--protector", folder / "third", output=place / "alone")
@@ -95,7 +99,8 @@ def test_protectors_stand_side_by_side_each_with_its_p_pert(place, evaluate):
 def test_the_first_protector_may_have_a_name_and_the_refined_one_is_its(place, evaluate):
     folder = place / "protectors"
     report, _ = evaluate("--protector", f"S-II={folder / 'first'}", folder / "first", "--refine", "1")
-    assert list(report["summary"]) == ["S-II", "P-Pert (S-II)", "first", "P-Pert (first)", "S-II, refined"]
+    rows = ["S-II", "P-Pert (S-II)", "first", "P-Pert (first)", "S-II, refined"]
+    assert list(report["summary"]) == [*rows, *ALWAYS]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,7 @@ def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, mon
     report, table = evaluate(*words)
     each = [f"{name} (stargan)" for name in ("Disrupting", "PG", "Anti-Forgery")]
     rows = ["Uniform noise", each[0], "CMUA", each[1], "IAP", each[2]]
-    assert list(report["summary"])[2:] == rows
+    assert list(report["summary"])[2:] == [*ALWAYS, *rows]
     assert all(f"| {row} |" in table for row in rows)
     about = report["metadata"]["baselines"]
     assert list(about) == list(baseline_rows.BASELINES)
@@ -172,7 +177,7 @@ def test_what_baselines_learnt_is_kept_and_belongs_to_its_setting(place, evaluat
 
 def test_no_faces_are_read_for_baselines_that_learn_nothing(place, evaluate):
     report, _ = evaluate("--baselines", "noise", "disrupting", "--baseline-faces", "others=absent")
-    assert list(report["summary"])[2:] == ["Uniform noise", "Disrupting (stargan)"]
+    assert list(report["summary"])[2:] == [*ALWAYS, "Uniform noise", "Disrupting (stargan)"]
     assert report["metadata"]["baselines"] == {"noise": {}, "disrupting": {}}
 
 

@@ -33,6 +33,7 @@ CONFIGS = {
     "hisd": {"widths": (8, 8, 8), "style_widths": (8,) * 7, "style": 8, "noise": 4, "translator_width": 8},
     "sface": {"width": 2},
     "mobilefacenet": {"width": 4},
+    "mobilefacenet_192d": {"width": 4},
     "attributes": {"channels": 4},
     "arcface": {"blocks": (1, 1, 1, 1), "width": 16, "normalisation": "imagenet"},
     "vggface": {"width": 1, "classes": 3},

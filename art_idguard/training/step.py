@@ -9,7 +9,8 @@ Notation (name here -> the paper's symbol):
     weights -> lambda_k
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.losses import LossConfig, single
+from art_idguard.losses import TERMS, LossConfig, Objective, single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective
 from art_idguard.perturbation import Protector
@@ -132,7 +133,7 @@ def cut_graph_step(
         kpi_scale: what K_k is a share of, see `LossConfig.kpi`.
         prior: whether z_p takes part in this step.
         clean: what each manipulator makes of the clean faces (as distorted), where it is known.
-        shares: find each term's share of the gradients, at the cost of a backward pass for each.
+        shares: find each term's share of the gradients, at the cost of going through each manipulator thrice more.
     """
     # 1. One generator forward; the protected images become leaves.
     with accelerator.autocast():
@@ -145,11 +146,13 @@ def cut_graph_step(
     for k, (manipulator, edit) in enumerate(zip(manipulators, edits, strict=True)):
         # Not under autocast: bf16 is about as coarse as the perturbation.
         arriving = [distortion.images(images) for images in leaves]
+        known = clean[k] if clean else None
         with accelerator.autocast():
-            task = objective(manipulator, edit, recognizers, view, arriving, loss, clean[k] if clean else None)
-        if shares:
-            parts.append(_lengths(task.terms, leaves))
+            task = objective(manipulator, edit, recognizers, view, arriving, loss, known)
         tasks.add(torch.autograd.grad(task.total, leaves))
+        if shares:
+            alike = partial(objective, manipulator, edit, recognizers, view, loss=loss, clean=known)
+            parts.append(_lengths(alike, distortion, leaves, accelerator))
         statistics.append(torch.stack([task.total.detach(), task.kpi]))
     # 3. The weights.
     objectives, kpis = accelerator.reduce(torch.stack(statistics, dim=1), "mean")
@@ -160,10 +163,21 @@ def cut_graph_step(
     return StepReport(objectives, kpis, weights, _as_shares(parts, accelerator))
 
 
-def _lengths(terms: Float[Tensor, "3"], leaves: Sequence[Images]) -> Float[Tensor, "3"]:
-    """Length of each term's own gradient by the protected images; 0 of a term that is a constant."""
-    gradients = [torch.autograd.grad(t, leaves, retain_graph=True, materialize_grads=True) for t in terms]
-    return torch.stack([torch.stack([g.norm() for g in each]).norm() for each in gradients])
+def _lengths(
+    task: Callable[..., Objective], distortion: Distortion, leaves: Sequence[Images], accelerator: Accelerator
+) -> Float[Tensor, "3"]:
+    """Length of each term's own gradient by the protected images; 0 of a term that is a constant.
+
+    Each from a graph of its own: a compiled one cannot be gone through twice.
+    """
+    lengths = []
+    for number in range(len(TERMS)):
+        arriving = [distortion.images(images) for images in leaves]
+        with accelerator.autocast():
+            term = task(protected=arriving).terms[number]
+        gradients = torch.autograd.grad(term, leaves, materialize_grads=True)
+        lengths.append(torch.stack([gradient.norm() for gradient in gradients]).norm())
+    return torch.stack(lengths)
 
 
 def _as_shares(lengths: Sequence[Float[Tensor, "3"]], accelerator: Accelerator) -> Float[Tensor, "K 3"] | None:
