@@ -87,7 +87,7 @@ def test_two_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(par
             cosine = F.cosine_similarity(*(recognizer(y, seen.frame(aligned)) for y in (clean, disrupted)))
             total = total + distance.clamp(max=0.08).log() - 2 * cosine.clamp(min=0.2)
         (gradient,) = torch.autograd.grad(total.sum(), free)
-        direction = 0.7 * direction + gradient / gradient.abs().mean()
+        direction = 0.4 * direction + gradient / gradient.abs().mean()
         length = 0.01 * (1 - step / 2)
         free = (free.detach() + length * direction.sign()).clamp(-epsilon, epsilon)
     expected = (x + free).clamp(-1, 1)
