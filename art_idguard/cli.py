@@ -264,7 +264,11 @@ def _add_evaluate(commands: Any) -> None:
         "generators are trained; anti-forgery (100 steps, for each model)",
     )
     evaluate.add_argument(
-        "--refine", type=int, default=0, metavar="STEPS", help="also the first protector with this much PGD behind it"
+        "--refine",
+        type=_steps,
+        default=0,
+        metavar="STEPS",
+        help="also the first protector with this much PGD behind it",
     )
     evaluate.add_argument("--refine-against", nargs="+", default=(), help="manipulators that it knows (default: all)")
     evaluate.add_argument("--baseline-faces", help="NAME=PATH that CMUA, PG and IAP are trained on")

@@ -112,7 +112,7 @@ def evaluate_protector(
     limit: int | None = None,
     edits: Edits = "all",
     operations: Sequence[str] = (),
-    refine: int = 0,
+    refine: int | Literal["auto"] = 0,
     refine_against: Sequence[str] = (),
     baselines: Sequence[str] | None = None,
     baseline_faces: str | None = None,
@@ -146,7 +146,7 @@ def evaluate_protector(
         operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
             jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
         refine: also the first protector with this many steps of PGD behind it (`RefinedProtector`), which know the
-            first recogniser, and no face's later edit.
+            recognisers but the last, or the only one, and no face's later edit.
         refine_against: the manipulators that they know; all by default.
         baselines: also these, names of `baseline_rows.BASELINES`; none given: all.
         baseline_faces: data set on whose first faces CMUA, PG and IAP are trained; default: the training split
@@ -193,7 +193,7 @@ def evaluate_protector(
         reference_faces=reference_faces,
         reference_steps=reference_steps,
         reference_restarts=reference_restarts,
-        refine=refine,
+        refine=1 if refine == "auto" else refine,
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
     judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])

@@ -33,7 +33,7 @@ from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected
 MOMENTUM = 0.4
 """What a step keeps of the directions before it (Dong et al., CVPR 2018), which were other edits'.
 
-On two faces of CelebA's test split 20 steps from 0.06 with it came to a similarity of 0.60 and 0.53 (the two recognisers
+On two faces of CelebA's test split 20 steps from 0.06 with it came to a similarity of 0.60 and 0.53 (two recognisers
 that were attacked) and 0.70 (one that was not), 40 steps from 0.02 with 0.7 to 0.62, 0.55 and 0.69.
 """
 
