@@ -14,6 +14,7 @@ from torch import Tensor
 from art_idguard.baselines import Attack, Forge, face_generator
 from art_idguard.data import FaceBatch
 from art_idguard.faces import arcface_frame
+from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, identity_similarity, l2_face
 from art_idguard.perturbation import pgd
@@ -21,7 +22,7 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.types import Edit, Images, Points
 
-CAP, FLOOR = 0.08, 0.2
+CAP, FLOOR = LOG.l2_cap, LOG.similarity_floor
 """L2_face above the one and similarity below the other are worth nothing more.
 
 On 2 faces of CelebA's training split, 40 steps, a floor of 0.3 in place of 0 brings AttentionGAN's L2_face from 0.034
@@ -29,7 +30,7 @@ to 0.040 and RelGAN's from 0.0127 to 0.0147, at a similarity of 0.3; that of a r
 not 0.51.
 """
 
-IDENTITY_WEIGHT = 2.0
+IDENTITY_WEIGHT = LOG.identity_weight
 """A similarity lower by this weight's inverse is worth as much as e times the L2_face."""
 
 STEP_SIZE, MOMENTUM = 0.08, 0.4

@@ -207,16 +207,22 @@ def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplac
 
 def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
     folders = []
-    for changes in ({}, {"limit": 5}, {"manipulators": (str(workplace / "relgan"), str(workplace / "stargan"))}):
+    for changes in (
+        {},
+        {"limit": 5},
+        {"precision": "bf16"},
+        {"manipulators": (str(workplace / "relgan"), str(workplace / "stargan"))},
+    ):
         settings = {"loss": "log", "clean_cache": str(tmp_path / "clean")} | changes
         prepare(config(workplace, tmp_path / str(len(folders)), **settings))
         folders.append({path.name for path in (tmp_path / "clean").iterdir()})
-    assert [len(names) for names in folders] == [2, 4, 4]
+    assert [len(names) for names in folders] == [2, 4, 6, 6]
 
 
 def test_a_cache_without_features_is_refused_where_they_count(workplace, tmp_path):
-    with pytest.raises(IDGuardError, match="needs feature_weight 0"):
-        prepare(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean")))
+    for settings in ({}, {"feature_weight": 0.0, "identity": "feature_map"}):
+        with pytest.raises(IDGuardError, match="needs feature_weight 0, and embeddings"):
+            prepare(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
 
 
 def test_what_is_saved_is_the_average_of_the_weights(workplace, tmp_path):

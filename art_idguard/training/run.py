@@ -123,7 +123,9 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
         optimizer=_optimizer(config, protector),
         weighting=weighting.to(device),
         kpi_scale=kpi_scale.to(device),
-        clean=_clean_caches(config, targets, faces, judges, inputs) if config.clean_cache else None,
+        clean=_clean_caches(config, targets, faces, judges, inputs, accelerator.mixed_precision)
+        if config.clean_cache
+        else None,
     )
     if checkpoint:
         run.load_state(checkpoint)
@@ -215,15 +217,21 @@ def _take_moments(run: Run) -> None:
 
 
 def _clean_caches(
-    config: ProtectorConfig, targets: list[Manipulator], faces: Faces, judges: list[Recognizer], inputs: dict[str, str]
+    config: ProtectorConfig,
+    targets: list[Manipulator],
+    faces: Faces,
+    judges: list[Recognizer],
+    inputs: dict[str, str],
+    precision: str,
 ) -> list[CleanCache]:
     """One for each manipulator, in a folder that is named by all that its rows depend on."""
-    if loss_config(config).feature_weight:
-        raise IDGuardError("clean_cache keeps no features; it needs feature_weight 0")
+    loss = loss_config(config)
+    if loss.feature_weight or loss.identity != "embedding":
+        raise IDGuardError("clean_cache keeps no features; it needs feature_weight 0, and embeddings as identity")
     first = faces.batch(slice(1))
     frame = scene(first, aligned=config.aligned).frame
     lengths = [judge(first.images, frame).shape[1] for judge in judges]
-    common = (inputs["faces"], inputs["labels"], inputs["recognizers"], config.aligned)
+    common = (inputs["faces"], inputs["labels"], inputs["recognizers"], config.aligned, precision)
     return [
         CleanCache(
             Path(config.clean_cache or "") / "-".join(map(str, (*common, digest(target.state_dict().values())))),

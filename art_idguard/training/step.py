@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from art_idguard.losses import TERMS, LossConfig, Objective, single
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.objective import Reference, distorted, objective
+from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
@@ -146,8 +146,8 @@ def cut_graph_step(
     for k, (manipulator, edit) in enumerate(zip(manipulators, edits, strict=True)):
         # Not under autocast: bf16 is about as coarse as the perturbation.
         arriving = [distortion.images(images) for images in leaves]
-        known = clean[k] if clean else None
         with accelerator.autocast():
+            known = (clean and clean[k]) or reference(manipulator, edit, recognizers, view, loss)
             task = objective(manipulator, edit, recognizers, view, arriving, loss, known)
         tasks.add(torch.autograd.grad(task.total, leaves))
         if shares:
