@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from art_idguard.arrays import NullAttackWarning
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.metrics import L2_THRESHOLD
 

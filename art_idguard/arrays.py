@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, NullAttackWarning
 
 Array = Float[np.ndarray, "N 3 H W"]
-
-
-class NullAttackWarning(UserWarning):
-    """An attack has no effect: its gradient is zero, or it returned its input."""
 
 
 def check_images(x: np.ndarray, clip_values: Any = (0.0, 1.0)) -> Array:
@@ -83,38 +79,6 @@ def check_mask(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray | None:
     if mask.size and not 0 <= mask.min() <= mask.max() <= 1:
         raise IDGuardError(f"a mask lies within [0, 1], found [{mask.min():.3g}, {mask.max():.3g}]")
     return mask
-
-
-def differentiate(objective: Tensor, by: Tensor) -> Tensor:
-    """The gradient of the summed objective.
-
-    Raises:
-        IDGuardError: it has none.
-    """
-    if not objective.requires_grad:
-        raise IDGuardError(
-            "the model's output has no gradient by its input (detached, or made under no_grad); "
-            "take an attack without gradients, such as ClassifierAttack with SquareAttack"
-        )
-    (gradient,) = torch.autograd.grad(objective.sum(), by)
-    return gradient
-
-
-def is_steep(gradient: Tensor) -> Bool[Tensor, " B"]:
-    """Of which images the gradient is finite and not zero."""
-    slopes = gradient.flatten(1).abs().sum(dim=1)
-    return (slopes > 0) & slopes.isfinite()
-
-
-def warn_if_flat(steep: Bool[Tensor, " B"]) -> None:
-    """Warn of images that an attack by gradients leaves as they are, see `is_steep`."""
-    if not steep.all():
-        warnings.warn(
-            "the gradient of some image is zero or not finite: its forgery does not depend on it there, "
-            "and attacks return it unchanged, or noise",
-            NullAttackWarning,
-            stacklevel=3,
-        )
 
 
 def warn_if_null(

@@ -20,12 +20,12 @@ from art_idguard.baselines import (
     uniform_noise,
     universal,
 )
-from art_idguard.cache import cached
-from art_idguard.data import FaceBatch, Faces
+from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
+from art_idguard.files.tensors import cached
+from art_idguard.hub.repository import CONFIG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, anti_forgery
-from art_idguard.repository import CONFIG
 from art_idguard.trained_baselines import Objective, iap, initiative, train_generator
 from art_idguard.types import Images
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from art_idguard.data import FaceBatch, Faces
+from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.images import project, resize
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd

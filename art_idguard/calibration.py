@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from art_idguard.cache import cached
-from art_idguard.data import Faces
+from art_idguard.data.faces import Faces
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
+from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.tensors import cached
 from art_idguard.recognizers.base import Recognizer
 
 FALSE_ACCEPTS = {"1%": 100, "0.1%": 1000}

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from art_idguard.baselines import Attack, Forge, face_generator
-from art_idguard.data import FaceBatch
-from art_idguard.faces import arcface_frame
+from art_idguard.data.faces import FaceBatch
+from art_idguard.faces.alignment import arcface_frame
 from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, identity_similarity, l2_face

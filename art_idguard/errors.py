@@ -10,3 +10,7 @@ class IDGuardError(ValueError):
 
 class WeightsError(IDGuardError):
     """A weights file is missing, damaged, unsafe, or does not fit the model."""
+
+
+class NullAttackWarning(UserWarning):
+    """An attack has no effect: its gradient is zero, or it returned its input."""

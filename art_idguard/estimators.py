@@ -20,12 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
-from art_idguard.arrays import batches, check_images, differentiate, is_steep, to_tensor, warn_if_flat
-from art_idguard.data import find_points
+from art_idguard.arrays import batches, check_images, to_tensor
+from art_idguard.data.reading import find_points
 from art_idguard.errors import IDGuardError
 from art_idguard.images import PixelRange, to_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, forgery_distance, l2_image
+from art_idguard.perturbation.gradients import differentiate, is_steep, warn_if_flat
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
 

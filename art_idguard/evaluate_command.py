@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
@@ -24,12 +23,14 @@ from art_idguard.baselines import (
 )
 from art_idguard.calibration import impostor_pairs, thresholds
 from art_idguard.criterion import criterion_white_box
-from art_idguard.data import Faces, Framing, read_faces
+from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
-from art_idguard.files import write_text
+from art_idguard.files.atomic import write_text
 from art_idguard.forged_pictures import save_pictures
-from art_idguard.hub import WEIGHTS, HubModel, official_file, shipped
+from art_idguard.hub.loading import official_file, weights_sha256
+from art_idguard.hub.model import HubModel
+from art_idguard.hub.shipped import shipped
 from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
@@ -37,53 +38,12 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.refinement import RefinedProtector, refined
 from art_idguard.report import CEILING, WHITE_BOX, Report
 from art_idguard.report_table import markdown
-from art_idguard.weights import sha256
 
 ID_GUARD = "ID-Guard"
 CMUAEdits = Literal["turn", "each"]
 """The edits in turn in CMUA's steps, or as many steps for each of them, as its official code has it."""
 
 DEFAULT = str(shipped("protectors/default"))
-
-
-class DataSpec(NamedTuple):
-    """A data set to read, written NAME=PATH[,split=SPLIT][,framing=resize|align]."""
-
-    name: str
-    path: str
-    split: str = "test"
-    framing: Framing = "resize"
-
-    @classmethod
-    def parse(cls, text: str) -> "DataSpec":
-        """Raises IDGuardError where `text` is no such specification."""
-        place, *options = text.split(",")
-        name, _, path = place.partition("=")
-        given = dict(option.partition("=")[::2] for option in options)
-        known = given.keys() <= {"split", "framing"} and given.get("framing", "align") in (
-            "resize",
-            "align",
-        )
-        if not (name and path and known) or "/" in name:
-            raise IDGuardError(
-                f"cannot read the data set {text!r}; expected NAME=PATH[,split=test][,framing=resize|align]"
-            )
-        return cls(name, path, **given)  # type: ignore[arg-type]  # checked above
-
-    def public(self) -> dict[str, str]:
-        """What a report says of it: no folder of this machine."""
-        return self._asdict() | {"path": Path(self.path).name}
-
-    def read(self, *, size: int, limit: int | None, regions: Path) -> Faces:
-        """The faces, with their points kept in `regions`."""
-        return read_faces(
-            self.path,
-            size=size,
-            split=self.split,
-            limit=limit,
-            framing=self.framing,
-            regions=regions,
-        )
 
 
 class ProtectorSpec(NamedTuple):
@@ -353,17 +313,3 @@ def distinct(names: Sequence[str]) -> list[str]:
     """
     before = [names[:i].count(name) for i, name in enumerate(names)]
     return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
-
-
-def weights_sha256(spec: str) -> str | None:
-    """Of the weights file that a specification names, None where it is not on this machine."""
-    official = official_file(spec)
-    path = Path(official[1] if official else spec)
-    if path.is_dir():
-        path /= WEIGHTS
-    elif not path.is_file():
-        found = try_to_load_from_cache(spec, WEIGHTS)
-        if not isinstance(found, str):
-            return None
-        path = Path(found)
-    return sha256(path)

@@ -12,13 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from art_idguard.baselines import Attack, Protection
-from art_idguard.data import FaceBatch, Faces
+from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
+from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.journal import Record, append, resume
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity, l2_face, l2_image, l2_residual, psnr, ssim
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.records import Record, append, resume
 from art_idguard.regions import face_mask
 from art_idguard.report import REFERENCES, Report, circumstances
 from art_idguard.types import Edit, Frames, Images, Maps

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.baselines import Protection, white_box
-from art_idguard.data import FaceBatch, Faces
-from art_idguard.faces import celeba_points
-from art_idguard.grid import save_grid
+from art_idguard.data.faces import FaceBatch, Faces
+from art_idguard.faces.alignment import celeba_points
+from art_idguard.files.grid import save_grid
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import ATTRIBUTES, Edit, Images
 

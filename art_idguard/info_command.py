@@ -10,11 +10,11 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData
 
 from art_idguard.errors import WeightsError
-from art_idguard.hub import shipped
+from art_idguard.hub.repository import CONFIG, locate, parse_config
+from art_idguard.hub.shipped import shipped
 from art_idguard.images import epsilon_to_unit
 from art_idguard.models import load
 from art_idguard.perturbation import Protector
-from art_idguard.repository import CONFIG, locate, parse_config
 
 
 def describe(model: str | None, *, revision: str | None = None) -> dict[str, Any]:

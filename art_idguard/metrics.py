@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
+from art_idguard.faces.alignment import arcface_frame
 from art_idguard.images import to_unit
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.recognizers.base import cosine as identity_similarity

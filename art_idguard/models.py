@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from art_idguard.attributes import AttributeClassifier
+from art_idguard.attribute_classifier import AttributeClassifier
 from art_idguard.errors import IDGuardError
-from art_idguard.hub import HubModel
+from art_idguard.hub.model import HubModel
+from art_idguard.hub.repository import read_config
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import RECOGNIZERS
-from art_idguard.repository import read_config
 
 _EVERY: tuple[type[HubModel], ...] = (
     Protector,

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import FaceDetector
-from art_idguard.grid import save_grid
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.grid import save_grid
+from art_idguard.files.photo import Photo, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Photo, difference, read_photo, write_photo
 from art_idguard.photo_table import Outcome
 from art_idguard.photos import Effect, ProtectedPhoto, effects, face_crop, forge, protect_photo
 from art_idguard.recognizers.base import Recognizer

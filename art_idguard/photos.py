@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, celeba_points, template_frame
+from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, celeba_points, template_frame
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import Photo, Pixels
 from art_idguard.images import epsilon_to_levels, from_array, resize
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import forgery_distance
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Photo, Pixels
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import ATTRIBUTES, Frames, Images
 

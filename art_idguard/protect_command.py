@@ -11,14 +11,14 @@ import torch
 from tqdm import tqdm
 
 from art_idguard import manipulators, recognizers
+from art_idguard.data.sources import SUFFIXES
 from art_idguard.errors import IDGuardError
-from art_idguard.hub import shipped
+from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photo_job import SHOWN, PhotoJob
 from art_idguard.photo_table import SKIPPED, Outcome, PhotoTable
 from art_idguard.refinement import PHOTO, RefinedProtector
-from art_idguard.sources import SUFFIXES
 
 PROTECTED = ".protected.png"
 _RESULTS = {"png": PROTECTED, "jpeg": ".protected.jpg", "webp": ".protected.webp"}

@@ -6,10 +6,10 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
 
-from art_idguard import cards
 from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.hub import cards
+from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained
 from art_idguard.models import load
-from art_idguard.repository import CONFIG, PICKLES, check_link, explained
 
 
 def push_folder(

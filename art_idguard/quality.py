@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from art_idguard.attributes import LABELS, AttributeClassifier, predictions
-from art_idguard.data import FaceBatch, Faces
+from art_idguard.attribute_classifier import LABELS, AttributeClassifier, predictions
+from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
-from art_idguard.files import write_text
+from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.atomic import write_text
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity
 from art_idguard.recognizers.base import Recognizer

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import torch
 
-from art_idguard import attributes, manipulators, recognizers
-from art_idguard.cards import EDITS
-from art_idguard.data import read_faces
+from art_idguard import attribute_classifier as attributes
+from art_idguard import manipulators, recognizers
+from art_idguard.data.reading import read_faces
+from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluate_command import DataSpec, check_numbers, distinct, weights_sha256
-from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, template_frame
+from art_idguard.evaluate_command import check_numbers, distinct
+from art_idguard.faces.alignment import CELEBA_TEMPLATE, template_frame
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import read_photo
 from art_idguard.forged_pictures import save_edits
-from art_idguard.hub import official_file, shipped
-from art_idguard.photo_files import read_photo
+from art_idguard.hub.cards import EDITS
+from art_idguard.hub.loading import official_file, weights_sha256
+from art_idguard.hub.shipped import shipped
 from art_idguard.photos import face_crop
 from art_idguard.quality import Quality, measure_quality
 from art_idguard.types import Images

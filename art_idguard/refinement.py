@@ -14,12 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from art_idguard import attributes as attributes_
+from art_idguard import attribute_classifier as attributes_
 from art_idguard import recognizers as recognizers_
 from art_idguard.baselines import Protection
-from art_idguard.data import FaceBatch, find_points
+from art_idguard.data.faces import FaceBatch
+from art_idguard.data.reading import find_points
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import celeba_points
+from art_idguard.faces.alignment import celeba_points
 from art_idguard.images import to_uint8
 from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator

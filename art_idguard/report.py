@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.files import write_text
+from art_idguard.files.atomic import write_text
 from art_idguard.metrics import bootstrap_interval, disrupted, wilson_interval
 
 WHITE_BOX, CEILING = "White box (PGD, whole picture)", "White box (criterion)"

@@ -15,7 +15,7 @@ import gradio as gr
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import FaceDetector
+from art_idguard.faces.detection import FaceDetector
 from art_idguard.perturbation import Protector
 from art_idguard.protect_command import PROTECTED
 from art_idguard.session_files import KEPT_SECONDS, SessionFiles

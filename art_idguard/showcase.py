@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import FaceDetector
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import Photo, Pixels
 from art_idguard.images import epsilon_to_levels, to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Photo, Pixels
 from art_idguard.photo_job import protect_file
 from art_idguard.photos import ProtectedPhoto, distance, face_crop, forge
 from art_idguard.recognizers.base import Recognizer

@@ -22,9 +22,9 @@ from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.attacks.torchattacks import TorchAttack
 from art_idguard.criterion import STEPS as CRITERION_STEPS
 from art_idguard.criterion import attack_criterion
-from art_idguard.data import find_points
+from art_idguard.data.reading import find_points
 from art_idguard.estimators import PyTorchManipulator
-from art_idguard.faces import celeba_points
+from art_idguard.faces.alignment import celeba_points
 from art_idguard.images import epsilon_to_unit, to_uint8
 from art_idguard.perturbation import carlini_wagner, pgd
 from art_idguard.recognizers import Recognizer

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from art_idguard import IDGuardError, PyTorchManipulator
-from art_idguard.arrays import NullAttackWarning
 from art_idguard.attacks import ClassifierAttack, TorchAttack
 from art_idguard.data import read_faces
-from art_idguard.files import replacing
+from art_idguard.errors import NullAttackWarning
+from art_idguard.files.atomic import replacing
 from art_idguard.images import from_uint8, to_unit
 
 EPSILON = 0.025

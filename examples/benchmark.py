@@ -27,12 +27,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from art_idguard.losses import LossConfig
-from art_idguard.manipulators import MANIPULATORS
-from art_idguard.manipulators.base import Manipulator
+from art_idguard.manipulators import MANIPULATORS, Manipulator
 from art_idguard.objective import objective
 from art_idguard.perturbation import Protector
-from art_idguard.recognizers import default
-from art_idguard.recognizers.base import Recognizer
+from art_idguard.recognizers import Recognizer, default
 from art_idguard.regions import Scene
 from art_idguard.training.step import cut_graph_step
 from art_idguard.types import Edit, Region

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import flop_registry
 
-from art_idguard.sources import Entry, entries
+from art_idguard.data.sources import Entry, entries
 from art_idguard.training.gan_losses import classification, gradient_penalty
 from art_idguard.training.manipulator import advance
 from art_idguard.training.manipulator_config import ManipulatorConfig

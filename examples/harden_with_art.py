@@ -13,7 +13,7 @@ from pathlib import Path
 from art.attacks.evasion import ProjectedGradientDescent
 
 from art_idguard import IDGuardAttack, PyTorchManipulator
-from art_idguard.data import read_labelled
+from art_idguard.data.reading import read_labelled
 from art_idguard.defences import ManipulatorAdversarialTrainer
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.types import ATTRIBUTES

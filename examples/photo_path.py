@@ -21,15 +21,16 @@ from PIL import Image
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
 from art_idguard.data import read_faces
-from art_idguard.faces import CELEBA_TEMPLATE, Face, FaceDetector
-from art_idguard.files import write_text
+from art_idguard.faces import Face, FaceDetector
+from art_idguard.faces.alignment import CELEBA_TEMPLATE
+from art_idguard.files.atomic import write_text
+from art_idguard.files.photo import Pixels, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels, from_array
-from art_idguard.manipulators.base import Manipulator
+from art_idguard.manipulators import Manipulator
 from art_idguard.metrics import bootstrap_interval, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import Pixels, difference, read_photo, write_photo
 from art_idguard.photos import effects, protect_photo
-from art_idguard.recognizers.base import Recognizer
+from art_idguard.recognizers import Recognizer
 from art_idguard.refinement import PHOTO, RefinedProtector
 from art_idguard.types import Images
 

@@ -26,12 +26,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
+from art_idguard.data.sources import SUFFIXES
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import FaceDetector
 from art_idguard.perturbation import Protector
 from art_idguard.photo_job import protect_file
 from art_idguard.protect_command import PROTECTED, find_photos
-from art_idguard.sources import SUFFIXES
 
 Row = dict[str, Any]
 

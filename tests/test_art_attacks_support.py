@@ -18,9 +18,8 @@ from art.attacks.evasion import (
 from art.estimators.classification import PyTorchClassifier
 from PIL import Image
 
-from art_idguard.arrays import NullAttackWarning
 from art_idguard.attacks import ClassifierAttack, TorchAttack
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators import PyTorchManipulator
 from examples.attack_support import CASES, ROOT, run, table
 from tests.toys import tiny_manipulators, write_portraits

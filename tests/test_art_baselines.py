@@ -12,7 +12,6 @@ from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
 from skimage import color
 
-from art_idguard.arrays import NullAttackWarning
 from art_idguard.attacks import (
     ATTACKS,
     AntiForgeryAttack,
@@ -23,7 +22,7 @@ from art_idguard.attacks import (
     InitiativeAttack,
 )
 from art_idguard.attacks.trained import TrainedAttack
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.perturbation import anti_forgery
 from art_idguard.trained_baselines import correlation

@@ -16,9 +16,9 @@ from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators import BaseEstimator, LossGradientsMixin
 
 from art_idguard.adapters import DisruptionClassifier, DisruptionLogits
-from art_idguard.arrays import NullAttackWarning, check_mask, warn_if_null
+from art_idguard.arrays import check_mask, warn_if_null
 from art_idguard.attacks import ClassifierAttack
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_signed, to_unit
 from art_idguard.metrics import l2_image
@@ -501,8 +501,8 @@ def test_another_picture_is_no_disrupted_one_in_silence(estimator, x):
 
 def test_disruption_is_what_metrics_say(shared, model):
     from art_idguard import recognizers
-    from art_idguard.data import read_faces
-    from art_idguard.faces import arcface_frame
+    from art_idguard.data.reading import read_faces
+    from art_idguard.faces.alignment import arcface_frame
     from art_idguard.images import from_uint8
     from art_idguard.metrics import disrupted, identity_similarity, l2_face
     from art_idguard.regions import face_mask

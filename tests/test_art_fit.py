@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
-from art_idguard.data import read_faces
+from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit

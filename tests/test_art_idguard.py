@@ -14,11 +14,10 @@ from art.exceptions import EstimatorError
 from art.summary_writer import SummaryWriter
 from torch import nn
 
-from art_idguard.arrays import NullAttackWarning
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.baselines import p_pert
-from art_idguard.data import read_faces
-from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.data.reading import read_faces
+from art_idguard.errors import IDGuardError, NullAttackWarning, WeightsError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.evaluation import evaluate
 from art_idguard.images import from_uint8, to_signed, to_unit

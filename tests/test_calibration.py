@@ -6,9 +6,10 @@ import torch
 
 from art_idguard import calibration
 from art_idguard.calibration import impostor_pairs, impostor_similarities, people, threshold, thresholds
-from art_idguard.data import Faces, read_faces
+from art_idguard.data.faces import Faces
+from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
+from art_idguard.faces.alignment import arcface_frame
 from art_idguard.metrics import identity_similarity
 from art_idguard.recognizers import default
 from art_idguard.recognizers.base import Recognizer

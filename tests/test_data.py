@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from art_idguard import data
-from art_idguard.cache import cached, cached_rows
-from art_idguard.data import Faces, faces_of, read_faces, read_labelled
+from art_idguard.data import reading as data
+from art_idguard.data.faces import Faces
+from art_idguard.data.reading import faces_of, read_faces, read_labelled
+from art_idguard.data.sources import PARTS, entries
 from art_idguard.errors import IDGuardError
-from art_idguard.sources import PARTS, entries
+from art_idguard.files.tensors import cached, cached_rows
 from art_idguard.types import ATTRIBUTES
 from tests.toys import PORTRAIT, bomb, write_portraits
 
@@ -234,7 +235,7 @@ def test_faces_are_read_with_points_kept_in_a_file(tmp_path):
 
 def test_aligned_faces_have_celebas_framing(tmp_path):
     """Wherever the face is in the picture, its points come to lie at the template."""
-    from art_idguard.faces import CELEBA_TEMPLATE, TEMPLATE_SIZE
+    from art_idguard.faces.alignment import CELEBA_TEMPLATE, TEMPLATE_SIZE
 
     portrait = Image.open(PORTRAIT).convert("RGB")
     portrait.rotate(15, center=(224, 115)).save(tmp_path / "tilted.png")

@@ -24,11 +24,11 @@ from art_idguard.baselines import (
 )
 from art_idguard.cli import main
 from art_idguard.criterion import criterion_white_box
-from art_idguard.data import Faces
+from art_idguard.data.faces import Faces
+from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluate_command import DataSpec
 from art_idguard.evaluation import PHOTO_MEASURES, evaluate
-from art_idguard.faces import arcface_frame
+from art_idguard.faces.alignment import arcface_frame
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator

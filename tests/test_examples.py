@@ -11,11 +11,11 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from art_idguard.hub import shipped
+from art_idguard.files.digests import sha256
+from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.types import ATTRIBUTES
-from art_idguard.weights import sha256
 from tests.toys import tiny_manipulators, write_portraits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

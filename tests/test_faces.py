@@ -4,14 +4,8 @@ import pytest
 import torch
 from skimage import data, transform
 
-from art_idguard.faces import (
-    ARCFACE_TEMPLATE,
-    CELEBA_TEMPLATE,
-    FaceDetector,
-    align,
-    arcface_frame,
-    template_frame,
-)
+from art_idguard.faces.alignment import ARCFACE_TEMPLATE, CELEBA_TEMPLATE, align, arcface_frame, template_frame
+from art_idguard.faces.detection import FaceDetector
 from art_idguard.images import from_array, resize
 
 

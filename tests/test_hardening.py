@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from art_idguard import manipulators
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.cli import main
-from art_idguard.data import read_labelled
+from art_idguard.data.reading import read_labelled
 from art_idguard.defences import ManipulatorAdversarialTrainer
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
-from art_idguard.hub import shipped
+from art_idguard.hub.shipped import shipped
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector

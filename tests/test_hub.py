@@ -13,10 +13,10 @@ import torch
 from huggingface_hub import ModelCard, close_session
 from safetensors.torch import save_file
 
-from art_idguard import cards
 from art_idguard.cli import main
 from art_idguard.errors import WeightsError
-from art_idguard.hub import load_member
+from art_idguard.hub import cards
+from art_idguard.hub.loading import load_member
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models import MODELS, load
 from art_idguard.perturbation import Protector
@@ -378,7 +378,7 @@ def test_links_inside_a_folder_or_the_cache_are_followed(hub, pushed, folder, tm
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_shipped_cards_are_what_the_generator_makes(folder):
-    """Else: python -m art_idguard.cards hub/*/*/."""
+    """Else: python -m art_idguard.hub.cards hub/*/*/."""
     card = cards.generate(folder)
     assert (folder / "README.md").read_text() == f"{card}\n"
     card = ModelCard(str(card))

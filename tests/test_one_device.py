@@ -16,10 +16,10 @@ from accelerate.state import AcceleratorState
 from art.attacks.evasion import BasicIterativeMethod, ProjectedGradientDescent
 
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
-from art_idguard.attributes import AttributeClassifier
+from art_idguard.attribute_classifier import AttributeClassifier
 from art_idguard.baselines import cmua, disrupting, id_guard, p_pert, uniform_noise, universal, white_box
 from art_idguard.criterion import criterion_white_box
-from art_idguard.data import read_faces
+from art_idguard.data.reading import read_faces
 from art_idguard.defences import IDGuardPreprocessor
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.evaluation import evaluate

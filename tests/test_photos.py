@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_frame
+from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import FORMATS, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import FORMATS, difference, read_photo, write_photo
 from art_idguard.photo_table import Outcome, PhotoTable
 from art_idguard.photos import (
     Effect,

@@ -7,13 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from art_idguard import attributes, cards, recognizers
-from art_idguard.attributes import LABELS, AttributeClassifier, predictions
+from art_idguard import attribute_classifier as attributes
+from art_idguard import recognizers
+from art_idguard.attribute_classifier import LABELS, AttributeClassifier, predictions
 from art_idguard.cli import main
-from art_idguard.data import faces_of, read_faces, read_labelled
+from art_idguard.data.reading import faces_of, read_faces, read_labelled
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
-from art_idguard.grid import CAPTION, GAP
+from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.grid import CAPTION, GAP
+from art_idguard.hub import cards
 from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.manipulators.base import Manipulator

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from art_idguard.faces import FaceDetector
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import read_photo
 from art_idguard.photos import protect_photo
 from tests.toys import PORTRAIT, write_portraits
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from art_idguard import recognizers
 from art_idguard.errors import IDGuardError, WeightsError
-from art_idguard.faces import FaceDetector, arcface_frame
+from art_idguard.faces.alignment import arcface_frame
+from art_idguard.faces.detection import FaceDetector
 from art_idguard.images import from_array
 from art_idguard.recognizers import RECOGNIZERS, ArcFace, MobileFaceNet, MobileFaceNet192, SFace, VGGFace, cosine
 from art_idguard.recognizers.base import Recognizer

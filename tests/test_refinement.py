@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, attributes, refinement
-from art_idguard.attributes import predictions
-from art_idguard.faces import arcface_frame, celeba_points
+from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, refinement
+from art_idguard import attribute_classifier as attributes
+from art_idguard.attribute_classifier import predictions
+from art_idguard.faces.alignment import arcface_frame, celeba_points
+from art_idguard.files.photo import read_photo
 from art_idguard.images import box_blur, from_array, resize
 from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector, Visibility
-from art_idguard.photo_files import read_photo
 from art_idguard.recognizers import SFace
 from art_idguard.refinement import MOST, PHOTO, RefinedProtector, _faces, _Lengths, _Objectives
 from art_idguard.regions import face_mask

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from art_idguard.data import Faces
-from art_idguard.faces import arcface_frame
+from art_idguard.data.faces import Faces
+from art_idguard.faces.alignment import arcface_frame
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import (
     annotation_mask,
@@ -274,7 +274,7 @@ def test_heat_lands_in_the_same_place_under_autocast(frames):
 
 
 def test_masks_agree_with_annotations_of_real_faces(shared):
-    from art_idguard.faces import FaceDetector
+    from art_idguard.faces.detection import FaceDetector
 
     pictures, labels = [], []
     with tarfile.open(shared / "data/celebamaskhq256/test.tar") as tar:

@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import ARCFACE_TEMPLATE, align, template_frame
+from art_idguard.faces.alignment import ARCFACE_TEMPLATE, align, template_frame
 from art_idguard.images import from_array, to_uint8
 from art_idguard.losses import PAPER
 from art_idguard.objective import distorted

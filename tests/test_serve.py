@@ -26,10 +26,10 @@ from PIL import ExifTags, Image
 from art_idguard import recognizers
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import FaceDetector
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import read_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
-from art_idguard.photo_files import read_photo
 from art_idguard.photos import effects, face_crop, protect_photo
 from art_idguard.session_files import SessionFiles
 from art_idguard.showcase import Models, Weakened, protect_upload

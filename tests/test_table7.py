@@ -9,7 +9,7 @@ import torch
 
 from art_idguard import recognizers
 from art_idguard.cli import main
-from art_idguard.data import read_faces
+from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit

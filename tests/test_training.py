@@ -12,7 +12,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from art_idguard.data import FaceBatch, read_faces
+from art_idguard.data.faces import FaceBatch
+from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.perturbation import Protector, pgd

@@ -13,7 +13,7 @@ import art_idguard
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "art_idguard"
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("hub/**/*.md"), *ROOT.glob("examples/*")])
-SHELL = {"attacks", "adapters", "cli", "defences", "estimators", "quality_command", "serve", "table7", "white_boxes"}
+SHELL = {"adapters", "attacks", "cli", "defences", "estimators", "quality_command", "serve", "table7", "white_boxes"}
 """What may import ART, directly or not."""
 
 PUBLIC = {
@@ -30,11 +30,11 @@ PUBLIC = {
         "TorchAttack",
     ),
     "art_idguard.baselines": ("cmua", "disrupting", "uniform_noise"),
-    "art_idguard.data": ("FaceBatch", "Faces", "read_faces"),
+    "art_idguard.data.reading": ("FaceBatch", "Faces", "read_faces"),
     "art_idguard.estimators": ("PyTorchManipulator",),
     "art_idguard.evaluation": ("evaluate",),
-    "art_idguard.faces": ("FaceDetector", "arcface_frame"),
-    "art_idguard.hub": ("HubModel", "shipped"),
+    "art_idguard.faces.alignment": ("FaceDetector", "arcface_frame"),
+    "art_idguard.hub.model": ("HubModel", "shipped"),
     "art_idguard.models": ("load",),
     "art_idguard.photos": ("protect_photo",),
     "art_idguard.regions": ("Scene", "face_mask", "heat_map", "scene"),

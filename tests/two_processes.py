@@ -7,7 +7,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from art_idguard.data import FaceBatch, read_faces
+from art_idguard.data.faces import FaceBatch
+from art_idguard.data.reading import read_faces
 from art_idguard.losses import PAPER
 from art_idguard.manipulators import load
 from art_idguard.perturbation import Protector

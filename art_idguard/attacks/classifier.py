@@ -9,8 +9,8 @@ from art.attacks.attack import EvasionAttack
 from tqdm import trange
 
 from art_idguard.adapters import DisruptionClassifier
-from art_idguard.arrays import NullAttackWarning, check_images, check_mask, warn_if_null
-from art_idguard.errors import IDGuardError
+from art_idguard.arrays import check_images, check_mask, warn_if_null
+from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.metrics import L2_THRESHOLD
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from art_idguard.attacks.trained import TrainedAttack
 from art_idguard.baselines import cmua
-from art_idguard.data import Faces
+from art_idguard.data.faces import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import project, resize, to_uint8

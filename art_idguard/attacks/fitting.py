@@ -11,7 +11,7 @@ import torch
 
 from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.trained import require_trainable
-from art_idguard.data import faces_of
+from art_idguard.data.reading import faces_of
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from art_idguard.hub import load_member, shipped
+from art_idguard.hub.loading import load_member
+from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators.attentiongan import AttentionGAN
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.manipulators.blocks import Discriminator

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
-from art_idguard.hub import HubModel
+from art_idguard.hub.model import HubModel
 from art_idguard.types import Attributes, Edit, Images, Manipulation
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from art_idguard.arrays import differentiate, is_steep, warn_if_flat
 from art_idguard.images import project, to_signed, to_unit
+from art_idguard.perturbation.gradients import differentiate, is_steep, warn_if_flat
 from art_idguard.perturbation.pgd import JITTER
 from art_idguard.types import Images
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from art_idguard.arrays import differentiate, is_steep, warn_if_flat
 from art_idguard.images import project
+from art_idguard.perturbation.gradients import differentiate, is_steep, warn_if_flat
 from art_idguard.types import Images
 
 JITTER = 1e-3

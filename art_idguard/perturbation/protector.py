@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError, WeightsError
-from art_idguard.hub import HubModel, shipped
+from art_idguard.hub.model import HubModel
+from art_idguard.hub.shipped import shipped
 from art_idguard.images import resize
 from art_idguard.perturbation.base import Generator
 from art_idguard.perturbation.resnet import ResnetGenerator

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from art_idguard.hub import load_member, shipped
+from art_idguard.hub.loading import load_member
+from art_idguard.hub.shipped import shipped
 from art_idguard.recognizers.arcface import ArcFace
 from art_idguard.recognizers.base import Recognizer, cosine
 from art_idguard.recognizers.mobilefacenet import MobileFaceNet

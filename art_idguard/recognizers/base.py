@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from art_idguard.faces import align
-from art_idguard.hub import HubModel
+from art_idguard.faces.alignment import align
+from art_idguard.hub.model import HubModel
 from art_idguard.types import Frames, Images
 
 

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from art_idguard.cache import cached_rows
-from art_idguard.data import FaceBatch, Faces
+from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import arcface_frame
+from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.digests import digest
+from art_idguard.files.tensors import cached_rows
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions.component import annotation_mask, component_mask
 from art_idguard.regions.face import face_mask, face_mask_from_annotation
 from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.types import Frames, Images, Region
-from art_idguard.weights import digest
 
 
 class Scene(NamedTuple):

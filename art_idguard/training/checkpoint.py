@@ -7,7 +7,7 @@ import torch
 from torch.optim import Optimizer
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files import replacing
+from art_idguard.files.atomic import replacing
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.hub import shipped
+from art_idguard.hub.shipped import shipped
 from art_idguard.losses import single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd

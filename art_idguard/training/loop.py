@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from jaxtyping import Int64
 from torch import Tensor
 
-from art_idguard.files import write_text
+from art_idguard.files.atomic import write_text
 
 
 def step_seed(seed: int, step: int) -> int:

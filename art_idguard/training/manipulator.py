@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from art_idguard.errors import IDGuardError
-from art_idguard.grid import save_grid
+from art_idguard.files.grid import save_grid
+from art_idguard.files.tensors import save_atomically
 from art_idguard.images import from_uint8
 from art_idguard.losses import single
 from art_idguard.training.base import carry_through, follow
@@ -30,7 +31,6 @@ from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.manipulator_run import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
 from art_idguard.training.objectives import Batch, Terms
 from art_idguard.types import ATTRIBUTES
-from art_idguard.weights import save_atomically
 
 SAMPLES = 8  # faces in a sample picture
 

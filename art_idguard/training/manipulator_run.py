@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from art_idguard import manipulators
-from art_idguard.data import read_labelled
+from art_idguard.data.reading import read_labelled
 from art_idguard.errors import IDGuardError
+from art_idguard.files.digests import digest
 from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.training.base import TrainingRun, begin
@@ -20,7 +21,6 @@ from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.manipulator_config import ManipulatorConfig
 from art_idguard.training.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
-from art_idguard.weights import digest
 
 Attack = Callable[[Images, Edit, Manipulator], Images]
 """Inner maximisation of adversarial training: faces, the edit and the generator as it is now -> attacked faces.

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
-from art_idguard.cache import cached
-from art_idguard.data import FaceBatch, Faces, read_faces
+from art_idguard.data.faces import FaceBatch, Faces
+from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
+from art_idguard.files.digests import digest
+from art_idguard.files.tensors import cached
 from art_idguard.losses import LOSSES, LossConfig, masked_mean_square
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior, pgd
@@ -29,7 +31,6 @@ from art_idguard.training.clean_cache import CleanCache
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.types import Edit, Images
 from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
-from art_idguard.weights import digest
 
 PROBE_FACES = 8  # of the small-sample heuristic
 

@@ -1,17 +1,15 @@
 """Weights files: read safely and strictly, written whole or not at all."""
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from art_idguard.errors import WeightsError
-from art_idguard.files import replacing
 
 _NESTINGS = ("G", "gen_test")
 """RelGAN's and HiSD's official checkpoints keep the generator under these."""
@@ -86,26 +84,3 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     """Load `state` into `model`; raises WeightsError as `check_fit` does."""
     check_fit(model, state, source)
     model.load_state_dict(state, strict=False)  # what may be absent was checked
-
-
-def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; it is whole or absent."""
-    with replacing(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask has it; save_file's is for its owner alone
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
-        temporary.chmod(mode)
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """A name for these very numbers, in this order."""
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

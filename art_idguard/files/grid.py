@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from art_idguard.files import replacing
+from art_idguard.files.atomic import replacing
 from art_idguard.images import to_uint8
 
 GAP = 2  # pixels between the pictures

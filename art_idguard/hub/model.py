@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -13,21 +13,17 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from art_idguard import cards
-from art_idguard.errors import IDGuardError, WeightsError
-from art_idguard.files import write_text
-from art_idguard.repository import CONFIG, WEIGHTS, explained, locate, parse_config, read_config
-from art_idguard.weights import check_fit, load_strict, read_state_dict, save_atomically, sha256
+from art_idguard.errors import WeightsError
+from art_idguard.files.atomic import write_text
+from art_idguard.files.digests import sha256
+from art_idguard.files.tensors import save_atomically
+from art_idguard.hub import cards
+from art_idguard.hub.repository import CONFIG, WEIGHTS, explained, locate, parse_config
+from art_idguard.hub.weights import check_fit, load_strict, read_state_dict
 
-_DOWNLOAD = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 _LARGEST = 2**16
 """No width, depth or side of a network is larger; a config.json that says so is damaged or hostile."""
-
-
-def shipped(path: str) -> Path:
-    """A file or folder that ships with the package, such as "protectors/default"."""
-    installed = Path(__file__).parent / "_hub"
-    return (installed if installed.is_dir() else Path(__file__).parents[1] / "hub") / path
 
 
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags=["art-idguard"]):
@@ -185,36 +181,3 @@ def _numbers(value: Any) -> Iterator[float]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _numbers(item)
-
-
-def official_file(spec: str | Path) -> tuple[str, str] | None:
-    """Name and path of "name=path", a file of an official repository; None for a folder or Hub id."""
-    name, equals, path = str(spec).partition("=")
-    return (name, path) if equals and not Path(spec).is_dir() else None
-
-
-Member = TypeVar("Member", bound=HubModel)
-
-
-def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: Any) -> Member:
-    """A frozen member of a family: eval mode, no parameter requires a gradient.
-
-    Args:
-        family: the members by name.
-        spec: a folder or Hub id with config.json and model.safetensors, or "name=path" with a name of the
-            family and a file of its official repository.
-        config: the model's options where they differ from its config.json or its defaults; of a Hub id also
-            revision and so on, see `HubModel.from_pretrained`.
-
-    Raises:
-        IDGuardError: the name is unknown.
-        WeightsError: there are no weights, or they are damaged, unsafe, or do not fit.
-    """
-    official = official_file(spec)
-    download = {key: value for key, value in config.items() if key in _DOWNLOAD}
-    name = official[0] if official else read_config(spec, **download)["model_type"]
-    if name not in family:
-        raise IDGuardError(f"unknown model {name!r} in {spec}; choose from: {', '.join(family)}")
-    if official:
-        return family[name].from_checkpoint(official[1], **config).requires_grad_(False)
-    return family[name].from_pretrained(spec, **config).requires_grad_(False)

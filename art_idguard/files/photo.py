@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files import replacing
+from art_idguard.files.atomic import replacing
 
 MAX_PIXELS = 100_000_000
 

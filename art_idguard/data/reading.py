@@ -7,110 +7,31 @@ an index into tensors that may live on the GPU.
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from art_idguard.cache import cached_rows
+from art_idguard.data.faces import Faces
+from art_idguard.data.sources import Entry, entries
 from art_idguard.errors import IDGuardError
-from art_idguard.faces import CELEBA_TEMPLATE, FaceDetector, align, template_frame
-from art_idguard.images import from_array, from_uint8, to_array
-from art_idguard.photo_files import Pixels, read_photo
-from art_idguard.sources import Entry, entries
-from art_idguard.types import ATTRIBUTES, Attributes, Images, Points
+from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import Pixels, read_photo
+from art_idguard.files.tensors import cached_rows
+from art_idguard.images import from_array, to_array
+from art_idguard.types import ATTRIBUTES, Attributes, Points
 
 Framing = Literal["resize", "align"]
 """How a picture becomes a square face: resized whole (official code), or warped to CelebA's framing."""
-
-
-class FaceBatch(NamedTuple):
-    """Some faces on the [-1, 1] scale with what training and evaluation know of them."""
-
-    images: Images
-    attributes: Attributes
-    points: Points
-    heat: Float[Tensor, "B 1 h w"] | None
-    """Heat map on the recogniser's own grid, see regions.heat_map."""
-    annotation: UInt8[Tensor, "B H W"] | None
-    """CelebAMask-HQ classes of the pixels, where the data set has them."""
-
-    def at(self, rows: Int64[Tensor, " R"]) -> "FaceBatch":
-        """Some of the faces."""
-        heat, annotation = (None if known is None else known[rows] for known in (self.heat, self.annotation))
-        return FaceBatch(self.images[rows], self.attributes[rows], self.points[rows], heat, annotation)
-
-
-@dataclass(frozen=True)
-class Faces:
-    """A set of N square faces in memory."""
-
-    names: tuple[str, ...]
-    images: UInt8[Tensor, "N 3 S S"]
-    attributes: Attributes
-    points: Points
-    heat: Float[Tensor, "N 1 h w"] | None = None
-    annotation: UInt8[Tensor, "N S S"] | None = None
-    files: tuple[str, ...] = ()
-    """What each picture was made from: unlike pixels, the same under every version of the JPEG decoder."""
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def size(self) -> int:
-        """Side of the faces in pixels."""
-        return self.images.shape[-1]
-
-    def batch(self, index: Tensor | slice) -> FaceBatch:
-        """The faces at `index`, on the device of the set."""
-        return FaceBatch(
-            from_uint8(self.images[index]),
-            self.attributes[index],
-            self.points[index],
-            None if self.heat is None else self.heat[index],
-            None if self.annotation is None else self.annotation[index],
-        )
-
-    def batches(self, size: int) -> Iterator[FaceBatch]:
-        """All faces in order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.batch(slice(start, start + size))
-
-    def select(self, keep: list[int]) -> "Faces":
-        """The faces at these positions; the set itself, and no copy, where these are all."""
-        if keep == list(range(len(self))):
-            return self
-        texts = {f: tuple(getattr(self, f)[i] for i in keep) for f in ("names", "files") if getattr(self, f)}
-        return self._each(lambda t: t[keep], **texts)
-
-    def digest(self) -> str:
-        """A name for these very faces, in this order."""
-        content = " ".join(self.files).encode() or self.images.cpu().numpy().tobytes()
-        return hashlib.sha256(content).hexdigest()[:16]
-
-    def identities(self) -> list[int]:
-        """A number of 64 bits for each face, the same wherever the same picture is read with the same settings."""
-        texts = (file.encode() for file in self.files)
-        contents = texts if self.files else (image.cpu().numpy().tobytes() for image in self.images)
-        return [int.from_bytes(hashlib.sha256(c).digest()[:8], "little", signed=True) for c in contents]
-
-    def to(self, device: torch.device | str) -> "Faces":
-        """The set on another device."""
-        return self._each(lambda t: t.to(device))
-
-    def _each(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Faces":
-        tensors = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("names", "files"))
-        changed: dict[str, Any] = {name: None if t is None else change(t) for name, t in tensors}
-        return replace(self, **changed, **others)
 
 
 def read_faces(

@@ -6,7 +6,8 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.hub import HubModel, shipped
+from art_idguard.hub.model import HubModel
+from art_idguard.hub.shipped import shipped
 from art_idguard.images import resize
 from art_idguard.types import Images
 

@@ -1,4 +1,4 @@
-"""Model cards, generated: `python -m art_idguard.cards FOLDER ...` writes each folder's README.md.
+"""Model cards, generated: `python -m art_idguard.hub.cards FOLDER ...` writes each folder's README.md.
 
 A card says what config.json, model.safetensors, evaluation/*.json and *.md, quality.json and *.md, training logs and
 recipes say, and what only a person knows, card.toml; it shows edits.jpg. Nothing in a README.md is typed by hand.
@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
 
-from art_idguard.card_results import index, is_of, markdown, read_results
 from art_idguard.errors import IDGuardError
-from art_idguard.files import write_text
+from art_idguard.files.atomic import write_text
+from art_idguard.hub.card_results import index, is_of, markdown, read_results
+from art_idguard.hub.repository import CONFIG, WEIGHTS, parse_config
 from art_idguard.images import epsilon_to_levels, epsilon_to_unit
-from art_idguard.repository import CONFIG, WEIGHTS, parse_config
 
 FACTS = "card.toml"
 CARD = "README.md"

@@ -1,15 +1,15 @@
 """What is computed once and kept in a safetensors file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from art_idguard.errors import IDGuardError
-from art_idguard.weights import save_atomically
+from art_idguard.files.atomic import replacing
 
 
 def cached(path: str | Path | None, key: str, compute: Callable[[], Tensor]) -> Tensor:
@@ -63,3 +63,12 @@ def _load(path: str | Path | None) -> dict[str, Tensor]:
 def _save(tensors: dict[str, Tensor], path: str | Path | None) -> None:
     if path is not None:
         save_atomically(tensors, Path(path))
+
+
+def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; it is whole or absent."""
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask has it; save_file's is for its owner alone
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        temporary.chmod(mode)

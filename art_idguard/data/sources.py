@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from art_idguard.data.labels import SPLITS, by_picture, celeba_labels, celeba_part, csv_labels, require_split
 from art_idguard.errors import IDGuardError
-from art_idguard.label_tables import SPLITS, by_picture, celeba_labels, celeba_part, csv_labels, require_split
 from art_idguard.types import ATTRIBUTES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, kept tensors, journals, digests, photos and grids of pictures."""
