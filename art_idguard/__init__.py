@@ -19,7 +19,7 @@ _EXPORTS = {
     "IDGuardPreprocessor": "art_idguard.defences",
     "ManipulatorAdversarialTrainer": "art_idguard.defences",
     "Protector": "art_idguard.perturbation",
-    "RefinedProtector": "art_idguard.refinement",
+    "RefinedProtector": "art_idguard.perturbation.refined",
     "MANIPULATORS": "art_idguard.manipulators",
     "RECOGNIZERS": "art_idguard.recognizers",
     "WEIGHTINGS": "art_idguard.weighting",

@@ -11,19 +11,15 @@ import torch
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers as recognizers_
-from art_idguard.baseline_rows import TRAINED, Baselines, chosen
-from art_idguard.baselines import (
-    Attack,
-    Protection,
-    brightness,
-    id_guard,
-    p_pert,
-    sign_noise,
-    white_box,
-)
+from art_idguard.baselines.base import Attack, Protection
+from art_idguard.baselines.criterion import criterion_white_box
+from art_idguard.baselines.disrupting import white_box
+from art_idguard.baselines.idguard import id_guard, p_pert, refined
+from art_idguard.baselines.noise import brightness, sign_noise
+from art_idguard.baselines.registry import TRAINED, Baselines, chosen
 from art_idguard.calibration import impostor_pairs, thresholds
-from art_idguard.criterion import criterion_white_box
 from art_idguard.data.spec import DataSpec
+from art_idguard.distortions import After, parse
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import Edits, evaluate
 from art_idguard.files.atomic import write_text
@@ -31,11 +27,10 @@ from art_idguard.forged_pictures import save_pictures
 from art_idguard.hub.loading import official_file, weights_sha256
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
-from art_idguard.lossy import After, parse
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.refinement import RefinedProtector, refined
 from art_idguard.report import CEILING, WHITE_BOX, Report
 from art_idguard.report_table import markdown
 
@@ -104,7 +99,8 @@ def evaluate_protector(
         limit: faces of each data set.
         edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
         operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
-            jpeg=75, blur=1, resize=0.5 (`lossy.parse`); every pair of manipulator and operation has its own columns.
+            jpeg=75, blur=1, resize=0.5 (`distortions.parse`); every pair of manipulator and operation has its own
+            columns.
         refine: also the first protector with this many steps of PGD behind it (`RefinedProtector`), which know the
             recognisers but the last, or the only one, and no face's later edit.
         refine_against: the manipulators that they know; all by default.

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from art_idguard.baselines import Attack, Protection
+from art_idguard.baselines.base import Attack, Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import arcface_frame

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.baselines import Protection, white_box
+from art_idguard.baselines.base import Protection
+from art_idguard.baselines.disrupting import white_box
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.faces.alignment import celeba_points
 from art_idguard.files.grid import save_grid

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from art_idguard.distortions import Distortion
 from art_idguard.losses import LossConfig, Objective, adversarial_loss, single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
-from art_idguard.robustness import Distortion
 from art_idguard.types import Edit, Frames, Images, Manipulation, Region
 
 

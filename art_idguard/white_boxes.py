@@ -20,13 +20,14 @@ from art.attacks.evasion import (
 from art_idguard.attacks.classifier import ClassifierAttack
 from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.attacks.torchattacks import TorchAttack
-from art_idguard.criterion import STEPS as CRITERION_STEPS
-from art_idguard.criterion import attack_criterion
+from art_idguard.baselines.carlini_wagner import carlini_wagner
+from art_idguard.baselines.criterion import STEPS as CRITERION_STEPS
+from art_idguard.baselines.criterion import attack_criterion
 from art_idguard.data.reading import find_points
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.faces.alignment import celeba_points
 from art_idguard.images import epsilon_to_unit, to_uint8
-from art_idguard.perturbation import carlini_wagner, pgd
+from art_idguard.perturbation import pgd
 from art_idguard.recognizers import Recognizer
 
 EPSILON, STEP, STEPS, SIGMA = 0.05, 0.01, 10, 0.05

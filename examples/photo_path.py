@@ -29,9 +29,9 @@ from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.manipulators import Manipulator
 from art_idguard.metrics import bootstrap_interval, disrupted
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.refined import PHOTO, RefinedProtector
 from art_idguard.photos import effects, protect_photo
 from art_idguard.recognizers import Recognizer
-from art_idguard.refinement import PHOTO, RefinedProtector
 from art_idguard.types import Images
 
 UNTOUCHED = "photo, PNG"

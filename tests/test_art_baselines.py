@@ -22,10 +22,10 @@ from art_idguard.attacks import (
     InitiativeAttack,
 )
 from art_idguard.attacks.trained import TrainedAttack
+from art_idguard.baselines.anti_forgery import anti_forgery
+from art_idguard.baselines.iap import correlation
 from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators import PyTorchManipulator
-from art_idguard.perturbation import anti_forgery
-from art_idguard.trained_baselines import correlation
 from tests.toys import tiny_manipulators
 
 SIZE, EPS = 32, 0.025

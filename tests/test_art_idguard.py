@@ -15,7 +15,7 @@ from art.summary_writer import SummaryWriter
 from torch import nn
 
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
-from art_idguard.baselines import p_pert
+from art_idguard.baselines.idguard import p_pert
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError, NullAttackWarning, WeightsError
 from art_idguard.estimators import PyTorchManipulator

@@ -9,21 +9,14 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from art_idguard import criterion
-from art_idguard.baselines import (
-    brightness,
-    cmua,
-    disrupting,
-    face_generator,
-    id_guard,
-    p_pert,
-    sign_noise,
-    uniform_noise,
-    universal,
-    white_box,
-)
+from art_idguard.baselines import criterion
+from art_idguard.baselines.base import face_generator, universal
+from art_idguard.baselines.cmua import cmua
+from art_idguard.baselines.criterion import criterion_white_box
+from art_idguard.baselines.disrupting import disrupting, white_box
+from art_idguard.baselines.idguard import id_guard, p_pert
+from art_idguard.baselines.noise import brightness, sign_noise, uniform_noise
 from art_idguard.cli import main
-from art_idguard.criterion import criterion_white_box
 from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError

@@ -22,7 +22,7 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
-from art_idguard.refinement import RefinedProtector
+from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.training import hardening
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden

@@ -2,10 +2,9 @@ import cv2
 import pytest
 import torch
 
+from art_idguard.distortions import After, blur, jpeg_file, noise, parse, rescale
 from art_idguard.errors import IDGuardError
 from art_idguard.images import from_array, to_array
-from art_idguard.lossy import After, jpeg_file, parse
-from art_idguard.robustness import blur, noise, rescale
 from tests.toys import tiny_manipulators
 
 

@@ -15,8 +15,8 @@ from art_idguard.manipulators import (
     RelGAN,
     RelGANDiscriminator,
 )
-from art_idguard.manipulators.blocks import InstanceNorm
 from art_idguard.manipulators.hisd import STYLE_WIDTHS_128
+from art_idguard.manipulators.layers import InstanceNorm
 from art_idguard.types import Edit
 from tests.golden import check, fill, h
 

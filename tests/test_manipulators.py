@@ -15,8 +15,9 @@ from PIL import Image
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.images import from_array
 from art_idguard.manipulators import MANIPULATORS, HiSD, RelGAN, load
-from art_idguard.manipulators.blocks import edited_labels, moments, scale_and_shift
+from art_idguard.manipulators.layers import moments, scale_and_shift
 from art_idguard.manipulators.relgan import SwitchNorm
+from art_idguard.manipulators.stargan_family import edited_labels
 from art_idguard.types import ATTRIBUTES, Edit
 
 SMALL_HISD = {

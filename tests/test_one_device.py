@@ -17,10 +17,15 @@ from art.attacks.evasion import BasicIterativeMethod, ProjectedGradientDescent
 
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.attribute_classifier import AttributeClassifier
-from art_idguard.baselines import cmua, disrupting, id_guard, p_pert, uniform_noise, universal, white_box
-from art_idguard.criterion import criterion_white_box
+from art_idguard.baselines.base import universal
+from art_idguard.baselines.cmua import cmua
+from art_idguard.baselines.criterion import criterion_white_box
+from art_idguard.baselines.disrupting import disrupting, white_box
+from art_idguard.baselines.idguard import id_guard, p_pert
+from art_idguard.baselines.noise import uniform_noise
 from art_idguard.data.reading import read_faces
 from art_idguard.defences import IDGuardPreprocessor
+from art_idguard.distortions import OPERATIONS
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.evaluation import evaluate
 from art_idguard.manipulators import MANIPULATORS
@@ -28,7 +33,6 @@ from art_idguard.perturbation import GENERATORS, Protector
 from art_idguard.quality import measure_quality
 from art_idguard.recognizers import SFace
 from art_idguard.report import CEILING, WHITE_BOX
-from art_idguard.robustness import OPERATIONS
 from art_idguard.training import manipulator as gan
 from art_idguard.training import protector as protection
 from art_idguard.training.config import ProtectorConfig

@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, refinement
+from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator
 from art_idguard import attribute_classifier as attributes
 from art_idguard.attribute_classifier import predictions
+from art_idguard.distortions import NOTHING, crop, draw
 from art_idguard.faces.alignment import arcface_frame, celeba_points
 from art_idguard.files.photo import read_photo
 from art_idguard.images import box_blur, from_array, resize
 from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector, Visibility
+from art_idguard.perturbation import refined as refinement
+from art_idguard.perturbation.refined import MOST, PHOTO, RefinedProtector, _faces, _Lengths, _Objectives
 from art_idguard.recognizers import SFace
-from art_idguard.refinement import MOST, PHOTO, RefinedProtector, _faces, _Lengths, _Objectives
 from art_idguard.regions import face_mask
-from art_idguard.robustness import NOTHING, crop, draw
 from tests.toys import PORTRAIT, tiny_manipulators
 
 SIZE = 64

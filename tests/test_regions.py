@@ -25,7 +25,7 @@ from art_idguard.regions import (
     heat_to_picture,
     landmark_mask,
 )
-from art_idguard.regions.blocks import EYES, Ellipse, draw, face_axis
+from art_idguard.regions.drawing import EYES, Ellipse, draw, face_axis
 
 POINTS = torch.tensor([[[43.0, 57.0], [68, 58], [55, 72], [45, 84], [66, 84]]])
 MASKS = (component_mask, face_mask)

@@ -11,6 +11,7 @@ from skimage.filters import gaussian
 from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
+from art_idguard.distortions import NOTHING, OPERATIONS, blur, crop, crop_frame, draw, jpeg, noise, rescale
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import ARCFACE_TEMPLATE, align, template_frame
 from art_idguard.images import from_array, to_uint8
@@ -19,7 +20,6 @@ from art_idguard.objective import distorted
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
-from art_idguard.robustness import NOTHING, OPERATIONS, blur, crop, crop_frame, draw, jpeg, noise, rescale
 from art_idguard.training.config import ProtectorConfig
 from art_idguard.training.protector import train_protector
 from art_idguard.training.run import prepare

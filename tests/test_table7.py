@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from art_idguard import recognizers
+from art_idguard.baselines.carlini_wagner import carlini_wagner
 from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
-from art_idguard.perturbation import carlini_wagner
 from art_idguard.table7 import white_box_table
 from art_idguard.types import ATTRIBUTES
 from art_idguard.white_boxes import EPSILON, WHITE_BOXES

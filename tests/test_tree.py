@@ -29,7 +29,7 @@ PUBLIC = {
         "InitiativeAttack",
         "TorchAttack",
     ),
-    "art_idguard.baselines": ("cmua", "disrupting", "uniform_noise"),
+    "art_idguard.baselines.base": ("cmua", "disrupting", "uniform_noise"),
     "art_idguard.data.reading": ("FaceBatch", "Faces", "read_faces"),
     "art_idguard.estimators": ("PyTorchManipulator",),
     "art_idguard.evaluation": ("evaluate",),

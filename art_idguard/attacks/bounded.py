@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from art_idguard.attacks.base import ProtectionAttack
-from art_idguard.baselines import Forge
+from art_idguard.baselines.base import Forge
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.types import Images

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.attacks.trained import TrainedAttack
-from art_idguard.baselines import cmua
+from art_idguard.baselines.cmua import cmua
 from art_idguard.data.faces import Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator

@@ -7,7 +7,7 @@ import torch
 
 from art_idguard.arrays import to_tensor
 from art_idguard.attacks.bounded import BoundedAttack, all_edits
-from art_idguard.baselines import face_generator, forgery_distance
+from art_idguard.baselines.base import face_generator, forgery_distance
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.perturbation import pgd

@@ -16,7 +16,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.perturbation import Protector
-from art_idguard.refinement import RefinedProtector
+from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
 from art_idguard.training.protector import train_protector
 from art_idguard.training.run import Parts

@@ -1,13 +1,14 @@
 """The disruption part of IAP as an ART attack."""
 
 from art_idguard.attacks.trained import GeneratorAttack
-from art_idguard.trained_baselines import Objective, iap
+from art_idguard.baselines.generator import Objective
+from art_idguard.baselines.iap import iap
 
 
 class IAPAttack(GeneratorAttack):
     """IAP's disruption part (Zhu et al., TIFS 2023): features of all manipulators shall not correlate.
 
-    See `trained_baselines.iap` for what is inferred.
+    See `baselines.iap` for what is inferred.
     """
 
     def objective(self) -> Objective:

@@ -1,13 +1,14 @@
 """Initiative Defense (PG) as an ART attack."""
 
 from art_idguard.attacks.trained import GeneratorAttack
-from art_idguard.trained_baselines import Objective, initiative
+from art_idguard.baselines.generator import Objective
+from art_idguard.baselines.initiative import initiative
 
 
 class InitiativeAttack(GeneratorAttack):
     """PG (Huang et al., AAAI 2021): a generator trained in turn with a surrogate of one manipulator.
 
-    See `trained_baselines.initiative` for what differs from the published code.
+    See `baselines.initiative` for what differs from the published code.
     """
 
     def objective(self) -> Objective:

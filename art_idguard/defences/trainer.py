@@ -18,7 +18,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.refinement import RefinedProtector
+from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.training.hardening import ProtectorAttacker
 from art_idguard.training.manipulator import train_manipulator
 from art_idguard.training.manipulator_config import WARMUP, ManipulatorConfig

@@ -7,11 +7,11 @@ from art_idguard.hub.loading import load_member
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators.attentiongan import AttentionGAN
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.manipulators.blocks import Discriminator
 from art_idguard.manipulators.fpgan import FixedPointGAN
 from art_idguard.manipulators.hisd import HiSD, HiSDDiscriminator
 from art_idguard.manipulators.relgan import RelGAN, RelGANDiscriminator
 from art_idguard.manipulators.stargan import StarGAN
+from art_idguard.manipulators.stargan_family import Discriminator
 
 MANIPULATORS: dict[str, type[Manipulator]] = {
     manipulator.name: manipulator for manipulator in (StarGAN, AttentionGAN, FixedPointGAN, RelGAN, HiSD)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.manipulators.blocks import StarGANFamily
+from art_idguard.manipulators.stargan_family import StarGANFamily
 from art_idguard.types import Edit, Images, Manipulation, Maps
 
 

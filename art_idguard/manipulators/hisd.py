@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.manipulators.blocks import moments, scale_and_shift
+from art_idguard.manipulators.layers import moments, scale_and_shift
 from art_idguard.types import Attributes, Edit, Images, Manipulation
 
 ATTRIBUTES_OF_TAG = (2, 2, 3)

@@ -9,13 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.manipulators.blocks import (
-    InstanceNorm,
-    edited_labels,
-    halving_convolutions,
-    moments,
-    scale_and_shift,
-)
+from art_idguard.manipulators.layers import InstanceNorm, halving_convolutions, moments, scale_and_shift
+from art_idguard.manipulators.stargan_family import edited_labels
 from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Manipulation
 
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from art_idguard.manipulators.blocks import StarGANFamily
+from art_idguard.manipulators.stargan_family import StarGANFamily
 from art_idguard.types import Edit, Images, Manipulation
 
 

@@ -1,8 +1,9 @@
 """The Protector and what it is made of: generators, prior perturbation, PGD."""
 
-from art_idguard.perturbation.anti_forgery import anti_forgery
-from art_idguard.perturbation.base import Generator
-from art_idguard.perturbation.carlini_wagner import carlini_wagner
+from art_idguard.perturbation.generators.base import Generator
+from art_idguard.perturbation.generators.resnet import ResnetGenerator
+from art_idguard.perturbation.generators.transformer import TransformerGenerator
+from art_idguard.perturbation.generators.unet import UNetGenerator
 from art_idguard.perturbation.pgd import pgd
 from art_idguard.perturbation.prior import (
     FaceReconstructor,
@@ -11,9 +12,6 @@ from art_idguard.perturbation.prior import (
     train_surrogate,
 )
 from art_idguard.perturbation.protector import GENERATORS, Protector
-from art_idguard.perturbation.resnet import ResnetGenerator
-from art_idguard.perturbation.transformer import TransformerGenerator
-from art_idguard.perturbation.unet import UNetGenerator
 from art_idguard.perturbation.visibility import UNNOTICED, Visibility
 
 __all__ = [
@@ -26,8 +24,6 @@ __all__ = [
     "TransformerGenerator",
     "UNetGenerator",
     "Visibility",
-    "anti_forgery",
-    "carlini_wagner",
     "gradient_prior",
     "initial_prior",
     "pgd",

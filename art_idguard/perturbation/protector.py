@@ -17,10 +17,10 @@ from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.images import resize
-from art_idguard.perturbation.base import Generator
-from art_idguard.perturbation.resnet import ResnetGenerator
-from art_idguard.perturbation.transformer import TransformerGenerator
-from art_idguard.perturbation.unet import UNetGenerator
+from art_idguard.perturbation.generators.base import Generator
+from art_idguard.perturbation.generators.resnet import ResnetGenerator
+from art_idguard.perturbation.generators.transformer import TransformerGenerator
+from art_idguard.perturbation.generators.unet import UNetGenerator
 from art_idguard.perturbation.visibility import Visibility
 from art_idguard.types import Images, Protected
 

@@ -7,16 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from art_idguard.regions.blocks import (
-    EYES,
-    LEFT_EYE,
-    MOUTH,
-    NOSE,
-    RIGHT_EYE,
-    Ellipse,
-    draw,
-    fill_hulls,
-)
+from art_idguard.regions.drawing import EYES, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, Ellipse, draw, fill_hulls
 from art_idguard.types import Maps, Points
 
 _CLASSES = (2, 4, 5, 6, 7, 10, 11, 12)  # nose, eyes, brows, mouth, upper and lower lip

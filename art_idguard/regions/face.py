@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from art_idguard.regions.blocks import Ellipse, draw, fill_hulls
+from art_idguard.regions.drawing import Ellipse, draw, fill_hulls
 from art_idguard.types import Maps, Points
 
 # Skin, nose, glasses, eyes, brows, mouth, upper and lower lip.

@@ -15,12 +15,12 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from art_idguard.distortions import NOTHING, draw
 from art_idguard.errors import IDGuardError
 from art_idguard.losses import LossConfig
 from art_idguard.objective import Reference
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene, scene
-from art_idguard.robustness import NOTHING, draw
 from art_idguard.training.base import carry_through, follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.config import ProtectorConfig

@@ -4,7 +4,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from art_idguard.baselines import id_guard, p_pert
+from art_idguard.baselines.idguard import id_guard, p_pert
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.losses import TERMS
 from art_idguard.training.loop import LogFile

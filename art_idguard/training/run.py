@@ -16,6 +16,7 @@ from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.data.reading import read_faces
+from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.tensors import cached
@@ -24,7 +25,6 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior, pgd
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene, heat_maps, scene
-from art_idguard.robustness import require_known
 from art_idguard.training.base import TrainingRun, begin
 from art_idguard.training.checkpoint import load_checkpoint, restore_moments
 from art_idguard.training.clean_cache import CleanCache

@@ -18,13 +18,13 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from art_idguard.distortions import NOTHING, Distortion
 from art_idguard.losses import TERMS, LossConfig, Objective, single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
-from art_idguard.robustness import NOTHING, Distortion
 from art_idguard.types import Edit, Images
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 

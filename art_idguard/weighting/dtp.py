@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.weighting.base import TaskStatistics
-from art_idguard.weighting.blocks import LearnableWeighting
+from art_idguard.weighting.learnable import LearnableWeighting
 
 
 class DTPWeighting(LearnableWeighting):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.weighting.base import TaskStatistics
-from art_idguard.weighting.blocks import LearnableWeighting, as_prior
+from art_idguard.weighting.learnable import LearnableWeighting, as_prior
 
 
 class KPIWeighting(LearnableWeighting):

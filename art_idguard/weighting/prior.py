@@ -9,7 +9,7 @@ from torch import Tensor
 
 from art_idguard.errors import IDGuardError
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
-from art_idguard.weighting.blocks import as_prior
+from art_idguard.weighting.learnable import as_prior
 
 
 class PriorWeighting(TaskWeighting):

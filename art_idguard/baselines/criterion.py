@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from art_idguard.baselines import Attack, Forge, face_generator
+from art_idguard.baselines.base import Attack, Forge, face_generator
 from art_idguard.data.faces import FaceBatch
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.losses import LOG

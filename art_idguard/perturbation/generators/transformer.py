@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from art_idguard.perturbation.base import Generator
+from art_idguard.perturbation.generators.base import Generator
 
 
 class TransformerGenerator(Generator):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from art_idguard.perturbation.base import Generator, initialise
+from art_idguard.perturbation.generators.base import Generator, initialise
 
 WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)
 """Of the eight halvings' outputs, in multiples of the first."""

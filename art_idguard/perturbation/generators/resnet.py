@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.perturbation.base import Generator, initialise
+from art_idguard.perturbation.generators.base import Generator, initialise
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,

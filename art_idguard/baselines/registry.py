@@ -9,24 +9,21 @@ from typing import Any
 
 import torch
 
-from art_idguard.baselines import (
-    Protection,
-    cmua,
-    disrupting,
-    face_generator,
-    forgeries,
-    forgery_distance,
-    id_guard,
-    uniform_noise,
-    universal,
-)
+from art_idguard.baselines.anti_forgery import anti_forgery
+from art_idguard.baselines.base import Protection, face_generator, forgeries, forgery_distance, universal
+from art_idguard.baselines.cmua import cmua
+from art_idguard.baselines.disrupting import disrupting
+from art_idguard.baselines.generator import Objective, train_generator
+from art_idguard.baselines.iap import iap
+from art_idguard.baselines.idguard import id_guard
+from art_idguard.baselines.initiative import initiative
+from art_idguard.baselines.noise import uniform_noise
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import cached
 from art_idguard.hub.repository import CONFIG
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.perturbation import Protector, anti_forgery
-from art_idguard.trained_baselines import Objective, iap, initiative, train_generator
+from art_idguard.perturbation import Protector
 from art_idguard.types import Images
 
 TRAINED = ("cmua", "pg", "iap")

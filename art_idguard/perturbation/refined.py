@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from art_idguard import attribute_classifier as attributes_
 from art_idguard import recognizers as recognizers_
-from art_idguard.baselines import Protection
 from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import find_points
+from art_idguard.distortions import NOTHING, Distortion, draw, require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import celeba_points
 from art_idguard.images import to_uint8
@@ -28,7 +28,6 @@ from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import UNNOTICED, Protector, Visibility
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene, scene
-from art_idguard.robustness import NOTHING, Distortion, draw, require_known
 from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected
 
 MOMENTUM = 0.4
@@ -130,15 +129,6 @@ class RefinedProtector(Protector):
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Raises IDGuardError: there are no weights of its own."""
         raise IDGuardError("a refined protector has no weights of its own; save the one that it begins with, .start")
-
-
-def refined(protector: RefinedProtector) -> Protection:
-    """The refined protector where faces come with their labels, as in an evaluation."""
-
-    def protect(batch: FaceBatch) -> Images:
-        return protector(batch.images, batch.attributes).specific
-
-    return protect
 
 
 class _Lengths:

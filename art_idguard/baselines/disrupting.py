@@ -1,0 +1,47 @@
+"""Disrupting deepfakes (Ruiz et al. 2020): PGD on a manipulator's output, known or not."""
+
+from collections.abc import Sequence
+
+from art_idguard.baselines.base import Attack, Forge, Protection, face_generator, forgeries, forgery_distance
+from art_idguard.data.faces import FaceBatch
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation.pgd import pgd
+from art_idguard.types import Edit, Images
+
+
+def disrupting(
+    manipulator: Manipulator,
+    *,
+    epsilon: float,
+    steps: int = 10,
+    step_size: float = 0.01,
+    seed: int = 0,
+) -> Protection:
+    """PGD from the clean output of one manipulator (Ruiz et al. 2020, "Disrupting Deepfakes").
+
+    Deviates: the official evaluation attacks each edit by itself; this is the same paper's
+    iterative class transferable attack (the edits in turn), because one photo meets all of them.
+    """
+
+    def protect(batch: FaceBatch) -> Images:
+        forges = forgeries(manipulator, manipulator.edits(batch.attributes))
+        return _pgd(forges, batch.images, epsilon, steps, step_size, seed)
+
+    return protect
+
+
+def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed: int = 0) -> Attack:
+    """PGD that knows manipulator, face and edit, on the mean squared error of the whole picture.
+
+    It takes the background where that is moved most easily; `criterion.criterion_white_box` aims at the face.
+    """
+
+    def attack(manipulator: Manipulator, edit: Edit, batch: FaceBatch) -> Images:
+        return _pgd(forgeries(manipulator, (edit,)), batch.images, epsilon, steps, step_size, seed)
+
+    return attack
+
+
+def _pgd(forges: Sequence[Forge], x: Images, epsilon: float, steps: int, step_size: float, seed: int) -> Images:
+    distance, generator = forgery_distance(forges, x), face_generator(x, seed)
+    return pgd(distance, x, epsilon=epsilon, steps=steps, step_size=step_size, generator=generator)

@@ -1,0 +1,1 @@
+"""Networks that make a perturbation from a face: ResNet, U-Net, transformer."""
