@@ -5,8 +5,7 @@
 True
 """
 
-from importlib import import_module
-from typing import Any
+from art_idguard._lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -30,12 +29,4 @@ _EXPORTS = {
 __all__ = sorted(_EXPORTS)
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562), so that `import art_idguard` costs nothing."""
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'art_idguard' has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__, _EXPORTS)

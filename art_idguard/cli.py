@@ -17,8 +17,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard import __version__
 from art_idguard.errors import IDGuardError
-from art_idguard.training.config import ProtectorConfig, TrainingConfig
-from art_idguard.training.manipulator_config import HardeningConfig, ManipulatorConfig
+from art_idguard.training.config import TrainingConfig
+from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
+from art_idguard.training.protector.config import ProtectorConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,14 +157,14 @@ def _field_help(config: type) -> dict[str, str]:
 
 
 def _train(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
-    from art_idguard.training.protector import train_protector
+    from art_idguard.training.protector.train import train_protector
 
     config = ProtectorConfig.from_recipe(recipe, **given)
     return _trained(train_protector, config, resume=resume, quiet=quiet)
 
 
 def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
-    from art_idguard.training.manipulator import train_manipulator
+    from art_idguard.training.manipulator.train import train_manipulator
 
     given |= {"manipulator": manipulator} if manipulator else {}
     config = ManipulatorConfig.from_recipe(recipe, **given)
@@ -171,7 +172,7 @@ def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipu
 
 
 def _harden(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
-    from art_idguard.training.hardening import harden
+    from art_idguard.training.manipulator.hardening import harden
 
     given |= {"manipulator": manipulator} if manipulator else {}
     config = HardeningConfig.from_recipe(recipe, **given)

@@ -32,7 +32,7 @@ from art_idguard.objective import objective
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import Recognizer, default
 from art_idguard.regions import Scene
-from art_idguard.training.step import cut_graph_step
+from art_idguard.training.protector.step import cut_graph_step
 from art_idguard.types import Edit, Region
 from art_idguard.weighting import MGDAWeighting, TaskStatistics, TaskWeighting, make_weighting
 

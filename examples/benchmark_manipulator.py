@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import flop_registry
 
 from art_idguard.data.sources import Entry, entries
-from art_idguard.training.gan_losses import classification, gradient_penalty
-from art_idguard.training.manipulator import advance
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.manipulator_run import prepare
-from art_idguard.training.objectives import OBJECTIVES
-from art_idguard.training.objectives.base import random_shares
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.losses import classification, gradient_penalty
+from art_idguard.training.manipulator.objectives import OBJECTIVES
+from art_idguard.training.manipulator.objectives.base import random_shares
+from art_idguard.training.manipulator.setup import prepare
+from art_idguard.training.manipulator.step import advance
 from art_idguard.types import ATTRIBUTES, Edit
 
 

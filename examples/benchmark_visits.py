@@ -15,7 +15,7 @@ from benchmark import setting
 
 from art_idguard.losses import LOG
 from art_idguard.objective import reference
-from art_idguard.training.step import cut_graph_step
+from art_idguard.training.protector.step import cut_graph_step
 from art_idguard.weighting import make_weighting
 
 PRIOR_EVERY = 8

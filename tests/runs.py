@@ -2,7 +2,7 @@
 
 import sys
 
-from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.protector.config import ProtectorConfig
 
 STEPS = 6
 

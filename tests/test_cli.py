@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from art_idguard.cli import main
 from art_idguard.perturbation import Protector
 from art_idguard.report import REFERENCES
-from art_idguard.training.config import ProtectorConfig
+from art_idguard.training.protector.config import ProtectorConfig
 from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
 

@@ -23,13 +23,14 @@ from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
-from art_idguard.training import hardening
 from art_idguard.training.checkpoint import save_checkpoint
-from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
-from art_idguard.training.manipulator import advance, distill_step, train_manipulator
-from art_idguard.training.manipulator_config import WARMUP, HardeningConfig, ManipulatorConfig
-from art_idguard.training.manipulator_run import ManipulatorParts, prepare
-from art_idguard.training.objectives import OBJECTIVES
+from art_idguard.training.manipulator import hardening
+from art_idguard.training.manipulator.config import WARMUP, HardeningConfig, ManipulatorConfig
+from art_idguard.training.manipulator.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
+from art_idguard.training.manipulator.objectives import OBJECTIVES
+from art_idguard.training.manipulator.setup import ManipulatorParts, prepare
+from art_idguard.training.manipulator.step import advance, distill_step
+from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import ATTRIBUTES
 from tests.test_manipulator_training import write_labels
 from tests.toys import tiny_manipulators, write_portraits

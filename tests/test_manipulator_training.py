@@ -18,15 +18,15 @@ from art_idguard import manipulators
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import MANIPULATORS, RelGAN
-from art_idguard.training import gan_losses as losses
-from art_idguard.training import manipulator as training
 from art_idguard.training.base import follow, held
 from art_idguard.training.checkpoint import save_checkpoint
-from art_idguard.training.manipulator import train_manipulator
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.manipulator_run import prepare
-from art_idguard.training.objectives import OBJECTIVES, Batch
-from art_idguard.training.objectives.base import random_shares
+from art_idguard.training.manipulator import losses as losses
+from art_idguard.training.manipulator import train as training
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
+from art_idguard.training.manipulator.objectives.base import random_shares
+from art_idguard.training.manipulator.setup import prepare
+from art_idguard.training.manipulator.train import train_manipulator
 from tests.toys import in_one_and_two_processes, write_portraits
 
 ROOT = Path(__file__).parents[1]
@@ -479,7 +479,7 @@ def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces,
 def test_killed_run_resumes(faces, tmp_path):
     """kill -9 in the middle of a run; the rest of it gives what an unbroken one gives."""
     script = (
-        "import os, signal, sys, torch; from art_idguard.training.manipulator import *; "
+        "import os, signal, sys, torch; from art_idguard.training.manipulator.train import *; "
         "from tests.test_manipulator_training import *; "
         "train_manipulator(config(sys.argv[1], sys.argv[2], checkpoint_every=1), verbose=False, "
         "attack=Noise(at=3, instead=lambda _: os.kill(os.getpid(), signal.SIGKILL)))"
@@ -670,5 +670,5 @@ def test_instance_normalised_relgan_has_the_gray_boxes_names():
 
 def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
-    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.manipulator"
+    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.manipulator.train"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

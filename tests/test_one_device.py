@@ -33,15 +33,16 @@ from art_idguard.perturbation import GENERATORS, Protector
 from art_idguard.quality import measure_quality
 from art_idguard.recognizers import SFace
 from art_idguard.report import CEILING, WHITE_BOX
-from art_idguard.training import manipulator as gan
-from art_idguard.training import protector as protection
-from art_idguard.training.config import ProtectorConfig
-from art_idguard.training.hardening import PGDAttacker, ProtectorAttacker
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.manipulator_run import ManipulatorParts
-from art_idguard.training.manipulator_run import prepare as prepare_gan
-from art_idguard.training.objectives import OBJECTIVES
-from art_idguard.training.run import Parts, prepare
+from art_idguard.training.manipulator import train as gan
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.hardening import PGDAttacker, ProtectorAttacker
+from art_idguard.training.manipulator.objectives import OBJECTIVES
+from art_idguard.training.manipulator.setup import ManipulatorParts
+from art_idguard.training.manipulator.setup import prepare as prepare_gan
+from art_idguard.training.protector import train as protection
+from art_idguard.training.protector.config import ProtectorConfig
+from art_idguard.training.protector.run import Parts
+from art_idguard.training.protector.setup import prepare
 from art_idguard.weighting import WEIGHTINGS
 from tests.elsewhere import DEVICE, Elsewhere
 from tests.toys import tiny_manipulators, write_portraits

@@ -16,9 +16,10 @@ from art_idguard.errors import IDGuardError
 from art_idguard.recognizers import SFace
 from art_idguard.training.base import held
 from art_idguard.training.checkpoint import save_checkpoint
-from art_idguard.training.loop import LogFile
-from art_idguard.training.protector import advance, train_protector
-from art_idguard.training.run import prepare
+from art_idguard.training.log import LogFile
+from art_idguard.training.protector.setup import prepare
+from art_idguard.training.protector.step import advance
+from art_idguard.training.protector.train import train_protector
 from tests.runs import STEPS, arguments, config
 
 ROOT = Path(__file__).parents[1]

@@ -20,10 +20,10 @@ from art_idguard.objective import distorted
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
-from art_idguard.training.config import ProtectorConfig
-from art_idguard.training.protector import train_protector
-from art_idguard.training.run import prepare
-from art_idguard.training.step import cut_graph_step, parameters
+from art_idguard.training.protector.config import ProtectorConfig
+from art_idguard.training.protector.setup import prepare
+from art_idguard.training.protector.step import cut_graph_step, parameters
+from art_idguard.training.protector.train import train_protector
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import make_weighting
 from examples.benchmark import textbook_step
@@ -213,7 +213,7 @@ def config(workplace, output, **changes):
 
 
 def test_resumed_training_through_operations_is_bit_identical(workplace, tmp_path):
-    from art_idguard.training import protector as training
+    from art_idguard.training.protector import train as training
 
     whole = train_protector(config(workplace, tmp_path / "whole"), verbose=False)
     broken = config(workplace, tmp_path / "broken")

@@ -20,11 +20,13 @@ from art_idguard.perturbation import Protector, pgd
 from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
 from art_idguard.training import base
-from art_idguard.training import run as run_module
-from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
-from art_idguard.training.protector import advance, batch_index, train_protector
-from art_idguard.training.run import Parts, edits_of, prepare
-from art_idguard.training.step import TaskGradients, cut_graph_step, parameters
+from art_idguard.training.protector import probe as probe_module
+from art_idguard.training.protector import setup
+from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
+from art_idguard.training.protector.run import Parts, edits_of
+from art_idguard.training.protector.setup import prepare
+from art_idguard.training.protector.step import TaskGradients, advance, cut_graph_step, parameters
+from art_idguard.training.protector.train import batch_index, train_protector
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
 from examples.benchmark import textbook_step
@@ -149,7 +151,7 @@ def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path,
         shown.append(progress)
         return torch.zeros(1, *images.shape[1:])
 
-    monkeypatch.setattr(run_module, "initial_prior", initial_prior)
+    monkeypatch.setattr(setup, "initial_prior", initial_prior)
     train_protector(config(workplace, tmp_path, steps=1), verbose=verbose)
     assert shown == [verbose]
 
@@ -353,7 +355,7 @@ def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(wor
     faces = read_faces(workplace / "faces", size=64)
     bounds = []
     monkeypatch.setattr(
-        run_module, "pgd", lambda *args, **options: bounds.append(options["epsilon"]) or pgd(*args, **options)
+        probe_module, "pgd", lambda *args, **options: bounds.append(options["epsilon"]) or pgd(*args, **options)
     )
     for targets, alpha in (([weak, hard], [1, 100]), ([hard, weak], [100, 1])):
         protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}, epsilon=0.02)
@@ -444,7 +446,7 @@ def test_torchrun_on_cpus_is_one_training(workplace, tmp_path):
 def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     """A machine that trains on prepared faces has torch, accelerate, safetensors and huggingface_hub."""
     blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
-    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.protector"
+    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.protector.train"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 

@@ -39,8 +39,8 @@ PUBLIC = {
     "art_idguard.photos": ("protect_photo",),
     "art_idguard.regions": ("Scene", "face_mask", "heat_map", "scene"),
     "art_idguard.serve": ("serve",),
-    "art_idguard.training.manipulator": ("train_manipulator",),
-    "art_idguard.training.protector": ("train_protector",),
+    "art_idguard.training.manipulator.train": ("train_manipulator",),
+    "art_idguard.training.protector.train": ("train_protector",),
 }
 """What users of today import; the modules behind may move, these names stay."""
 

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from art_idguard.manipulators import MANIPULATORS
-from art_idguard.training.manipulator import advance
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.manipulator_run import prepare
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.setup import prepare
+from art_idguard.training.manipulator.step import advance
 
 
 def gradients(name, faces, output, share=None):

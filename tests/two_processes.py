@@ -14,7 +14,7 @@ from art_idguard.manipulators import load
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace, default
 from art_idguard.regions import heat_maps, scene
-from art_idguard.training.step import cut_graph_step, parameters
+from art_idguard.training.protector.step import cut_graph_step, parameters
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 
 

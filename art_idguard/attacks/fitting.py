@@ -17,9 +17,9 @@ from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
-from art_idguard.training.config import OF_A_PROTECTOR, ProtectorConfig
-from art_idguard.training.protector import train_protector
-from art_idguard.training.run import Parts
+from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
+from art_idguard.training.protector.run import Parts
+from art_idguard.training.protector.train import train_protector
 from art_idguard.types import ATTRIBUTES
 
 

@@ -19,11 +19,11 @@ from art_idguard.estimators import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation.refined import RefinedProtector
-from art_idguard.training.hardening import ProtectorAttacker
-from art_idguard.training.manipulator import train_manipulator
-from art_idguard.training.manipulator_config import WARMUP, ManipulatorConfig
-from art_idguard.training.manipulator_run import Attack, ManipulatorParts
-from art_idguard.training.objectives import OBJECTIVES
+from art_idguard.training.manipulator.config import WARMUP, ManipulatorConfig
+from art_idguard.training.manipulator.hardening import ProtectorAttacker
+from art_idguard.training.manipulator.objectives import OBJECTIVES
+from art_idguard.training.manipulator.setup import Attack, ManipulatorParts
+from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import Edit, Images
 
 
@@ -82,7 +82,7 @@ class ManipulatorAdversarialTrainer(Trainer):
             nb_epochs: how often the discriminator, or with `distill` the generator, sees each face.
             output: folder that keeps checkpoint, log and samples; by default nothing is kept.
             protector_lr: Adam's learning rate of an `IDGuardAttack`'s protector.
-            settings: any other field of `training.manipulator_config.ManipulatorConfig`, such as lr; warmup: steps of
+            settings: any other field of `training.manipulator.ManipulatorConfig`, such as lr; warmup: steps of
                 the discriminator alone at first, since it starts anew (by default `harden`'s, but a quarter of all at
                 most); or distill: learn the original's own answers to
                 clean faces in place of its losses, without a discriminator.

@@ -1,5 +1,7 @@
 """What every training begins with and consists of: its processes, a folder of its own, a budget, a checkpoint."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,6 @@ from torch import nn
 from art_idguard.errors import IDGuardError
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
 from art_idguard.training.config import TrainingConfig
-from art_idguard.training.loop import stop_signals
 
 Run = TypeVar("Run", bound="TrainingRun")
 
@@ -192,3 +193,25 @@ class TrainingRun:
         start = f"The last good checkpoint is {good}; resume" if good.exists() else "There is no checkpoint yet; start"
         coarse = self.accelerator.mixed_precision != "no"
         return f"{start} with a lower lr" + (" or with precision 'no'" if coarse else "")
+
+
+def anywhere(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether any process wants to stop: they must all stop at the same step."""
+    if not accelerator.use_distributed:
+        return flag
+    total = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
+    return bool(total > 0)
+
+
+@contextmanager
+def stop_signals() -> Iterator[dict[str, bool]]:
+    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint; only a main thread gets signals."""
+    stopped = {"now": False}
+    main = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = [signal.signal(s, lambda *_: stopped.update(now=True)) for s in signals]
+    try:
+        yield stopped
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)

@@ -18,8 +18,8 @@ from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.training.base import TrainingRun, begin
 from art_idguard.training.checkpoint import restore_moments
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.objectives import OBJECTIVES, GANObjective
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
 
 Attack = Callable[[Images, Edit, Manipulator], Images]

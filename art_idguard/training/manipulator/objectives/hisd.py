@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import HiSD, HiSDDiscriminator
 from art_idguard.manipulators.hisd import ATTRIBUTES_OF_TAG, EDITS, STYLE_WIDTHS_128
-from art_idguard.training.gan_losses import hinge, squared_gradient
-from art_idguard.training.loop import step_seed
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.objectives.base import Batch, Draw, GANObjective, Terms
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.losses import hinge, squared_gradient
+from art_idguard.training.manipulator.objectives.base import Batch, Draw, GANObjective, Terms
+from art_idguard.training.seeding import step_seed
 from art_idguard.types import Edit, Images
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")

@@ -1,63 +1,11 @@
-"""What every training loop shares: the order of the faces, randomness, signals, the log."""
+"""log.jsonl and TensorBoard: one record a step, cut to where a run goes on."""
 
 import json
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from accelerate import Accelerator
-from jaxtyping import Int64
-from torch import Tensor
-
 from art_idguard.files.atomic import write_text
-
-
-def step_seed(seed: int, step: int) -> int:
-    """A number for a step of a run, another for each."""
-    return seed * 1_000_003 + step
-
-
-@lru_cache(maxsize=1)
-def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " N"]:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(step_seed(seed, epoch)))
-
-
-def batch_index(step: int, n: int, batch_size: int, seed: int) -> Int64[Tensor, " B"]:
-    """The faces of a step: every epoch is a new order, of which the incomplete last batch is dropped."""
-    epoch, i = divmod(step, n // batch_size)
-    return _permutation(n, seed, epoch)[i * batch_size : (i + 1) * batch_size]
-
-
-def seed_step(seed: int, step: int, process: int) -> None:
-    """Make all that is random in a step depend on (seed, step) and the process alone."""
-    torch.manual_seed(step_seed(seed, step) * 1009 + process)
-
-
-def anywhere(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether any process wants to stop: they must all stop at the same step."""
-    if not accelerator.use_distributed:
-        return flag
-    total = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
-    return bool(total > 0)
-
-
-@contextmanager
-def stop_signals() -> Iterator[dict[str, bool]]:
-    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint; only a main thread gets signals."""
-    stopped = {"now": False}
-    main = threading.current_thread() is threading.main_thread()
-    signals = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = [signal.signal(s, lambda *_: stopped.update(now=True)) for s in signals]
-    try:
-        yield stopped
-    finally:
-        for s, handler in zip(signals, before, strict=True):
-            signal.signal(s, handler)
 
 
 class LogFile:

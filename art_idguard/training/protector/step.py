@@ -15,16 +15,20 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from art_idguard.distortions import NOTHING, Distortion
+from art_idguard.distortions import NOTHING, Distortion, draw
+from art_idguard.errors import IDGuardError
 from art_idguard.losses import TERMS, LossConfig, Objective, single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene
+from art_idguard.regions import Scene, scene
+from art_idguard.training.base import follow
+from art_idguard.training.protector.run import Run, edits_of, loss_config
+from art_idguard.training.seeding import batch_index, seed_step, step_seed
 from art_idguard.types import Edit, Images
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 
@@ -191,3 +195,87 @@ def _descend(protector: Protector, ascent: Float[Tensor, " P"]) -> None:
     own = parameters(protector)
     for parameter, part in zip(own, ascent.split([p.numel() for p in own]), strict=True):
         parameter.grad = -part.view_as(parameter)
+
+
+def advance(run: Run, *, progress: float = 0.0) -> StepReport:
+    """One step of Algorithm 1: gradients, update, and projection of the prior to its ball.
+
+    Args:
+        run: the run, which is changed.
+        progress: the used share of the budget, on which the learning rate depends.
+    """
+    config, accelerator, step = run.config, run.accelerator, run.step
+    whole = batch_index(step, len(run.faces), config.batch_size, config.seed)
+    places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
+    index = whole[places].to(accelerator.device)
+    batch = run.faces.batch(index)
+    view = scene(batch, aligned=config.aligned)
+    edits, choices = edits_of(run.manipulators, batch, step, places)
+    loss, distortion = loss_config(config), draw(config.augment, seed=step_seed(config.seed, step))
+    judges = _judges(run)
+    seed_step(config.seed, step, accelerator.process_index)  # dropout
+    report = cut_graph_step(
+        run.protector,
+        run.manipulators,
+        edits,
+        judges,
+        run.weighting,
+        view,
+        accelerator,
+        loss,
+        distortion,
+        kpi_scale=run.kpi_scale,
+        prior=step % config.prior_every == 0,
+        clean=clean_references(run, index, choices, edits, judges, view, loss) if distortion is NOTHING else None,
+        shares=step % config.shares_every == 0,
+    )
+    _require_finite(run, report)
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    for group in run.optimizer.param_groups:
+        group["lr"] = config.lr * group["scale"] * rise * (1 - progress if config.schedule == "linear" else 1)
+    run.optimizer.step()
+    run.protector.project_prior_()
+    if run.average is not None:
+        follow(run.average, run.protector, config.ema, step)
+    run.step += 1
+    return report
+
+
+def _judges(run: Run) -> list[Recognizer]:
+    """The recognisers of this step."""
+    if run.config.recognizer_choice == "all":
+        return run.recognizers
+    chance = torch.Generator().manual_seed(step_seed(run.config.seed, run.step))
+    return [run.recognizers[int(torch.randint(len(run.recognizers), (), generator=chance))]]
+
+
+def clean_references(
+    run: Run,
+    index: Int64[Tensor, " B"],
+    choices: Sequence[Int64[Tensor, " B"]],
+    edits: Sequence[Edit],
+    judges: Sequence[Recognizer],
+    view: Scene,
+    loss: LossConfig,
+) -> list[Reference] | None:
+    """What the manipulators make of the clean faces, from the run's caches; None where it has none."""
+    if run.clean is None:
+        return None
+    known = [run.recognizers.index(judge) for judge in judges]
+    found = []
+    with torch.no_grad(), run.accelerator.autocast():
+        for cache, choice, manipulator, edit in zip(run.clean, choices, run.manipulators, edits, strict=True):
+            row = cache.reference(index, choice, manipulator, edit, run.recognizers, view, loss)
+            found.append(row._replace(identities=tuple(row.identities[j] for j in known)))
+    return found
+
+
+def _require_finite(run: Run, report: StepReport) -> None:
+    gradients = torch.stack([p.grad.abs().sum() for p in run.protector.parameters() if p.grad is not None])
+    if bool(report.objective.isfinite().all() & report.weights.isfinite().all() & gradients.isfinite().all()):
+        return
+    bad = [t.name for t, o in zip(run.manipulators, report.objective, strict=True) if not o.isfinite()]
+    raise IDGuardError(
+        f"step {run.step + 1}: the objective of {', '.join(bad) or 'some manipulator (its gradient)'} is not finite. "
+        f"Check the weights and the faces. {run.way_out()}"
+    )

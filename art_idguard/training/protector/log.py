@@ -7,9 +7,9 @@ from tqdm import tqdm
 from art_idguard.baselines.idguard import id_guard, p_pert
 from art_idguard.forged_pictures import save_pictures
 from art_idguard.losses import TERMS
-from art_idguard.training.loop import LogFile
-from art_idguard.training.run import Run
-from art_idguard.training.step import StepReport
+from art_idguard.training.log import LogFile
+from art_idguard.training.protector.run import Run
+from art_idguard.training.protector.step import StepReport
 
 
 class Log(LogFile):

@@ -18,9 +18,9 @@ from art_idguard.losses import single
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd
 from art_idguard.training.checkpoint import restore_moments
-from art_idguard.training.manipulator import train_manipulator
-from art_idguard.training.manipulator_config import HardeningConfig
-from art_idguard.training.manipulator_run import Attack
+from art_idguard.training.manipulator.config import HardeningConfig
+from art_idguard.training.manipulator.setup import Attack
+from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import Edit, Images
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.training.loop import batch_index
-from art_idguard.training.manipulator_config import ManipulatorConfig
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.seeding import batch_index
 from art_idguard.types import ATTRIBUTES, Edit, Images
 
 Terms = dict[str, Float[Tensor, ""]]

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from art_idguard.losses import single
 from art_idguard.manipulators import AttentionGAN, Discriminator, FixedPointGAN, StarGAN
 from art_idguard.manipulators.stargan_family import StarGANFamily
-from art_idguard.training.gan_losses import classification, gradient_penalty, wasserstein
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.objectives.base import Batch, GANObjective, Terms, random_shares
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.losses import classification, gradient_penalty, wasserstein
+from art_idguard.training.manipulator.objectives.base import Batch, GANObjective, Terms, random_shares
 from art_idguard.types import Edit, Images
 
 

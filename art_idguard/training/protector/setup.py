@@ -2,89 +2,32 @@
 
 import os
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
-from art_idguard.data.faces import FaceBatch, Faces
+from art_idguard.data.faces import Faces
 from art_idguard.data.reading import read_faces
 from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.tensors import cached
-from art_idguard.losses import LOSSES, LossConfig, masked_mean_square
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior, pgd
+from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene, heat_maps, scene
-from art_idguard.training.base import TrainingRun, begin
+from art_idguard.regions import heat_maps, scene
+from art_idguard.training.base import begin
 from art_idguard.training.checkpoint import load_checkpoint, restore_moments
-from art_idguard.training.clean_cache import CleanCache
-from art_idguard.training.config import ProtectorConfig
-from art_idguard.types import Edit, Images
-from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
-
-PROBE_FACES = 8  # of the small-sample heuristic
-
-
-class Parts(NamedTuple):
-    """What a caller has in memory already, in place of what the settings name."""
-
-    faces: Faces
-    manipulators: list[Manipulator]
-    protector: Protector
-
-
-@dataclass(kw_only=True)
-class Run(TrainingRun):
-    """What the training of a protector consists of."""
-
-    config: ProtectorConfig
-    faces: Faces
-    manipulators: list[Manipulator]
-    recognizers: list[Recognizer]
-    protector: Protector
-    average: Protector | None
-    """Of the protector's weights over the steps (`ema`): what is saved in the end."""
-    optimizer: torch.optim.Adam
-    weighting: TaskWeighting
-    kpi_scale: Float[Tensor, " K"]
-    """What K_k of Eq. (13) is a share of, see `LossConfig.kpi`."""
-    clean: list[CleanCache] | None
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            **super().state(),
-            "protector": self.protector.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "weighting": self.weighting.state_dict(),
-            "kpi_scale": self.kpi_scale,
-            **({} if self.average is None else {"average": self.average.state_dict()}),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        super().load_state(state)
-        self.protector.load_state_dict(state["protector"])
-        restore_moments(self.optimizer, state["optimizer"])
-        self.weighting.load_state_dict(state["weighting"])
-        self.kpi_scale.copy_(state["kpi_scale"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-
-    @property
-    def trained(self) -> Protector:
-        """The protector as it would be saved now."""
-        return self.protector if self.average is None else self.average
+from art_idguard.training.protector.clean_cache import CleanCache
+from art_idguard.training.protector.config import ProtectorConfig
+from art_idguard.training.protector.probe import build_weighting, weighting_and_scale
+from art_idguard.training.protector.run import Parts, Run, loss_config
 
 
 def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None, verbose: bool = True) -> Run:
@@ -111,7 +54,9 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
         "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
         "recognizers": digest(tensor for judge in judges for tensor in judge.state_dict().values()),
     }
-    weighting, kpi_scale = _weighting(config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None)
+    weighting, kpi_scale = weighting_and_scale(
+        config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None
+    )
     run = Run(
         config=config,
         accelerator=accelerator,
@@ -144,7 +89,7 @@ def _check_names(config: ProtectorConfig) -> None:
     Visibility(**_visibility(config))
     if config.generator not in GENERATORS:
         raise IDGuardError(f"unknown generator {config.generator!r}; choose from: {', '.join(GENERATORS)}")
-    _make_weighting(config, config.alpha or (1.0,) * len(config.manipulators))
+    build_weighting(config, config.alpha or (1.0,) * len(config.manipulators))
 
 
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None) -> Faces:
@@ -259,89 +204,3 @@ def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> 
             progress=progress,
         ).cpu(),
     )
-
-
-def _weighting(
-    config: ProtectorConfig,
-    targets: list[Manipulator],
-    faces: Faces,
-    judges: list[Recognizer],
-    epsilon: float,
-    *,
-    resumed: bool,
-) -> tuple[TaskWeighting, Float[Tensor, " K"]]:
-    """The weighting, and what K_k is a share of; a resumed run takes both from its checkpoint."""
-    scale = torch.ones(len(targets))
-    alpha = config.alpha or (1.0,) * len(targets)
-    find_alpha = config.alpha is None and config.weighting in ("prior", "kpi")
-    find_scale = loss_config(config).kpi == "share" and config.weighting in ("kpi", "dtp", "hmm")
-    if (find_alpha or find_scale) and not resumed:
-        found = probe(targets, scene(faces.batch(slice(PROBE_FACES)), aligned=config.aligned), faces, epsilon)
-        alpha = tuple(prior_weights(found.distance).tolist()) if find_alpha else alpha
-        scale = found.kpi if find_scale else scale
-    return _make_weighting(config, alpha), scale
-
-
-def _make_weighting(config: ProtectorConfig, alpha: tuple[float, ...]) -> TaskWeighting:
-    return make_weighting(config.weighting, alpha=alpha, space=config.mgda_space, solver=config.mgda_solver)
-
-
-class Probe(NamedTuple):
-    """What a slight PGD does to each model: mean squared distance over the picture, and under the heat map."""
-
-    distance: Float[Tensor, " K"]
-    kpi: Float[Tensor, " K"]
-
-
-def probe(targets: list[Manipulator], view: Scene, faces: Faces, epsilon: float) -> Probe:
-    """The small-sample heuristic of section III-C2: each model under the same slight PGD, its first edit."""
-    found = []
-    for target in targets:
-        edit = target.edits(faces.attributes[: len(view.images)])[0]
-        with torch.no_grad():
-            clean = target(view.images, edit).output
-
-        def distance(x: Images, target: Manipulator = target, edit: Edit = edit, clean: Images = clean) -> Tensor:
-            return F.mse_loss(target(x, edit).output, clean)
-
-        generator = torch.Generator().manual_seed(0)
-        attacked = pgd(distance, view.images, epsilon=epsilon, steps=5, generator=generator)
-        with torch.no_grad():
-            change = target(attacked, edit).output - clean
-        found.append((change.square().mean(), masked_mean_square(change, view.region.heat).mean()))
-    return Probe(*(torch.stack(values) for values in zip(*found, strict=True)))
-
-
-def edits_of(
-    targets: list[Manipulator], batch: FaceBatch, step: int, places: Int64[Tensor, " B"]
-) -> tuple[list[Edit], list[Int64[Tensor, " B"]]]:
-    """An edit for each face and manipulator, in turn from face to face and from step to step, and its number.
-
-    Deviates: the official code gives all faces of a step the same edit, as is done here where a manipulator can do no
-    other (`Manipulator.mixes_edits`).
-
-    Args:
-        targets: the manipulators.
-        batch: this process's faces.
-        step: of the training.
-        places: of the faces in the step's whole batch.
-    """
-    chosen, choices = [], []
-    for target in targets:
-        edits = target.edits(batch.attributes)
-        if target.mixes_edits:
-            choice = ((step + places) % len(edits)).to(batch.images.device)
-            conditions = torch.stack([edit.condition for edit in edits])
-            chosen.append(Edit("mixed", conditions[choice, torch.arange(len(choice), device=choice.device)]))
-        else:
-            choice = torch.full((len(places),), step % len(edits))
-            chosen.append(edits[step % len(edits)])
-        choices.append(choice)
-    return chosen, choices
-
-
-def loss_config(config: ProtectorConfig) -> LossConfig:
-    """Form and weights of Eq. (9) of a run."""
-    names = ("distance", "mask_weight", "identity_weight", "feature_weight", "masks", "identity", "kpi")
-    given = {name: getattr(config, name) for name in names}
-    return replace(LOSSES[config.loss], **{name: value for name, value in given.items() if value is not None})

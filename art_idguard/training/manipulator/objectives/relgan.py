@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 from art_idguard.losses import single
 from art_idguard.manipulators import RelGAN, RelGANDiscriminator
-from art_idguard.training.gan_losses import gradient_penalty, interpolation, least_squares, orthogonality
-from art_idguard.training.manipulator_config import ManipulatorConfig
-from art_idguard.training.objectives.base import Batch, GANObjective, Terms, random_shares
+from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.losses import gradient_penalty, interpolation, least_squares, orthogonality
+from art_idguard.training.manipulator.objectives.base import Batch, GANObjective, Terms, random_shares
 from art_idguard.types import Edit, Images
 
 

@@ -1,0 +1,137 @@
+"""The settings of a protector's training."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from art_idguard.errors import IDGuardError
+from art_idguard.training.config import TrainingConfig
+
+OF_A_PROTECTOR = ("generator", "norm", "channels", "epsilon", "bound", "prior", "prior_faces")
+"""Settings of a new protector; one to go on from has its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectorConfig(TrainingConfig):
+    """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
+
+    command = "train"
+
+    manipulators: tuple[str, ...]
+    """Folders or Hub ids, or name=file for an official checkpoint."""
+    size: int = 256
+    """Side of the faces in pixels, a multiple of 4."""
+    regions: str | None = None
+    """File that keeps face points and heat maps; made when absent. Default: in the user's cache."""
+    recognizers: tuple[str, ...] = ()
+    """Folders or Hub ids, or name=file; default: the SFace that ships. The first one's heat map is Eq. (6)'s."""
+    recognizer_choice: Literal["all", "random"] = "all"
+    """The mean of all recognisers' cosines in every step, or one of them by chance, another each step."""
+    heat: Literal["grad-cam", "grad-cam++"] = "grad-cam"
+    """How the heat map of Eq. (6) is made."""
+    aligned: bool = True
+    """Recognise faces aligned to the ArcFace template; the official code resizes the whole picture."""
+
+    weighting: str = "kpi"
+    """Task weighting: uniform, prior, hmm, dtp, kpi (S-II) or mgda (S-I)."""
+    alpha: tuple[float, ...] | None = None
+    """Prior weight of each manipulator; default: found by the small-sample PGD heuristic."""
+    mgda_space: Literal["perturbation", "parameters"] = "perturbation"
+    """Whose gradients MGDA weighs: the protected images' (free) or the generator's (official code)."""
+    mgda_solver: Literal["exact", "frank-wolfe"] = "exact"
+    """cvxpy's exact optimum, or the paper's solver."""
+
+    start: str | None = None
+    """Folder or Hub id of a protector to go on from, which has its own generator, epsilon, bound and prior; or folder
+    of a finished run, whose Adam moments are gone on from, too."""
+    generator: str = "resnet"
+    """resnet, unet or transformer."""
+    norm: Literal["batch", "instance"] = "batch"
+    """Normalisation of the resnet generator; instance for small batches."""
+    channels: int = 64
+    """Width of the resnet generator."""
+    epsilon: float = 0.05
+    """L-inf bound of the perturbation on the [-1, 1] scale."""
+    bound: Literal["tanh", "clamp", "residual"] = "tanh"
+    """epsilon * tanh, the official hard clamp, or the tanh added to the prior's."""
+    prior: Literal["gradient", "zeros", "noise"] = "gradient"
+    """Start of delta_p: averaged PGD against a surrogate, nothing, or noise."""
+    prior_faces: int = 2000
+    """Faces over which the gradient prior is averaged."""
+    train_prior: bool = True
+    """Train delta_p along with the generator; otherwise P-Pert stays as it is, at two thirds of the time of a step."""
+    prior_every: int = 1
+    """x + delta_p itself takes part in every so many-th step; in each, delta_p learns through the generator."""
+    prior_lr: float | None = None
+    """Learning rate of delta_p; default: that of the generator."""
+    lowpass: int | None = None
+    """Side in pixels of the box blur that both perturbations lose, odd, so that there is no cast; 0: they keep it (the
+    paper). Default of this and the next two: what `start` has, or the paper's."""
+    chroma: float | None = None
+    """Share of their colour that stays: 1 in the paper; 0 changes brightness alone."""
+    fade: int | None = None
+    """Width in pixels over which they fall to nothing at the picture's edge."""
+
+    loss: Literal["paper", "official", "log"] = "paper"
+    """Form of Eq. (9): as printed, as in the official code, or log L2_face - 2 cos, each capped where it is met. The
+    settings down to `kpi` change a part of it."""
+    distance: Literal["norm", "square", "log"] | None = None
+    """Distance of the mask and feature terms: 2-norm, mean of squares, or log of the mean of squares in the mask."""
+    mask_weight: float | None = None
+    """Weight of the mask terms."""
+    identity_weight: float | None = None
+    """Weight of the identity term."""
+    feature_weight: float | None = None
+    """Weight of the feature term."""
+    masks: Literal["sum", "product", "face"] | None = None
+    """Two mask terms (paper), one with their product (official code), or one with the face mask of Eq. (16)."""
+    identity: Literal["embedding", "feature_map"] | None = None
+    """What the identity term compares (official code: feature_map)."""
+    kpi: Literal["share", "area", "literal"] | None = None
+    """K_k of Eq. (13): mean square under the heat map as a share of what a slight PGD reaches on the model, the same as
+    it is, or literally the mask term."""
+
+    clean_cache: str | None = None
+    """Folder that keeps what the manipulators make of clean faces, a quarter of a step's time, in half precision
+    (0.1 MB for each face, manipulator and edit of 128 px); needs feature_weight 0. Distorted faces are made anew."""
+    precision: Literal["no", "bf16", "auto"] = "no"  # type: ignore[assignment]  # one more than all trainings have
+    """bf16 runs the networks under autocast, losses and updates stay float32; auto takes what is faster here, by a
+    short measurement at the start."""
+    compile: bool = False
+    """Compile the manipulators: four fifths of a step's time on a CPU, after half a minute for each at first."""
+
+    augment: tuple[str, ...] = ()
+    """What faces go through on their way to the manipulators: none, jpeg, resize, crop, blur, noise; one a step."""
+
+    batch_size: int = 32
+    steps: int = 10_000
+    """Budget of steps."""
+    lr: float = 1e-4
+    """Adam's learning rate."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """The learning rate stays, or falls linearly to zero at the end of the budget (for short trainings)."""
+    warmup: int = 0
+    """Steps over which the learning rate rises from 0 at first."""
+    ema: float = 0.0
+    """Share of the average of the weights that stays at each step, such as 0.99; the average is saved. 0: the last."""
+    shares_every: int = 100
+    """Steps between logs of each term's share of the gradient."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    sample_every: int = 200
+    """Steps between sample pictures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size % 4:
+            raise IDGuardError(f"size is {self.size}; expected a multiple of 4, such as 128 or 256")
+        if not self.manipulators:
+            raise IDGuardError("no manipulators; name at least one to defend against")
+        if self.alpha is not None and len(self.alpha) != len(self.manipulators):
+            raise IDGuardError(
+                f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
+            )
+        if self.ema >= 1:
+            raise IDGuardError(f"ema is {self.ema}; expected the share of the average that stays, less than 1")
+        defaults = {field.name: field.default for field in fields(self)}
+        if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
+            raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
