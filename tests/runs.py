@@ -13,7 +13,7 @@ def config(workplace, output, **changes):
         "manipulators": (str(workplace / "stargan"), str(workplace / "relgan")),
         "output": str(output),
         "recognizers": (str(workplace / "sface"),),
-        "size": 64,
+        "size": 32,
         "channels": 8,
         "norm": "instance",
         "prior": "noise",

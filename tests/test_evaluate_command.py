@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from art_idguard import evaluate_command
-from art_idguard.baselines import kept as baseline_rows
+from art_idguard.baselines import registry as baseline_rows
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluate_command import ProtectorSpec

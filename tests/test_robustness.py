@@ -18,7 +18,6 @@ from art_idguard.images import from_array, to_uint8
 from art_idguard.losses import PAPER
 from art_idguard.objective import distorted
 from art_idguard.perturbation import Protector
-from art_idguard.recognizers import SFace
 from art_idguard.regions import Scene
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.setup import prepare
@@ -27,7 +26,7 @@ from art_idguard.training.protector.train import train_protector
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import make_weighting
 from examples.benchmark import textbook_step
-from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
+from tests.toys import PORTRAIT, ToyRecognizer, tiny_manipulators, write_portraits
 
 
 def portrait(side):
@@ -167,7 +166,7 @@ def test_cut_graph_step_through_an_operation_equals_textbook_step(name, weightin
     edits = [t.edits(torch.eye(5, dtype=dtype)[:2])[1] for t in targets]
     region = Region(*torch.rand(3, 2, 1, 32, 32, dtype=dtype))
     scene = Scene(torch.rand(2, 3, 32, 32, dtype=dtype) * 2 - 1, region, None)
-    recognizers = [SFace(width=4).to(dtype).requires_grad_(False)]
+    recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
     distortion = OPERATIONS[name](generator(7))
     rules = [make_weighting(weighting, alpha=(1.0, 10.0), space="parameters") for _ in range(2)]
 

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from art_idguard.manipulators import MANIPULATORS
+from art_idguard.recognizers.base import Recognizer
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 TINY = {"channels": 8, "blocks": 2}
@@ -26,6 +27,24 @@ def tiny_manipulators(names=("stargan", "attentiongan", "fpgan", "relgan"), dtyp
             if key.endswith("running_var"):
                 buffer.fill_(0.5)
     return models
+
+
+class ToyRecognizer(Recognizer):
+    """Two layers: a training step in double precision, which convolutions are slow in, costs little of it."""
+
+    name = "toy"
+    size = 16
+
+    def __init__(self, *, width: int = 4):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.fc = torch.nn.Linear(width * 64, 8)
+
+    def backbone(self, faces):
+        return self.stem(faces).tanh()
+
+    def head(self, features):
+        return self.fc(features.flatten(1))
 
 
 def write_portraits(folder, count, size=64):

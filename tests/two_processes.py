@@ -12,27 +12,28 @@ from art_idguard.data.reading import read_faces
 from art_idguard.losses import PAPER
 from art_idguard.manipulators import load
 from art_idguard.perturbation import Protector
-from art_idguard.recognizers import SFace, default
+from art_idguard.recognizers import default
 from art_idguard.regions import heat_maps, scene
 from art_idguard.training.protector.step import cut_graph_step, parameters
 from art_idguard.weighting import WEIGHTINGS, make_weighting
+from tests.toys import ToyRecognizer
 
 
 def main(workplace, output):
     accelerator = Accelerator(cpu=True)
     rank, count = accelerator.process_index, accelerator.num_processes
-    faces = heat_maps(read_faces(workplace / "faces", size=64), default())
+    faces = heat_maps(read_faces(workplace / "faces", size=32), default())
     batch = faces.batch(torch.arange(4)[rank::count])
     found = {"processes": torch.tensor(count)}
     for dtype in (torch.float32, torch.float64):
         view = scene(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
         torch.manual_seed(0)
-        recognizers = [SFace(width=4).to(dtype).requires_grad_(False)]
+        recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
         targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]
         edits = [t.edits(batch.attributes.to(dtype))[3] for t in targets]
         for name in [*WEIGHTINGS, "mgda-parameters"]:
             torch.manual_seed(0)
-            protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
+            protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
             protector.prior.data.uniform_(-0.05, 0.05)
             weighting, _, space = name.partition("-")
             rule = make_weighting(weighting, alpha=(1.0, 10.0), space=space or "perturbation").to(dtype)

@@ -227,7 +227,7 @@ def advance(run: Run, *, progress: float = 0.0) -> StepReport:
         kpi_scale=run.kpi_scale,
         prior=step % config.prior_every == 0,
         clean=clean_references(run, index, choices, edits, judges, view, loss) if distortion is NOTHING else None,
-        shares=step % config.shares_every == 0,
+        shares=(step + 1) % config.shares_every == 0,
     )
     _require_finite(run, report)
     rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
