@@ -14,7 +14,7 @@ _EXPORTS = {
     "IDGuardUniversalAttack": "art_idguard.attacks",
     "ClassifierAttack": "art_idguard.attacks",
     "TorchAttack": "art_idguard.attacks",
-    "PyTorchManipulator": "art_idguard.estimators",
+    "PyTorchManipulator": "art_idguard.estimators.manipulator",
     "IDGuardPreprocessor": "art_idguard.defences",
     "ManipulatorAdversarialTrainer": "art_idguard.defences",
     "Protector": "art_idguard.perturbation",

@@ -92,7 +92,7 @@ def _steps(text: str) -> int | str:
 
 
 def _protect(**options: Any) -> int:
-    from art_idguard.protect_command import NoPhotosError, protect_files
+    from art_idguard.photos.batch import NoPhotosError, protect_files
 
     try:
         return 1 if protect_files(**options) else 0
@@ -204,7 +204,7 @@ def _add_evaluate_manipulator(commands: Any) -> None:
 
 
 def _evaluate_manipulator(**options: Any) -> int:
-    from art_idguard.quality_command import evaluate_manipulators
+    from art_idguard.evaluation.quality_benchmark import evaluate_manipulators
 
     for name, quality in evaluate_manipulators(options.pop("models"), **options).items():
         print(f"# {name}\n\n{quality.markdown()}")
@@ -225,7 +225,7 @@ def _add_attack_manipulator(commands: Any) -> None:
 
 
 def _attack_manipulator(**options: Any) -> int:
-    from art_idguard.table7 import attack_manipulator
+    from art_idguard.attacks.robustness import attack_manipulator
 
     print(attack_manipulator(options.pop("original"), **options).markdown())
     return 0
@@ -309,8 +309,8 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(**options: Any) -> int:
-    from art_idguard.evaluate_command import evaluate_protector
-    from art_idguard.report_table import markdown
+    from art_idguard.evaluation.benchmark import evaluate_protector
+    from art_idguard.evaluation.tables import markdown
 
     for name, report in evaluate_protector(**options).items():
         print(f"# {name}\n\n{markdown(report)}")
@@ -328,7 +328,7 @@ def _add_serve(commands: Any) -> None:
 
 def _serve(**options: Any) -> int:
     try:
-        from art_idguard.serve import serve
+        from art_idguard.serve.app import serve
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
@@ -338,7 +338,7 @@ def _serve(**options: Any) -> int:
 
 
 def _info(*, model: str | None, revision: str | None) -> int:
-    from art_idguard.info_command import describe
+    from art_idguard.models.info import describe
 
     print("\n".join(f"{name}: {value}" for name, value in describe(model, revision=revision).items()))
     return 0
@@ -357,7 +357,7 @@ def _add_push(commands: Any) -> None:
 
 
 def _push(**options: Any) -> int:
-    from art_idguard.push_command import push_folder
+    from art_idguard.models.push import push_folder
 
     print(push_folder(**options))
     return 0

@@ -4,8 +4,9 @@ LPIPS is left out: the packages that ship its weights need torchvision (as does 
 form), and the distance of other features would not be LPIPS.
 """
 
-import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import arcface_frame
-from art_idguard.images import to_unit
+from art_idguard.images import box_blur, to_unit
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.recognizers.base import cosine as identity_similarity
 from art_idguard.regions import face_mask
@@ -21,17 +22,19 @@ from art_idguard.types import Images, Maps, Points
 
 __all__ = [
     "L2_THRESHOLD",
+    "NOTICEABLE",
     "SIMILARITY_THRESHOLD",
-    "bootstrap_interval",
+    "ColourDifference",
+    "colour_difference",
     "disrupted",
     "forgery_distance",
     "identity_similarity",
     "l2_face",
     "l2_image",
     "l2_residual",
+    "low_frequency_share",
     "psnr",
     "ssim",
-    "wilson_interval",
 ]
 
 L2_THRESHOLD, SIMILARITY_THRESHOLD = 0.05, 0.4
@@ -133,33 +136,44 @@ def ssim(a: Images, b: Images) -> Float[Tensor, " B"]:
     return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
 
 
-def bootstrap_interval(values: Float[Tensor, "N *E"]) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of the mean over images (Efron 1979), from 2,000 resamples.
+NOTICEABLE = 2.3
+"""A colour difference that is just noticed (Mahy et al. 1994, who measured it for CIE 1976)."""
 
-    Args:
-        values: one per image, or one per image and edit: an image's edits are averaged first, and
-            images are drawn, since the edits of one face are no independent observations. NaN is
-            left out.
 
-    Returns:
-        (low, high), both NaN if no value is left.
+_BLUR = 9
+
+
+class ColourDifference(NamedTuple):
+    """CIEDE2000 over the pixels of a face."""
+
+    mean: Float[Tensor, " B"]
+    p95: Float[Tensor, " B"]
+    """The 95th percentile."""
+    share: Float[Tensor, " B"]
+    """Of pixels above `NOTICEABLE`."""
+
+
+def colour_difference(a: Images, b: Images, face: Maps) -> ColourDifference:
+    """CIEDE2000 (Sharma et al. 2005) where the mask is above 0.5, by scikit-image; sRGB under D65.
+
+    NaN for an empty mask: a face that is not there has no colour.
     """
-    images = values.detach().cpu().double()[..., None].flatten(1).nanmean(dim=1)
-    images = images[~images.isnan()]
-    if not len(images):
-        return math.nan, math.nan
-    drawn = torch.randint(len(images), (2000, len(images)), generator=torch.Generator().manual_seed(0))
-    means = images[drawn].mean(dim=1)
-    low, high = means.quantile(means.new_tensor([0.025, 0.975])).tolist()
-    return low, high
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    found = a.new_full((3, len(a)), torch.nan)
+    for i, inside in enumerate(face[:, 0] > 0.5):
+        if inside.any():
+            lab_a, lab_b = (rgb2lab(to_unit(x[i, :, inside]).double().T.cpu().numpy()) for x in (a, b))
+            difference = deltaE_ciede2000(lab_a, lab_b)
+            of_face = [difference.mean(), np.quantile(difference, 0.95), (difference > NOTICEABLE).mean()]
+            found[:, i] = found.new_tensor(np.array(of_face))
+    return ColourDifference(*found)
 
 
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % score interval of a share of n trials (Wilson 1927).
+def low_frequency_share(delta: Images) -> Float[Tensor, " B"]:
+    """How much of a perturbation is a tint: the energy of its 9-pixel box blur as a share of its own, in [0, 1].
 
-    The bootstrap's has no width where no trial succeeds, or all do: 0 of 20 is [0, 0.16] here.
+    1 for a constant shift, about 1/81 for white noise, NaN for no perturbation. Edges are replicated, which weighs
+    them more: what that lifts above 1 is 1.
     """
-    z = 1.959964
-    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = ((middle + side) / (1 + z**2 / n) for side in (-half, half))
-    return max(low, 0.0), min(high, 1.0)
+    return (box_blur(delta, _BLUR).square().sum(dim=(1, 2, 3)) / delta.square().sum(dim=(1, 2, 3))).clamp(max=1)

@@ -21,16 +21,18 @@ from PIL import Image
 from art_idguard import manipulators as manipulators_
 from art_idguard import recognizers
 from art_idguard.data import read_faces
+from art_idguard.evaluation.statistics import bootstrap_interval
 from art_idguard.faces import Face, FaceDetector
 from art_idguard.faces.alignment import CELEBA_TEMPLATE
 from art_idguard.files.atomic import write_text
 from art_idguard.files.photo import Pixels, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.manipulators import Manipulator
-from art_idguard.metrics import bootstrap_interval, disrupted
+from art_idguard.metrics import disrupted
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
-from art_idguard.photos import effects, protect_photo
+from art_idguard.photos import protect_photo
+from art_idguard.photos.effects import effects
 from art_idguard.recognizers import Recognizer
 from art_idguard.types import Images
 

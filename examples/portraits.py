@@ -13,8 +13,8 @@ from art.attacks.attack import EvasionAttack
 
 from art_idguard import PyTorchManipulator
 from art_idguard.data import read_faces
+from art_idguard.evaluation.statistics import Estimate, estimate
 from art_idguard.images import from_uint8, to_unit
-from art_idguard.report import Estimate, estimate
 
 PORTRAIT = Path(__file__).with_name("astronaut.png")
 

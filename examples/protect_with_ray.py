@@ -30,8 +30,8 @@ from art_idguard.data.sources import SUFFIXES
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import FaceDetector
 from art_idguard.perturbation import Protector
-from art_idguard.photo_job import protect_file
-from art_idguard.protect_command import PROTECTED, find_photos
+from art_idguard.photos.batch import PROTECTED, find_photos
+from art_idguard.photos.job import protect_file
 
 Row = dict[str, Any]
 

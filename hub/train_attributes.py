@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from art_idguard.attribute_classifier import HAIR, LABELS, AttributeClassifier
 from art_idguard.data.reading import read_labelled
+from art_idguard.evaluation.statistics import Estimate, estimate
 from art_idguard.files.atomic import write_text
 from art_idguard.files.digests import sha256
 from art_idguard.images import from_uint8
-from art_idguard.report import Estimate, estimate
 
 HAIR_COLOUR = "the likeliest hair colour, on faces with just one"
 """What edits of the hair are judged by."""

@@ -20,7 +20,7 @@ from PIL import Image
 
 from art_idguard.attacks import ClassifierAttack, TorchAttack
 from art_idguard.errors import IDGuardError, NullAttackWarning
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from examples.attack_support import CASES, ROOT, run, table
 from tests.toys import tiny_manipulators, write_portraits
 

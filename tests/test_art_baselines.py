@@ -25,7 +25,7 @@ from art_idguard.attacks.trained import TrainedAttack
 from art_idguard.baselines.anti_forgery import anti_forgery
 from art_idguard.baselines.iap import correlation
 from art_idguard.errors import IDGuardError, NullAttackWarning
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from tests.toys import tiny_manipulators
 
 SIZE, EPS = 32, 0.025

@@ -15,11 +15,11 @@ from art.defences.postprocessor import Rounded
 from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators import BaseEstimator, LossGradientsMixin
 
-from art_idguard.adapters import DisruptionClassifier, DisruptionLogits
-from art_idguard.arrays import check_mask, warn_if_null
 from art_idguard.attacks import ClassifierAttack
 from art_idguard.errors import IDGuardError, NullAttackWarning
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import check_mask, warn_if_null
+from art_idguard.estimators.classifier import DisruptionClassifier, DisruptionLogits
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import to_signed, to_unit
 from art_idguard.metrics import l2_image
 from tests.toys import tiny_manipulators

@@ -9,7 +9,7 @@ import torch
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.perturbation import Protector
 from tests.toys import tiny_manipulators, write_portraits

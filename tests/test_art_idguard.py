@@ -18,8 +18,8 @@ from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.baselines.idguard import p_pert
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError, NullAttackWarning, WeightsError
-from art_idguard.estimators import PyTorchManipulator
-from art_idguard.evaluation import evaluate
+from art_idguard.estimators.manipulator import PyTorchManipulator
+from art_idguard.evaluation.protection import evaluate
 from art_idguard.images import from_uint8, to_signed, to_unit
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector

@@ -10,7 +10,7 @@ from torch import nn
 from art_idguard.attacks import IDGuardAttack
 from art_idguard.defences import IDGuardPreprocessor
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.perturbation import Protector
 from tests.toys import tiny_manipulators
 

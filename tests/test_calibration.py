@@ -4,11 +4,11 @@ from itertools import combinations
 import pytest
 import torch
 
-from art_idguard import calibration
-from art_idguard.calibration import impostor_pairs, impostor_similarities, people, threshold, thresholds
 from art_idguard.data.faces import Faces
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation import calibration
+from art_idguard.evaluation.calibration import impostor_pairs, impostor_similarities, people, threshold, thresholds
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.metrics import identity_similarity
 from art_idguard.recognizers import default

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from art_idguard.cli import main
+from art_idguard.evaluation.report import REFERENCES
 from art_idguard.perturbation import Protector
-from art_idguard.report import REFERENCES
 from art_idguard.training.protector.config import ProtectorConfig
 from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
@@ -246,8 +246,8 @@ def test_evaluate_at_calibrated_thresholds(tmp_path, model, monkeypatch, capsys)
     assert main(["evaluate", *map(str, words)]) == 1
     assert "40 pairs of different people are too few for a false accept rate of 1 in 100" in capsys.readouterr().err
 
-    monkeypatch.setattr("art_idguard.calibration.FALSE_ACCEPTS", {"1%": 4, "0.1%": 8})
-    monkeypatch.setattr("art_idguard.calibration.FEWEST", 1)
+    monkeypatch.setattr("art_idguard.evaluation.calibration.FALSE_ACCEPTS", {"1%": 4, "0.1%": 8})
+    monkeypatch.setattr("art_idguard.evaluation.calibration.FEWEST", 1)
     assert main(["evaluate", *map(str, words)]) == 0
     assert (tmp_path / "report" / "toy.jsonl").read_bytes() == measured  # a threshold measures nothing anew
     report = json.loads((tmp_path / "report" / "toy.json").read_text())
@@ -258,7 +258,7 @@ def test_evaluate_at_calibrated_thresholds(tmp_path, model, monkeypatch, capsys)
     assert {"misdirected@1%.sface", "misdirected@0.1%.sface"} < set(report["summary"]["ID-Guard"]["stargan"])
     assert "**Misdirected**" in (tmp_path / "report" / "toy.md").read_text()
 
-    monkeypatch.setattr("art_idguard.calibration.impostor_similarities", None)  # kept, not made again
+    monkeypatch.setattr("art_idguard.evaluation.calibration.impostor_similarities", None)  # kept, not made again
     assert main(["evaluate", *map(str, words)]) == 0
     assert json.loads((tmp_path / "report" / "toy.json").read_text())["metadata"]["thresholds"]["sface"] == limits
 

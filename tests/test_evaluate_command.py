@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from art_idguard import evaluate_command
 from art_idguard.baselines import registry as baseline_rows
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluate_command import ProtectorSpec
+from art_idguard.evaluation import benchmark as evaluate_command
+from art_idguard.evaluation.benchmark import ProtectorSpec
+from art_idguard.evaluation.report import REFERENCES
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
-from art_idguard.report import REFERENCES
 from tests.toys import tiny_manipulators, write_portraits
 
 SIZE = 64

@@ -20,19 +20,19 @@ from art_idguard.cli import main
 from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation import PHOTO_MEASURES, evaluate
+from art_idguard.evaluation.pictures import save_pictures
+from art_idguard.evaluation.protection import PHOTO_MEASURES, evaluate
+from art_idguard.evaluation.report import CEILING, REFERENCES, WHITE_BOX, Report
+from art_idguard.evaluation.statistics import estimate, wilson_interval
+from art_idguard.evaluation.tables import markdown
 from art_idguard.faces.alignment import arcface_frame
-from art_idguard.forged_pictures import save_pictures
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import identity_similarity, l2_face, wilson_interval
+from art_idguard.metrics import colour_difference, identity_similarity, l2_face, low_frequency_share
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
-from art_idguard.report import CEILING, REFERENCES, WHITE_BOX, Report, estimate
-from art_idguard.report_table import markdown
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
-from art_idguard.visibility import colour_difference, low_frequency_share
 from tests.toys import tiny_manipulators
 
 EPSILON = 0.05

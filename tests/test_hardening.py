@@ -17,7 +17,7 @@ from art_idguard.cli import main
 from art_idguard.data.reading import read_labelled
 from art_idguard.defences import ManipulatorAdversarialTrainer
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.hub.shipped import shipped
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators import MANIPULATORS

@@ -18,7 +18,7 @@ from art_idguard.errors import WeightsError
 from art_idguard.hub import cards
 from art_idguard.hub.loading import load_member
 from art_idguard.manipulators import MANIPULATORS
-from art_idguard.models import MODELS, load
+from art_idguard.models.loading import MODELS, load
 from art_idguard.perturbation import Protector
 from tests.hub_server import STATUS, serving
 from tests.toys import PORTRAIT, TINY

@@ -9,17 +9,8 @@ from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from art_idguard.errors import IDGuardError
-from art_idguard.metrics import (
-    bootstrap_interval,
-    disrupted,
-    identity_similarity,
-    l2_face,
-    l2_image,
-    l2_residual,
-    psnr,
-    ssim,
-    wilson_interval,
-)
+from art_idguard.evaluation.statistics import bootstrap_interval, wilson_interval
+from art_idguard.metrics import disrupted, identity_similarity, l2_face, l2_image, l2_residual, psnr, ssim
 
 
 @pytest.fixture

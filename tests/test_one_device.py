@@ -26,13 +26,13 @@ from art_idguard.baselines.noise import uniform_noise
 from art_idguard.data.reading import read_faces
 from art_idguard.defences import IDGuardPreprocessor
 from art_idguard.distortions import OPERATIONS
-from art_idguard.estimators import PyTorchManipulator
-from art_idguard.evaluation import evaluate
+from art_idguard.estimators.manipulator import PyTorchManipulator
+from art_idguard.evaluation.protection import evaluate
+from art_idguard.evaluation.quality import measure_quality
+from art_idguard.evaluation.report import CEILING, WHITE_BOX
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import GENERATORS, Protector
-from art_idguard.quality import measure_quality
 from art_idguard.recognizers import SFace
-from art_idguard.report import CEILING, WHITE_BOX
 from art_idguard.training.manipulator import train as gan
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.hardening import PGDAttacker, ProtectorAttacker

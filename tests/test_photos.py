@@ -22,14 +22,10 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import FORMATS, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels, from_array
 from art_idguard.perturbation import Protector
-from art_idguard.photo_table import Outcome, PhotoTable
-from art_idguard.photos import (
-    Effect,
-    effects,
-    face_crop,
-    protect_photo,
-)
-from art_idguard.protect_command import protect_files
+from art_idguard.photos.batch import protect_files
+from art_idguard.photos.effects import Effect, effects
+from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.photos.table import Outcome, PhotoTable
 from art_idguard.recognizers import default
 from tests.toys import PORTRAIT, bomb, tiny_manipulators, write_portraits
 
@@ -511,7 +507,7 @@ def test_photos_in_memory_do_not_grow_with_the_batch(folder, monkeypatch):
         most = max(most, len(alive))
         return photo
 
-    monkeypatch.setattr("art_idguard.photo_job.read_photo", counting)
+    monkeypatch.setattr("art_idguard.photos.job.read_photo", counting)
     protect(folder, workers=2)
     assert 2 <= most <= 4
 
@@ -529,7 +525,7 @@ def test_lossy_formats_say_by_how_much_they_leave_the_bound(folder, capsys, form
 
 @pytest.mark.parametrize(("left", "warned"), [(0.3, False), (0.2, True)])
 def test_a_file_that_keeps_little_of_the_effect_is_warned_of(folder, monkeypatch, capsys, left, warned):
-    monkeypatch.setattr("art_idguard.photo_job.effects", lambda *_: [Effect(0.01, 0.9), Effect(left * 0.01, 0.9)])
+    monkeypatch.setattr("art_idguard.photos.job.effects", lambda *_: [Effect(0.01, 0.9), Effect(left * 0.01, 0.9)])
     model = tiny_manipulators(("stargan",))[0]
     model.save_pretrained(folder / "stargan")
     one = str(folder / "photos" / "000.png")
@@ -549,7 +545,7 @@ def test_an_unexpected_failure_spares_the_others(folder, monkeypatch, capsys):
             raise KeyError("surprise")
         return read_photo(path)
 
-    monkeypatch.setattr("art_idguard.photo_job.read_photo", fail)
+    monkeypatch.setattr("art_idguard.photos.job.read_photo", fail)
     assert protect(folder) == 2
     assert "KeyError; please report this" in capsys.readouterr().err
     assert len(list((folder / "out").iterdir())) == 4

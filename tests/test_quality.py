@@ -13,6 +13,8 @@ from art_idguard.attribute_classifier import LABELS, AttributeClassifier, predic
 from art_idguard.cli import main
 from art_idguard.data.reading import faces_of, read_faces, read_labelled
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.kid import kernel_distance, kid_estimate
+from art_idguard.evaluation.quality import MEASURES, measure_quality
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.grid import CAPTION, GAP
 from art_idguard.hub import cards
@@ -20,7 +22,6 @@ from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import identity_similarity
-from art_idguard.quality import MEASURES, kernel_distance, kid_estimate, measure_quality
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
 from tests.toys import PORTRAIT, TINY, tiny_manipulators, write_portraits
 

@@ -17,7 +17,7 @@ from PIL import Image
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
-from art_idguard.photos import protect_photo
+from art_idguard.photos.protect import protect_photo
 from tests.toys import PORTRAIT, write_portraits
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "protect_with_ray.py"

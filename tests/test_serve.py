@@ -30,14 +30,15 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
-from art_idguard.photos import effects, face_crop, protect_photo
-from art_idguard.session_files import SessionFiles
-from art_idguard.showcase import Models, Weakened, protect_upload
+from art_idguard.photos.effects import effects
+from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.serve.html import Models, Weakened, protect_upload
+from art_idguard.serve.sessions import SessionFiles
 from tests.toys import PORTRAIT, tiny_manipulators
 
 gradio = pytest.importorskip("gradio", reason="needs the extra `serve`")
 
-from art_idguard.serve import serving  # noqa: E402
+from art_idguard.serve.app import serving  # noqa: E402
 
 SPACE = Path(__file__).parents[1] / "hub" / "space"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -181,7 +182,7 @@ def until(condition, seconds=60):
 SERVE = """
 import sys
 from jaxtyping import install_import_hook
-with install_import_hook("art_idguard.serve", "tests.check"):
+with install_import_hook("art_idguard.serve.app", "tests.check"):
     from art_idguard.cli import main
     sys.exit(main(["serve", *sys.argv[1:]]))
 """
@@ -350,7 +351,7 @@ def test_a_taken_port_is_an_error_that_is_named(models):
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "art_idguard.serve", raising=False)
+    monkeypatch.delitem(sys.modules, "art_idguard.serve.app", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["serve"]) == 1
     assert "pip install 'art-idguard[serve]'" in capsys.readouterr().err
@@ -366,6 +367,6 @@ def test_the_space_runs_this_app_on_a_gradio_that_it_is_made_for():
     assert SpecifierSet(extra.removeprefix("gradio")).contains(metadata["sdk_version"])
     called = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("art_idguard.serve.serve", lambda **options: called.update(options))
+        patch.setattr("art_idguard.serve.app.serve", lambda **options: called.update(options))
         runpy.run_path(str(SPACE / metadata["app_file"]), run_name="__main__")
     assert called == {"host": "0.0.0.0", "port": 7860}

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from art_idguard import recognizers
+from art_idguard.attacks.robustness import white_box_table
+from art_idguard.attacks.white_boxes import EPSILON, WHITE_BOXES
 from art_idguard.baselines.carlini_wagner import carlini_wagner
 from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
-from art_idguard.table7 import white_box_table
 from art_idguard.types import ATTRIBUTES
-from art_idguard.white_boxes import EPSILON, WHITE_BOXES
 from tests.toys import tiny_manipulators, write_portraits
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,9 @@ def test_a_model_beside_itself_has_ratio_one_and_a_rerun_repeats_nothing(x, mode
     lines = (tmp_path / "table.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "table.jsonl").write_text("".join(lines[:-1]) + '{"cut')  # killed while writing the last
     calls = []
-    monkeypatch.setattr("art_idguard.table7._measure", lambda *a: calls.append(a[2]) or json.loads(lines[-1]))
+    monkeypatch.setattr(
+        "art_idguard.attacks.robustness._measure", lambda *a: calls.append(a[2]) or json.loads(lines[-1])
+    )
     assert run().json() == table.json()
     assert calls == [QUICK[-1]]
 

@@ -13,7 +13,7 @@ import art_idguard
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "art_idguard"
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("hub/**/*.md"), *ROOT.glob("examples/*")])
-SHELL = {"adapters", "attacks", "cli", "defences", "estimators", "quality_command", "serve", "table7", "white_boxes"}
+SHELL = {"attacks", "cli", "defences", "estimators"}
 """What may import ART, directly or not."""
 
 PUBLIC = {

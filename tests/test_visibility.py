@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from art_idguard.visibility import colour_difference, low_frequency_share
+from art_idguard.metrics import colour_difference, low_frequency_share
 
 # Sharma, Wu and Dalal (2005), "The CIEDE2000 color-difference formula", Table 1: Lab, Lab, difference.
 PUBLISHED = [

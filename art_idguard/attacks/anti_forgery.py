@@ -5,7 +5,7 @@ from typing import Any
 from art_idguard.attacks.bounded import BoundedAttack, all_edits
 from art_idguard.baselines.anti_forgery import anti_forgery
 from art_idguard.baselines.base import face_generator, forgery_distance
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.types import Images
 
 

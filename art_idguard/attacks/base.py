@@ -8,9 +8,9 @@ import torch
 from art.attacks.attack import EvasionAttack
 from tqdm import tqdm
 
-from art_idguard.arrays import batches, check_images, check_mask, to_tensor, warn_if_null
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import batches, check_images, check_mask, to_tensor, warn_if_null
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import PixelRange
 from art_idguard.types import Images
 

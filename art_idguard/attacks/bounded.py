@@ -6,7 +6,7 @@ from typing import Any
 from art_idguard.attacks.base import ProtectionAttack
 from art_idguard.baselines.base import Forge
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.types import Images
 
 

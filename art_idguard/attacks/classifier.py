@@ -8,10 +8,10 @@ import torch
 from art.attacks.attack import EvasionAttack
 from tqdm import trange
 
-from art_idguard.adapters import DisruptionClassifier
-from art_idguard.arrays import check_images, check_mask, warn_if_null
 from art_idguard.errors import IDGuardError, NullAttackWarning
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import check_images, check_mask, warn_if_null
+from art_idguard.estimators.classifier import DisruptionClassifier
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.metrics import L2_THRESHOLD
 
 

@@ -12,7 +12,7 @@ from art_idguard.attacks.trained import TrainedAttack
 from art_idguard.baselines.cmua import cmua
 from art_idguard.data.faces import Faces
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import project, resize, to_uint8
 from art_idguard.metrics import l2_image
 from art_idguard.types import Images

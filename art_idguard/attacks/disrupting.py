@@ -5,11 +5,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from art_idguard.arrays import to_tensor
 from art_idguard.attacks.bounded import BoundedAttack, all_edits
 from art_idguard.baselines.base import face_generator, forgery_distance
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import to_tensor
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.perturbation import pgd
 from art_idguard.types import Images
 

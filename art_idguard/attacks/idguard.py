@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from art_idguard.attacks.base import ProtectionAttack
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.perturbation import Protector
 from art_idguard.types import Images
 
@@ -97,7 +97,7 @@ class IDGuardAttack(ProtectionAttack):
         Raises:
             IDGuardError: unusable faces, labels, manipulators or settings, or a loss that is not finite.
         """
-        from art_idguard.attacks.fitting import fit_protector  # accelerate is not needed to protect
+        from art_idguard.attacks.fit import fit_protector  # accelerate is not needed to protect
 
         own = () if self.estimator is None else (self.estimator,)
         self.protector = fit_protector(

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.adapters import DisruptionClassifier, DisruptionLogits
 from art_idguard.attacks.classifier import ClassifierAttack
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.classifier import DisruptionClassifier, DisruptionLogits
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import PixelRange
 from art_idguard.metrics import L2_THRESHOLD
 

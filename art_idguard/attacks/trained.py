@@ -10,11 +10,11 @@ from art.exceptions import EstimatorError
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.bounded import BoundedAttack
 from art_idguard.baselines.generator import Objective, train_generator
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import check_images, to_tensor
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from art_idguard.attacks.idguard import IDGuardAttack
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.perturbation import Protector
 from art_idguard.types import Images
 

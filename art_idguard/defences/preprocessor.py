@@ -10,8 +10,8 @@ from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.arrays import batches, check_images, to_tensor
 from art_idguard.errors import IDGuardError
+from art_idguard.estimators.arrays import batches, check_images, to_tensor
 from art_idguard.images import PixelRange
 from art_idguard.perturbation import Protector
 

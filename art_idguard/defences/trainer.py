@@ -11,11 +11,11 @@ from art.attacks.attack import EvasionAttack
 from art.defences.trainer.trainer import Trainer
 
 from art_idguard import manipulators
-from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.attacks.universal import IDGuardUniversalAttack
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import check_images, to_tensor
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation.refined import RefinedProtector

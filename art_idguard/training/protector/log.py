@@ -5,7 +5,7 @@ from typing import Any
 from tqdm import tqdm
 
 from art_idguard.baselines.idguard import id_guard, p_pert
-from art_idguard.forged_pictures import save_pictures
+from art_idguard.evaluation.pictures import save_pictures
 from art_idguard.losses import TERMS
 from art_idguard.training.log import LogFile
 from art_idguard.training.protector.run import Run

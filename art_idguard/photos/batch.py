@@ -17,8 +17,8 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
-from art_idguard.photo_job import SHOWN, PhotoJob
-from art_idguard.photo_table import SKIPPED, Outcome, PhotoTable
+from art_idguard.photos.job import SHOWN, PhotoJob
+from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
 
 PROTECTED = ".protected.png"
 _RESULTS = {"png": PROTECTED, "jpeg": ".protected.jpg", "webp": ".protected.webp"}

@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
-from art_idguard.arrays import batches, check_images, to_tensor
 from art_idguard.data.reading import find_points
 from art_idguard.errors import IDGuardError
+from art_idguard.estimators.arrays import batches, check_images, to_tensor
 from art_idguard.images import PixelRange, to_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, forgery_distance, l2_image

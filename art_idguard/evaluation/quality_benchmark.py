@@ -10,16 +10,16 @@ from art_idguard import manipulators, recognizers
 from art_idguard.data.reading import read_faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluate_command import check_numbers, distinct
+from art_idguard.evaluation.checks import check_numbers, distinct
+from art_idguard.evaluation.pictures import save_edits
+from art_idguard.evaluation.quality import Quality, measure_quality
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, template_frame
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
-from art_idguard.forged_pictures import save_edits
 from art_idguard.hub.cards import EDITS
 from art_idguard.hub.loading import official_file, weights_sha256
 from art_idguard.hub.shipped import shipped
-from art_idguard.photos import face_crop
-from art_idguard.quality import Quality, measure_quality
+from art_idguard.photos.protect import face_crop
 from art_idguard.types import Images
 
 

@@ -23,8 +23,9 @@ from art_idguard.images import epsilon_to_levels, to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photo_job import protect_file
-from art_idguard.photos import ProtectedPhoto, distance, face_crop, forge
+from art_idguard.photos.effects import distance, forge
+from art_idguard.photos.job import protect_file
+from art_idguard.photos.protect import ProtectedPhoto, face_crop
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Images, Protected
 

@@ -14,21 +14,22 @@ from tqdm import tqdm
 
 from art_idguard import attribute_classifier as attributes
 from art_idguard import manipulators, recognizers
+from art_idguard.attacks.white_boxes import EPSILON, SIGMA, STEP, STEPS, WHITE_BOXES, reference_pgd
 from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError, NullAttackWarning
-from art_idguard.estimators import PyTorchManipulator
-from art_idguard.evaluate_command import check_numbers
+from art_idguard.estimators.manipulator import PyTorchManipulator
+from art_idguard.evaluation.checks import check_numbers
+from art_idguard.evaluation.quality import COLUMNS, Quality, measure_quality
+from art_idguard.evaluation.statistics import Estimate, circumstances, estimate
+from art_idguard.evaluation.tables import markdown_table
 from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
 from art_idguard.files.journal import Record, append, resume
 from art_idguard.hub.loading import weights_sha256
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.quality import COLUMNS, Quality, measure_quality
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.report import Estimate, circumstances, estimate, markdown_table
-from art_idguard.white_boxes import EPSILON, SIGMA, STEP, STEPS, WHITE_BOXES, reference_pgd
 
 SEED = 0
 

@@ -2,20 +2,18 @@
 
 import json
 import math
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from art_idguard.evaluation.statistics import Estimate, estimate, rounded
 from art_idguard.files.atomic import write_text
-from art_idguard.metrics import bootstrap_interval, disrupted, wilson_interval
+from art_idguard.metrics import disrupted
 
 WHITE_BOX, CEILING = "White box (PGD, whole picture)", "White box (criterion)"
 REFERENCES = (WHITE_BOX, CEILING)
@@ -23,34 +21,6 @@ REFERENCES = (WHITE_BOX, CEILING)
 
 By the first, the picture is to change, by the other, section IV-A4's criterion is to be met.
 """
-
-
-class Estimate(NamedTuple):
-    """A mean over faces with its 95 % interval; NaN where nothing was measured."""
-
-    mean: float
-    low: float
-    high: float
-    share: float | None = None
-    """The effect as a share of `CEILING`'s on the same faces and edits; the effect on a similarity is
-    its distance from 1."""
-    manipulator: str | None = None
-    """Which one is the worst."""
-
-    def json(self) -> dict[str, Any]:
-        """What is known, to six digits; None for NaN."""
-        fields = {name: value for name, value in self._asdict().items() if value is not None}
-        return {name: _number(v) if isinstance(v, float) else v for name, v in fields.items()}
-
-    def text(self, digits: int, *, bounds: bool = False) -> str:
-        """The mean ± half the interval, or with the interval's bounds; "n/a" where nothing was measured."""
-        if math.isnan(self.mean):
-            return "n/a"
-        if math.isnan(self.low):
-            return f"{self.mean:.{digits}f}"
-        half = (self.high - self.low) / 2
-        spread = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]" if bounds else f"±{half:.{digits}f}"
-        return f"{self.mean:.{digits}f} {spread}"
 
 
 Cell = Callable[[str], Estimate]
@@ -69,7 +39,7 @@ class Report:
         values: "l2_face" (Eq. 16), "l2_residual" (what delta does not explain of it), "l2_image",
             "similarity.<recogniser>".
         photos: of the protected photos "psnr" (dB), "ssim" and "max_delta"; "ciede_mean", "ciede_p95" and
-            "ciede_share" (`visibility.ColourDifference`); "low_frequency" (`visibility.low_frequency_share`).
+            "ciede_share" (`metrics.ColourDifference`); "low_frequency" (`metrics.low_frequency_share`).
         metadata: data set, weights, seed, epsilon, hardware, date; perhaps "thresholds", see there.
         warnings: what a reader of the numbers must know.
     """
@@ -192,7 +162,7 @@ class Report:
     def _by_edit(self, p: int) -> dict[str, Any]:
         return {
             k: {
-                edit: {m: _number(self.cells(m)[p, i, :, e].nanmean().item()) for m in self.measures}
+                edit: {m: rounded(self.cells(m)[p, i, :, e].nanmean().item()) for m in self.measures}
                 for e, edit in enumerate(self.edits[k])
             }
             for i, k in enumerate(self.manipulators)
@@ -229,44 +199,3 @@ def falls(measure: str) -> bool:
 def is_share(measure: str) -> bool:
     """Whether a measure's values are 0 and 1."""
     return measure.startswith(("dsr", "misdirected"))
-
-
-def estimate(values: Float[Tensor, "N E"], *, share: bool = False) -> Estimate:
-    """Mean and interval over faces, each face being the mean of its measured edits.
-
-    One face has no bootstrap interval.
-
-    Args:
-        values: of each face and edit; NaN is left out.
-        share: values are 0 or 1, so the interval is Wilson's, with as many trials as faces: the edits of one face are
-            no independent trials. Where they differ it is wider than need be.
-    """
-    per_face = values.double().nanmean(dim=1)
-    per_face = per_face[per_face.isfinite()]
-    if not len(per_face):
-        return Estimate(math.nan, math.nan, math.nan)
-    mean = per_face.mean().item()
-    if share:
-        return Estimate(mean, *wilson_interval(mean, len(per_face)))
-    interval = bootstrap_interval(per_face) if len(per_face) > 1 else (math.nan, math.nan)
-    return Estimate(mean, *interval)
-
-
-def circumstances(device: torch.device) -> dict[str, str]:
-    """What computed, and on which day, for a report's metadata."""
-    cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
-    return {
-        "hardware": f"{name}, torch {torch.__version__}, {device}",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column has names, the others numbers."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None

@@ -24,7 +24,7 @@ from art_idguard.baselines.carlini_wagner import carlini_wagner
 from art_idguard.baselines.criterion import STEPS as CRITERION_STEPS
 from art_idguard.baselines.criterion import attack_criterion
 from art_idguard.data.reading import find_points
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.faces.alignment import celeba_points
 from art_idguard.images import epsilon_to_unit, to_uint8
 from art_idguard.perturbation import pgd

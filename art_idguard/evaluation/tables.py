@@ -4,19 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
-from art_idguard.report import (
-    CEILING,
-    REFERENCES,
-    Cell,
-    Estimate,
-    Report,
-    falls,
-    is_share,
-    markdown_table,
-    measure_parts,
-)
-from art_idguard.visibility import NOTICEABLE
+from art_idguard.evaluation.report import CEILING, REFERENCES, Cell, Report, falls, is_share, measure_parts
+from art_idguard.evaluation.statistics import Estimate
+from art_idguard.metrics import L2_THRESHOLD, NOTICEABLE, SIMILARITY_THRESHOLD
 
 
 class _Column(NamedTuple):
@@ -176,3 +166,9 @@ def _table(report: Report, columns: Iterable[_Column]) -> str:
     cells = [column.cells(report.protections) for column in columns]
     rows = [[name, *(c[p] for c in cells)] for p, name in enumerate(report.protections)]
     return markdown_table(["Method", *(c.title for c in columns)], rows)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column has names, the others numbers."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from art_idguard.arrays import check_images, to_tensor
 from art_idguard.attacks.trained import require_trainable
 from art_idguard.data.reading import faces_of
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators import PyTorchManipulator
+from art_idguard.estimators.arrays import check_images, to_tensor
+from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector

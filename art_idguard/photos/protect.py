@@ -4,7 +4,6 @@ Each face is warped to the framing that the protector was trained on; its pertur
 picture) is warped back, so that pixels outside faces stay as they are.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, celeba_points, template_frame
+from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import Photo, Pixels
 from art_idguard.images import epsilon_to_levels, from_array, resize
-from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import forgery_distance
 from art_idguard.perturbation import Protector
-from art_idguard.recognizers.base import Recognizer
-from art_idguard.types import ATTRIBUTES, Frames, Images
+from art_idguard.types import Frames, Images
 
 TAPER = 0.1  # share of the half side over which a face's perturbation fades out
 
@@ -36,13 +32,6 @@ class ProtectedPhoto(NamedTuple):
     photo: Photo
     frames: tuple[Frames, ...]
     faces: tuple[Images, ...]
-
-
-class Effect(NamedTuple):
-    """What one manipulator makes of the protected face, compared with what it makes of the photo's."""
-
-    l2_face: float
-    similarity: float
 
 
 def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *, whole: bool = False) -> ProtectedPhoto:
@@ -139,25 +128,3 @@ def face_crop(pixels: Pixels, frame: Frames, size: int) -> Float[Tensor, "1 3 S 
     """A face as a manipulator's user would crop it: in CelebA's framing, `size` pixels square."""
     inside, where = _rectangle(frame, pixels.shape[:2], margin=2 / size)  # room for the antialiasing
     return align(from_array(pixels[where][None]), inside, size, antialias=True)
-
-
-@torch.no_grad()
-def forge(manipulator: Manipulator, crops: Images, edit: str = "Blond_Hair") -> Images:
-    """What a manipulator makes of crops whose labels are unknown."""
-    edits = {e.name: e for e in manipulator.edits(crops.new_zeros(len(crops), len(ATTRIBUTES)))}
-    return manipulator(crops, edits[edit]).output
-
-
-def effects(
-    clean: Images, protected: Sequence[Images], manipulator: Manipulator, recognizer: Recognizer
-) -> list[Effect]:
-    """Section IV-A4 for one crop in CelebA's framing: L2_face and identity similarity of each protected version."""
-    forged = forge(manipulator, torch.cat([clean, *protected]))
-    l2, similarity = distance(forged[:1].expand(len(protected), -1, -1, -1), forged[1:], recognizer)
-    return [Effect(*pair) for pair in zip(l2.tolist(), similarity.tolist(), strict=True)]
-
-
-def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """`forgery_distance` in CelebA's framing."""
-    points = celeba_points((clean.shape[-2], clean.shape[-1])).expand(len(clean), -1, -1)
-    return forgery_distance(clean, other, points, recognizer)

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.hub import cards
 from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained
-from art_idguard.models import load
+from art_idguard.models.loading import load
 
 
 def push_folder(

@@ -1,7 +1,7 @@
 """`art-idguard serve`: a page on which to protect a photo and see what that does, by Gradio (extra `serve`).
 
 It works without a network: scripts come from this server, fonts from the system, and Gradio's analytics are off.
-Pictures touch the disk only as `session_files` says; SIGTERM deletes them as Ctrl-C does, only SIGKILL leaves them.
+Pictures touch the disk only as `sessions` says; SIGTERM deletes them as Ctrl-C does, only SIGKILL leaves them.
 """
 
 import signal
@@ -17,9 +17,9 @@ from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.perturbation import Protector
-from art_idguard.protect_command import PROTECTED
-from art_idguard.session_files import KEPT_SECONDS, SessionFiles
-from art_idguard.showcase import Models, protect_upload
+from art_idguard.photos.batch import PROTECTED
+from art_idguard.serve.html import Models, protect_upload
+from art_idguard.serve.sessions import KEPT_SECONDS, SessionFiles
 
 MAX_UPLOAD = "50mb"
 MAX_WAITING = 16

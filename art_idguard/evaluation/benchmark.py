@@ -1,11 +1,10 @@
 """`art-idguard evaluate`: a protector beside its baselines on named data sets, as files."""
 
-import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -17,22 +16,21 @@ from art_idguard.baselines.disrupting import white_box
 from art_idguard.baselines.idguard import id_guard, p_pert, refined
 from art_idguard.baselines.noise import brightness, sign_noise
 from art_idguard.baselines.registry import TRAINED, Baselines, chosen
-from art_idguard.calibration import impostor_pairs, thresholds
 from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import After, parse
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation import Edits, evaluate
+from art_idguard.evaluation.calibration import impostor_pairs, thresholds
+from art_idguard.evaluation.checks import check_numbers, distinct, named
+from art_idguard.evaluation.pictures import save_pictures
+from art_idguard.evaluation.protection import Edits, evaluate
+from art_idguard.evaluation.report import CEILING, WHITE_BOX, Report
+from art_idguard.evaluation.tables import markdown
 from art_idguard.files.atomic import write_text
-from art_idguard.forged_pictures import save_pictures
 from art_idguard.hub.loading import official_file, weights_sha256
-from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
-from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.report import CEILING, WHITE_BOX, Report
-from art_idguard.report_table import markdown
 
 ID_GUARD = "ID-Guard"
 CMUAEdits = Literal["turn", "each"]
@@ -137,7 +135,7 @@ def evaluate_protector(
     recognizers = recognizers or [str(shipped("recognizers/sface"))]
     guards = _protectors(protectors, device)
     (first, guard), *_ = guards.items()
-    targets = _named([manipulators_.load(spec).to(device) for spec in manipulators])
+    targets = named([manipulators_.load(spec).to(device) for spec in manipulators])
     size = guard.prior.shape[-1] if size is None else size
     check_numbers(
         targets.values(),
@@ -152,7 +150,7 @@ def evaluate_protector(
         refine=1 if refine == "auto" else refine,
     )
     seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
-    judges = _named([recognizers_.load(spec).to(device) for spec in recognizers])
+    judges = named([recognizers_.load(spec).to(device) for spec in recognizers])
     sources = (*(ProtectorSpec.parse(p).source for p in protectors or [DEFAULT]), *manipulators, *recognizers)
     weights = {k: weights_sha256(spec) for k, spec in zip((*guards, *targets, *judges), sources, strict=True)}
     calibration = _calibration(strangers, judges, weights, size, device, output) if strangers else {}
@@ -259,26 +257,6 @@ def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:
     return guards
 
 
-def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
-    """See that the numbers of a command can be used.
-
-    Args:
-        models: what will forge faces.
-        size: side of the faces in pixels.
-        counts: the other options by name; None where one is not given.
-
-    Raises:
-        IDGuardError: a count is too low, or `size` is no multiple of what the models take.
-    """
-    for name, count in counts.items():
-        least = 0 if name in ("reference_faces", "refine") else 1
-        if count is not None and count < least:
-            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected {least} or more")
-    multiple = math.lcm(*(model.multiple for model in models))
-    if size < 1 or size % multiple:
-        raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
-
-
 def _calibration(
     spec: DataSpec,
     judges: Mapping[str, Recognizer],
@@ -292,20 +270,3 @@ def _calibration(
     found = thresholds(judges, faces, weights=weights, kept=output / "calibration.safetensors")
     source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}
     return {"calibration": source, "thresholds": found}
-
-
-Model = TypeVar("Model", bound=HubModel)
-
-
-def _named(models: Sequence[Model]) -> dict[str, Model]:
-    return dict(zip(distinct([model.name for model in models]), models, strict=True))
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names, the second of one as "name-2".
-
-    >>> distinct(["stargan", "relgan", "stargan"])
-    ['stargan', 'relgan', 'stargan-2']
-    """
-    before = [names[:i].count(name) for i, name in enumerate(names)]
-    return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]

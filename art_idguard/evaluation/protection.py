@@ -14,15 +14,24 @@ from tqdm import tqdm
 from art_idguard.baselines.base import Attack, Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.report import REFERENCES, Report
+from art_idguard.evaluation.statistics import circumstances
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.journal import Record, append, resume
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import identity_similarity, l2_face, l2_image, l2_residual, psnr, ssim
+from art_idguard.metrics import (
+    colour_difference,
+    identity_similarity,
+    l2_face,
+    l2_image,
+    l2_residual,
+    low_frequency_share,
+    psnr,
+    ssim,
+)
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
-from art_idguard.report import REFERENCES, Report, circumstances
 from art_idguard.types import Edit, Frames, Images, Maps
-from art_idguard.visibility import colour_difference, low_frequency_share
 
 ROUNDING = 1e-6
 """How far float32 arithmetic may carry a projected image over its bound."""

@@ -15,8 +15,9 @@ from art_idguard.files.photo import Photo, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.photo_table import Outcome
-from art_idguard.photos import Effect, ProtectedPhoto, effects, face_crop, forge, protect_photo
+from art_idguard.photos.effects import Effect, effects, forge
+from art_idguard.photos.protect import ProtectedPhoto, face_crop, protect_photo
+from art_idguard.photos.table import Outcome
 from art_idguard.recognizers.base import Recognizer
 
 SHOWN = ".before-after.png"

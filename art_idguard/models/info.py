@@ -13,7 +13,7 @@ from art_idguard.errors import WeightsError
 from art_idguard.hub.repository import CONFIG, locate, parse_config
 from art_idguard.hub.shipped import shipped
 from art_idguard.images import epsilon_to_unit
-from art_idguard.models import load
+from art_idguard.models.loading import load
 from art_idguard.perturbation import Protector
 
 

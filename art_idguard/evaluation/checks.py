@@ -1,0 +1,47 @@
+"""What an evaluation is asked for, checked before it starts."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from art_idguard.errors import IDGuardError
+from art_idguard.hub.model import HubModel
+from art_idguard.manipulators.base import Manipulator
+
+
+def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
+    """See that the numbers of a command can be used.
+
+    Args:
+        models: what will forge faces.
+        size: side of the faces in pixels.
+        counts: the other options by name; None where one is not given.
+
+    Raises:
+        IDGuardError: a count is too low, or `size` is no multiple of what the models take.
+    """
+    for name, count in counts.items():
+        least = 0 if name in ("reference_faces", "refine") else 1
+        if count is not None and count < least:
+            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected {least} or more")
+    multiple = math.lcm(*(model.multiple for model in models))
+    if size < 1 or size % multiple:
+        raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
+
+
+Model = TypeVar("Model", bound=HubModel)
+
+
+def named(models: Sequence[Model]) -> dict[str, Model]:
+    """The models by name, numbered where two have the same."""
+    return dict(zip(distinct([model.name for model in models]), models, strict=True))
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, the second of one as "name-2".
+
+    >>> distinct(["stargan", "relgan", "stargan"])
+    ['stargan', 'relgan', 'stargan-2']
+    """
+    before = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]

@@ -1,0 +1,43 @@
+"""What forgeries of a protected photo are at a distance of, and whether that disrupts them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from art_idguard.faces.alignment import celeba_points
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import forgery_distance
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.types import ATTRIBUTES, Images
+
+
+class Effect(NamedTuple):
+    """What one manipulator makes of the protected face, compared with what it makes of the photo's."""
+
+    l2_face: float
+    similarity: float
+
+
+@torch.no_grad()
+def forge(manipulator: Manipulator, crops: Images, edit: str = "Blond_Hair") -> Images:
+    """What a manipulator makes of crops whose labels are unknown."""
+    edits = {e.name: e for e in manipulator.edits(crops.new_zeros(len(crops), len(ATTRIBUTES)))}
+    return manipulator(crops, edits[edit]).output
+
+
+def effects(
+    clean: Images, protected: Sequence[Images], manipulator: Manipulator, recognizer: Recognizer
+) -> list[Effect]:
+    """Section IV-A4 for one crop in CelebA's framing: L2_face and identity similarity of each protected version."""
+    forged = forge(manipulator, torch.cat([clean, *protected]))
+    l2, similarity = distance(forged[:1].expand(len(protected), -1, -1, -1), forged[1:], recognizer)
+    return [Effect(*pair) for pair in zip(l2.tolist(), similarity.tolist(), strict=True)]
+
+
+def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """`forgery_distance` in CelebA's framing."""
+    points = celeba_points((clean.shape[-2], clean.shape[-1])).expand(len(clean), -1, -1)
+    return forgery_distance(clean, other, points, recognizer)
