@@ -13,7 +13,7 @@ import art_idguard
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "art_idguard"
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("hub/**/*.md"), *ROOT.glob("examples/*")])
-SHELL = {"attacks", "cli", "defences", "estimators"}
+SHELL = {"attacks", "cli", "commands", "defences", "estimators"}
 """What may import ART, directly or not."""
 
 PUBLIC = {

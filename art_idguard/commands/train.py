@@ -1,0 +1,58 @@
+"""`art-idguard train`, `train-manipulator` and `harden`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from art_idguard.commands._settings import add_settings
+from art_idguard.training.config import TrainingConfig
+from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
+from art_idguard.training.protector.config import ProtectorConfig
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    train = commands.add_parser("train", help="train a protector (Algorithm 1)")
+    add_settings(train, ProtectorConfig)
+    train.set_defaults(run=_run)
+    manipulator = commands.add_parser("train-manipulator", help="train a manipulator by its own losses")
+    add_settings(manipulator, ManipulatorConfig, positional="manipulator")
+    manipulator.set_defaults(run=_train_manipulator)
+    harden = commands.add_parser("harden", help="train a manipulator adversarially (Eq. 15)")
+    add_settings(harden, HardeningConfig, positional="manipulator")
+    harden.set_defaults(run=_harden)
+
+
+def _run(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
+    from art_idguard.training.protector.train import train_protector
+
+    config = ProtectorConfig.from_recipe(recipe, **given)
+    return _trained(train_protector, config, resume=resume, quiet=quiet)
+
+
+def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
+    from art_idguard.training.manipulator.train import train_manipulator
+
+    given |= {"manipulator": manipulator} if manipulator else {}
+    config = ManipulatorConfig.from_recipe(recipe, **given)
+    return _trained(train_manipulator, config, resume=resume, quiet=quiet)
+
+
+def _harden(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
+    from art_idguard.training.manipulator.hardening import harden
+
+    given |= {"manipulator": manipulator} if manipulator else {}
+    config = HardeningConfig.from_recipe(recipe, **given)
+    return _trained(harden, config, resume=resume, quiet=quiet)
+
+
+def _trained(train: Callable[..., Path], config: TrainingConfig, *, resume: bool, quiet: bool) -> int:
+    """Train and print the model's folder; 130 and no folder where the training was stopped."""
+    stops: list[str] = []
+    folder = train(config, resume=resume, verbose=not quiet, on_stop=stops.append)
+    if stops:
+        print(f"art-idguard: {stops[0]}; go on with --resume", file=sys.stderr)
+        return 130
+    print(folder)
+    return 0
