@@ -132,7 +132,7 @@ def require_known(names: Sequence[str]) -> None:
         raise IDGuardError(f"unknown operation {', '.join(unknown)}; choose from: {', '.join(OPERATIONS)}")
 
 
-def draw(names: Sequence[str], *, seed: int) -> Distortion:
+def sample_distortion(names: Sequence[str], *, seed: int) -> Distortion:
     """One of the named operations with its parameters, all by the seed; nothing happens where there are no names."""
     if not names:
         return NOTHING

@@ -76,7 +76,7 @@ class Objective(NamedTuple):
 TERMS = ("masks", "identity", "features")
 
 
-def single(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def to_float32(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Losses are taken in float32 even where autocast made the networks bf16."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 

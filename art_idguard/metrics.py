@@ -18,7 +18,7 @@ from art_idguard.images import box_blur, to_unit
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.recognizers.base import cosine as identity_similarity
 from art_idguard.regions import face_mask
-from art_idguard.types import Images, Maps, Points
+from art_idguard.types import Images, Landmarks, Maps
 
 __all__ = [
     "L2_THRESHOLD",
@@ -80,13 +80,13 @@ def l2_image(y: Images, y_hat: Images) -> Float[Tensor, " B"]:
 
 @torch.no_grad()
 def forgery_distance(
-    y: Images, y_hat: Images, points: Points, recognizer: Recognizer
+    y: Images, y_hat: Images, landmarks: Landmarks, recognizer: Recognizer
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """`l2_face` and `identity_similarity` of forgeries of the same faces, whose five points in the photos are given."""
     size = (y.shape[-2], y.shape[-1])
-    frame = arcface_frame(points, size)
+    frame = arcface_frame(landmarks, size)
     similarity = identity_similarity(recognizer(y, frame), recognizer(y_hat, frame))
-    return l2_face(y, y_hat, face_mask(points, size)), similarity
+    return l2_face(y, y_hat, face_mask(landmarks, size)), similarity
 
 
 def disrupted(l2: Float[Tensor, " B"], similarity: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.distortions import Distortion
-from art_idguard.losses import LossConfig, Objective, adversarial_loss, single
+from art_idguard.losses import LossConfig, Objective, adversarial_loss, to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene
@@ -27,7 +27,7 @@ def reference(
     manipulator: Manipulator, edit: Edit, recognizers: Sequence[Recognizer], scene: Scene, loss: LossConfig
 ) -> Reference:
     """M_k(x), E_k(x) and ID(M_k(x)) of Eq. (5)-(8)."""
-    clean = Manipulation(*map(single, manipulator(scene.images, edit)))
+    clean = Manipulation(*map(to_float32, manipulator(scene.images, edit)))
     return Reference(clean, _identities(recognizers, loss, clean.output, scene.frame))
 
 
@@ -58,7 +58,7 @@ def objective(
     # All versions in one pass: one kernel launch instead of two.
     n = len(protected)
     repeated = Edit(edit.name, edit.condition.repeat(n, 1))
-    forged = Manipulation(*map(single, manipulator(torch.cat(list(protected)), repeated)))
+    forged = Manipulation(*map(to_float32, manipulator(torch.cat(list(protected)), repeated)))
     frame = None if scene.frame is None else scene.frame.repeat(n, 1, 1)
     disrupted = [who.chunk(n) for who in _identities(recognizers, loss, forged.output, frame)]
     parts = [
@@ -85,4 +85,4 @@ def _identities(
     def identity(recognizer: Recognizer) -> Callable[[Images, Frames | None], Tensor]:
         return recognizer if loss.identity == "embedding" else recognizer.feature_map
 
-    return tuple(single(identity(recognizer)(images, frame)) for recognizer in recognizers)
+    return tuple(to_float32(identity(recognizer)(images, frame)) for recognizer in recognizers)

@@ -23,7 +23,7 @@ Maps = Float[Tensor, "B 1 H W"]
 Attributes = Float[Tensor, "B 5"]
 """0/1 labels in the order of `ATTRIBUTES`; zeros where nothing is known."""
 
-Points = Float[Tensor, "B 5 2"]
+Landmarks = Float[Tensor, "B 5 2"]
 """Right eye, left eye, nose tip, right and left mouth corner (as seen: left to right), as (x, y) pixels."""
 
 Frames = Float[Tensor, "B 2 3"]

@@ -25,8 +25,8 @@ from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.losses import classification, gradient_penalty
 from art_idguard.training.manipulator.objectives import OBJECTIVES
 from art_idguard.training.manipulator.objectives.base import random_shares
-from art_idguard.training.manipulator.setup import prepare
-from art_idguard.training.manipulator.step import advance
+from art_idguard.training.manipulator.setup import build_run
+from art_idguard.training.manipulator.step import train_step
 from art_idguard.types import ATTRIBUTES, Edit
 
 
@@ -85,8 +85,8 @@ def plain_steps(config: ManipulatorConfig) -> Callable[[], None]:
 
 def our_steps(config: ManipulatorConfig) -> Callable[[], None]:
     """A step of `train_manipulator`."""
-    run = prepare(config)
-    return lambda: (advance(run, progress=0.0), None)[1]
+    run = build_run(config)
+    return lambda: (train_step(run, progress=0.0), None)[1]
 
 
 def wait() -> None:

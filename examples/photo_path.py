@@ -71,12 +71,12 @@ def taken(pixels: Pixels, face: Face, side: int) -> Images:
     x, y, width, height = (round(v) for v in face.box)
     left, top = max(0, x - width), max(0, y - height)
     part = pixels[top : y + 2 * height, left : x + 2 * width]
-    points = face.points - [left, top]
-    matrix, _ = cv2.estimateAffinePartial2D(points, target, method=cv2.LMEDS)
+    landmarks = face.landmarks - [left, top]
+    matrix, _ = cv2.estimateAffinePartial2D(landmarks, target, method=cv2.LMEDS)
     shrink = min(1.0, np.hypot(matrix[0, 0], matrix[0, 1]))
     small = cv2.resize(part, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     scale = np.array(small.shape[1::-1]) / part.shape[1::-1]
-    matrix, _ = cv2.estimateAffinePartial2D((points + 0.5) * scale - 0.5, target, method=cv2.LMEDS)
+    matrix, _ = cv2.estimateAffinePartial2D((landmarks + 0.5) * scale - 0.5, target, method=cv2.LMEDS)
     return from_array(cv2.warpAffine(small, matrix, (side, side))[None])
 
 
@@ -100,8 +100,8 @@ def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
 
 def nearest(faces: list[Face], place: tuple[float, float]) -> Face | None:
     """The face at a place, if there is one within a face's width."""
-    best = min(faces, key=lambda f: np.linalg.norm(f.points.mean(axis=0) - place), default=None)
-    found = best is not None and np.linalg.norm(best.points.mean(axis=0) - place) < best.box[2]
+    best = min(faces, key=lambda f: np.linalg.norm(f.landmarks.mean(axis=0) - place), default=None)
+    found = best is not None and np.linalg.norm(best.landmarks.mean(axis=0) - place) < best.box[2]
     return best if found else None
 
 
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--manipulators", nargs="+", help="folders or Hub ids (default: those that ship)")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
-    specs = options.manipulators or manipulators_.that_ship()
+    specs = options.manipulators or manipulators_.shipped_manipulators()
     manipulators = {model.name: model for model in map(manipulators_.load, specs)}
     protector = Protector.from_pretrained(options.protector).requires_grad_(False)
     if options.refine:

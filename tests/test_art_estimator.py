@@ -512,9 +512,9 @@ def test_disruption_is_what_metrics_say(shared, model):
     estimator = PyTorchManipulator(model, input_shape=(3, 128, 128), device_type="cpu")
     attacked = FastGradientMethod(estimator, eps=0.1).generate(x)
     found = estimator.disruption(x, attacked)
-    judge, frame = recognizers.default(), arcface_frame(faces.points, (128, 128))
+    judge, frame = recognizers.default(), arcface_frame(faces.landmarks, (128, 128))
     y, y_hat = (to_signed(torch.tensor(forged(model, images))) for images in (x, attacked))
-    distance = l2_face(y, y_hat, face_mask(faces.points, (128, 128)))
+    distance = l2_face(y, y_hat, face_mask(faces.landmarks, (128, 128)))
     with torch.no_grad():
         similarity = identity_similarity(judge(y, frame), judge(y_hat, frame))
     assert np.allclose(found.l2_face, distance, rtol=0.05)  # a detection of its own: the mask differs by pixels

@@ -59,7 +59,7 @@ def test_a_file_that_does_not_say_who_it_is_is_named(name):
 def test_impostors_are_all_pairs_of_different_people(faces):
     eye = Eye()
     batch = faces.batch(slice(None))
-    embeddings = eye(batch.images, arcface_frame(batch.points, (32, 32)))
+    embeddings = eye(batch.images, arcface_frame(batch.landmarks, (32, 32)))
     expected = [
         identity_similarity(embeddings[i : i + 1], embeddings[j : j + 1]).item()
         for i, j in combinations(range(6), 2)
@@ -122,7 +122,7 @@ def test_the_recogniser_that_ships_knows_people_of_lfw(shared, monkeypatch):
     limit = thresholds({"sface": default()}, faces, weights={"sface": None})["sface"]["1%"]
     assert 0.1 < limit < 0.5
     batch, who = faces.batch(slice(None)), people(faces.names)
-    embeddings = default()(batch.images, arcface_frame(batch.points, (128, 128)))
+    embeddings = default()(batch.images, arcface_frame(batch.landmarks, (128, 128)))
     same = torch.tensor([i for i in range(len(who) - 1) if who[i] == who[i + 1]])
     genuine = identity_similarity(embeddings[same], embeddings[same + 1])
     assert (genuine >= limit).double().mean() > 0.9

@@ -221,12 +221,12 @@ def test_faces_are_read_with_points_kept_in_a_file(tmp_path):
         faces = read_faces(folder, size=64, regions=tmp_path / "regions.safetensors")
     assert len(faces) == 3
     assert faces.images.dtype == torch.uint8
-    assert faces.points.shape == (3, 5, 2)
-    left_eye, right_eye = faces.points[:, 0], faces.points[:, 1]
+    assert faces.landmarks.shape == (3, 5, 2)
+    left_eye, right_eye = faces.landmarks[:, 0], faces.landmarks[:, 1]
     assert (left_eye[:, 0] < right_eye[:, 0]).all()
     (folder / "zz-no-face.png").unlink()
     again = read_faces(folder, size=64, regions=tmp_path / "regions.safetensors")
-    assert torch.equal(again.points, faces.points)
+    assert torch.equal(again.landmarks, faces.landmarks)
     batch = next(faces.batches(2))
     assert batch.images.min() >= -1
     assert batch.images.max() <= 1
@@ -241,7 +241,7 @@ def test_aligned_faces_have_celebas_framing(tmp_path):
     portrait.rotate(15, center=(224, 115)).save(tmp_path / "tilted.png")
     faces = read_faces(tmp_path, size=128, framing="align")
     expected = (CELEBA_TEMPLATE + 0.5) * 128 / TEMPLATE_SIZE - 0.5
-    assert (faces.points[0] - expected).norm(dim=1).mean() < 5
+    assert (faces.landmarks[0] - expected).norm(dim=1).mean() < 5
 
 
 def test_sources_without_faces_say_so(tmp_path):
@@ -305,12 +305,12 @@ def test_cached_computes_once(tmp_path):
 def test_rows_are_computed_once_each(tmp_path):
     asked = []
 
-    def rows(path, identities):
+    def rows(path, content_ids):
         def compute(missing):
-            asked.append([identities[i] for i in missing])
-            return torch.tensor([[10.0 * identities[i]] for i in missing])
+            asked.append([content_ids[i] for i in missing])
+            return torch.tensor([[10.0 * content_ids[i]] for i in missing])
 
-        return cached_rows(path, "key", identities, compute).flatten().tolist()
+        return cached_rows(path, "key", content_ids, compute).flatten().tolist()
 
     path = tmp_path / "c.safetensors"
     assert rows(path, [3, 1]) == [30, 10]
@@ -322,11 +322,11 @@ def test_rows_are_computed_once_each(tmp_path):
 
 def test_points_are_found_once_for_a_picture_whatever_the_limit(tmp_path, monkeypatch):
     folder, regions, searched = write_portraits(tmp_path / "faces", 3), tmp_path / "regions.safetensors", []
-    whole = read_faces(folder, size=64).points
-    find = data.find_points
-    monkeypatch.setattr(data, "find_points", lambda images: (searched.append(len(images)), find(images))[1])
+    whole = read_faces(folder, size=64).landmarks
+    find = data.find_landmarks
+    monkeypatch.setattr(data, "find_landmarks", lambda images: (searched.append(len(images)), find(images))[1])
     for limit in (2, 3, 1):
-        assert torch.equal(read_faces(folder, size=64, limit=limit, regions=regions).points, whole[:limit])
+        assert torch.equal(read_faces(folder, size=64, limit=limit, regions=regions).landmarks, whole[:limit])
     read_faces(folder, size=48, limit=1, regions=regions)
     assert searched == [2, 1, 1]
 
@@ -343,8 +343,8 @@ def test_a_set_is_not_copied_where_all_of_it_is_chosen(tmp_path):
     faces = read_faces(write_portraits(tmp_path, 2), size=64)
     assert faces.select([0, 1]).images.data_ptr() == faces.images.data_ptr()
     assert len(faces.select([1])) == 1
-    again = Faces(faces.names, faces.images.mT, faces.attributes, faces.points)
-    assert len({*faces.identities(), *again.identities()}) == 4
+    again = Faces(faces.names, faces.images.mT, faces.attributes, faces.landmarks)
+    assert len({*faces.content_ids(), *again.content_ids()}) == 4
 
 
 def test_pictures_in_memory_without_a_face_are_told(tmp_path):

@@ -135,7 +135,7 @@ def test_values_are_those_of_the_definitions(faces):
     edit = toy.edits(batch.attributes)[2]
     clean, other = toy(batch.images, edit).output, toy(shift(batch), edit).output
 
-    mask = face_mask(batch.points, (SIZE, SIZE)).double()
+    mask = face_mask(batch.landmarks, (SIZE, SIZE)).double()
     square = (clean - other).double() ** 2 * mask
     by_hand = square.sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
     found = report.values["l2_face"][1, 1, :, 2]
@@ -147,7 +147,7 @@ def test_values_are_those_of_the_definitions(faces):
     by_hand = (clean - other).pow(2).mean(dim=(1, 2, 3))
     torch.testing.assert_close(report.values["l2_image"][1, 1, :, 2], by_hand)
 
-    frame = arcface_frame(batch.points, (SIZE, SIZE))
+    frame = arcface_frame(batch.landmarks, (SIZE, SIZE))
     a, b = eye(clean, frame), eye(other, frame)
     cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
     torch.testing.assert_close(report.values["similarity.eye"][1, 1, :, 2], cosine)
@@ -524,7 +524,7 @@ class Trade(Toy):
 def test_the_criterions_white_box_aims_at_the_face_and_at_identity(model, measure, faces):
     batch = batch_of(faces)
     edit = model.edits(batch.attributes)[3]
-    mask, frame = face_mask(batch.points, (SIZE, SIZE)), arcface_frame(batch.points, (SIZE, SIZE))
+    mask, frame = face_mask(batch.landmarks, (SIZE, SIZE)), arcface_frame(batch.landmarks, (SIZE, SIZE))
 
     def reached(attack):
         attacked = attack(model, edit, batch)
@@ -568,7 +568,7 @@ class Angle(Recognizer):
 @pytest.mark.parametrize("first", [True, False])
 def test_each_face_keeps_its_best_restart(kept, others, why, first, monkeypatch):
     """A restart is the shift of the face, and the similarity that each recogniser sees."""
-    x, points = torch.zeros(2, 3, SIZE, SIZE), POINTS.repeat(2, 1, 1)
+    x, landmarks = torch.zeros(2, 3, SIZE, SIZE), POINTS.repeat(2, 1, 1)
 
     def restart(*faces):
         attacked = x + torch.tensor([shift for shift, *_ in faces])[:, None, None, None]
@@ -578,13 +578,13 @@ def test_each_face_keeps_its_best_restart(kept, others, why, first, monkeypatch)
     made = [restart(kept, others), restart(others, kept)][:: 1 if first else -1]
     given = iter(made)
     monkeypatch.setattr(criterion, "pgd", lambda *_, **__: next(given))
-    attacked = criterion.attack_criterion(lambda z: z, x, points, [Angle(0), Angle(1)], epsilon=1.0, restarts=2)
+    attacked = criterion.attack_criterion(lambda z: z, x, landmarks, [Angle(0), Angle(1)], epsilon=1.0, restarts=2)
     assert torch.equal(attacked, restart(kept, kept)), why
 
 
 @pytest.mark.parametrize("edits", ["all", "cycle"])
 def test_a_reference_attacks_the_first_faces_each_under_its_edit_with_their_own_points(edits, faces):
-    faces = replace(faces, points=faces.points + torch.arange(7.0)[:, None, None] / 4)
+    faces = replace(faces, landmarks=faces.landmarks + torch.arange(7.0)[:, None, None] / 4)
     seen = []
 
     def attack(manipulator, edit, batch):
@@ -603,7 +603,7 @@ def test_a_reference_attacks_the_first_faces_each_under_its_edit_with_their_own_
     for _, name, batch in seen:
         i = ATTRIBUTES.index(name)
         assert torch.equal(batch.images, batch_of(faces).images[i : i + 1])
-        assert torch.equal(batch.points, faces.points[i : i + 1])
+        assert torch.equal(batch.landmarks, faces.landmarks[i : i + 1])
     assert len(seen) == 2 * 4
 
 
@@ -635,7 +635,7 @@ def test_cmua_step_by_step():
 
 def test_cmuas_official_budget_is_as_many_steps_for_every_edit(faces, capsys):
     faces = replace(
-        faces, images=faces.images[:2], attributes=faces.attributes[:2], points=faces.points[:2], names=("a", "b")
+        faces, images=faces.images[:2], attributes=faces.attributes[:2], landmarks=faces.landmarks[:2], names=("a", "b")
     )
     targets = [Toy(seed=0), Toy(seed=1)]
     cmua(targets, faces, epsilon=EPSILON, steps=3)

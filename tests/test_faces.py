@@ -13,8 +13,8 @@ def some_points(n=4, scale=0.8):
     """Five points as detectors find them: turned, scaled, moved and noisy templates."""
     angle = torch.linspace(-0.6, 0.6, n, dtype=torch.float64)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 2, 2)
-    points = scale * (ARCFACE_TEMPLATE.double() - 56) @ turn.mT + 70 + torch.rand(n, 1, 2) * 20
-    return points + torch.randn(n, 5, 2).double()
+    landmarks = scale * (ARCFACE_TEMPLATE.double() - 56) @ turn.mT + 70 + torch.rand(n, 1, 2) * 20
+    return landmarks + torch.randn(n, 5, 2).double()
 
 
 def pixel_matrix(frame, size, height, width):
@@ -27,8 +27,8 @@ def pixel_matrix(frame, size, height, width):
 @pytest.mark.parametrize("template", [ARCFACE_TEMPLATE, CELEBA_TEMPLATE])
 @pytest.mark.parametrize("size", [(128, 128), (97, 203)])
 def test_frame_is_the_inverse_of_the_umeyama_transform_of_skimage(template, size):
-    points = some_points()
-    for frame, p in zip(template_frame(points, size, template), points, strict=True):
+    landmarks = some_points()
+    for frame, p in zip(template_frame(landmarks, size, template), landmarks, strict=True):
         umeyama = transform.estimate_transform("similarity", p.numpy(), template.double().numpy())
         np.testing.assert_allclose(
             pixel_matrix(frame, 112, *size), np.linalg.inv(umeyama.params)[:2], rtol=1e-9, atol=1e-9
@@ -50,8 +50,8 @@ def test_template_in_place_gives_the_identity():
 def test_align_agrees_with_opencv():
     picture = cv2.GaussianBlur(np.random.default_rng(0).random((90, 130, 3)), (0, 0), 3) * 2 - 1
     images = torch.from_numpy(picture).permute(2, 0, 1)[None]
-    for points in some_points():
-        frame = arcface_frame(points[None], (90, 130))
+    for landmarks in some_points():
+        frame = arcface_frame(landmarks[None], (90, 130))
         matrix = pixel_matrix(frame[0], 112, 90, 130)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         expected = cv2.warpAffine(picture, matrix, (112, 112), flags=flags, borderValue=(-1, -1, -1))
@@ -104,10 +104,10 @@ def test_finds_one_face_and_its_points_at_any_resolution(detector, size):
     (face,) = detector.detect(picture)
     # eyes, nose and mouth as a person points at them in the picture of 512 pixels
     expected = np.array([[203, 101], [246, 103], [224, 127], [203, 140], [244, 141]])
-    assert np.abs(face.points * 512 / size - expected).max() < 8  # the eyes are 43 apart
+    assert np.abs(face.landmarks * 512 / size - expected).max() < 8  # the eyes are 43 apart
     left, top, width, height = face.box
-    assert (face.points > [left, top]).all()
-    assert (face.points < [left + width, top + height]).all()
+    assert (face.landmarks > [left, top]).all()
+    assert (face.landmarks < [left + width, top + height]).all()
 
 
 def test_finds_a_small_face_in_a_small_crop(detector):
@@ -139,11 +139,11 @@ def test_points_of_real_faces_fall_on_the_template(shared, detector):
     pictures = [p for _, p in tar_pictures(shared / "data/celeba128/test-0.tar", 40)]
     faces = [detector.detect(p) for p in pictures]
     assert all(faces)
-    points = torch.stack([torch.from_numpy(found[0].points) for found in faces])
-    assert (points.mean(dim=0) * 112 / 128 - CELEBA_TEMPLATE).norm(dim=1).max() < 2
-    frames = arcface_frame(points, (128, 128))
+    landmarks = torch.stack([torch.from_numpy(found[0].landmarks) for found in faces])
+    assert (landmarks.mean(dim=0) * 112 / 128 - CELEBA_TEMPLATE).norm(dim=1).max() < 2
+    frames = arcface_frame(landmarks, (128, 128))
     aligned = align(torch.cat([from_array(p[None]) for p in pictures]), frames, 112)
     again = [detector.detect(((x + 1) * 127.5).byte().permute(1, 2, 0).numpy()) for x in aligned]
-    points = torch.stack([torch.from_numpy(found[0].points) for found in again if found])
-    assert len(points) >= 38
-    assert (points.median(dim=0).values - ARCFACE_TEMPLATE).norm(dim=1).max() < 3
+    landmarks = torch.stack([torch.from_numpy(found[0].landmarks) for found in again if found])
+    assert len(landmarks) >= 38
+    assert (landmarks.median(dim=0).values - ARCFACE_TEMPLATE).norm(dim=1).max() < 3

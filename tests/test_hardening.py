@@ -28,8 +28,8 @@ from art_idguard.training.manipulator import hardening
 from art_idguard.training.manipulator.config import WARMUP, HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator.hardening import PGDAttacker, ProtectorAttacker, attacker, harden
 from art_idguard.training.manipulator.objectives import OBJECTIVES
-from art_idguard.training.manipulator.setup import ManipulatorParts, prepare
-from art_idguard.training.manipulator.step import advance, distill_step
+from art_idguard.training.manipulator.setup import PreloadedGAN, build_run
+from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import ATTRIBUTES
 from tests.test_manipulator_training import write_labels
@@ -85,11 +85,11 @@ def test_the_generator_sees_attacked_faces_and_the_protector_learns_in_its_ball(
         seen.append((x, attacked))
         return attacked
 
-    run = prepare(config(faces, models, tmp_path), attack=recording)
+    run = build_run(config(faces, models, tmp_path), attack=recording)
     inputs = []
     run.generator.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
     before = {name: p.detach().clone() for name, p in attack.protector.named_parameters()}
-    advance(run, progress=0.0)
+    train_step(run, progress=0.0)
     ((clean, attacked),) = seen
     assert any(i.shape == attacked.shape and torch.equal(i, attacked) for i in inputs)
     assert 0 < (attacked - clean).abs().max() <= EPSILON + 1e-6
@@ -125,7 +125,7 @@ def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(dis
 
     def reached(attack, name):
         (generator,) = tiny_manipulators(["stargan"])
-        parts = ManipulatorParts(images, labels, generator)
+        parts = PreloadedGAN(images, labels, generator)
         made = ManipulatorConfig.from_recipe(None, **settings, output=str(tmp_path / name), distill=distill)
         folder = train_manipulator(made, attack=attack, parts=parts, verbose=False)
         estimator = PyTorchManipulator(manipulators.load(folder))
@@ -164,9 +164,9 @@ def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(distill, faces
 @pytest.mark.parametrize("attack", ["idguard", "pgd"])
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, models, tmp_path):
-    run = prepare(made := config(faces, models, tmp_path, manipulator=name, start=None, attack=attack, pgd_steps=1))
+    run = build_run(made := config(faces, models, tmp_path, manipulator=name, start=None, attack=attack, pgd_steps=1))
     run.attack = attacker(made)
-    report = advance(run, progress=0.0)
+    report = train_step(run, progress=0.0)
     assert all(value.isfinite() for value in report.values())
 
 
@@ -188,8 +188,8 @@ def test_distillation_is_the_distance_from_the_originals_clean_answer(name, face
         seen.update(x=x, edit=edit, model=deepcopy(model))
         return (x + EPSILON).clamp(-1, 1)
 
-    parts = ManipulatorParts(images, labels, OBJECTIVES[name].generator(made))
-    run = prepare(made, attack=shifted, parts=parts)
+    parts = PreloadedGAN(images, labels, OBJECTIVES[name].generator(made))
+    run = build_run(made, attack=shifted, parts=parts)
     before = {key: value.clone() for key, value in run.generator.state_dict().items()}
     report = distill_step(run, progress=0.0)  # at once: neither a warm-up nor a discriminator to wait for
     x, edit = seen["x"], seen["edit"]
@@ -212,7 +212,7 @@ def test_smoothness_is_the_distance_between_the_answers_to_attacked_and_clean_fa
         seen.update(x=x, edit=edit, start=deepcopy(model))
         return (x + EPSILON).clamp(-1, 1)
 
-    report = distill_step(prepare(made, attack=shifted), progress=0.0)
+    report = distill_step(build_run(made, attack=shifted), progress=0.0)
     x, edit, start = seen["x"], seen["edit"], seen["start"]
     clean, attacked = start(x, edit).output, start((x + EPSILON).clamp(-1, 1), edit).output
     expected = {
@@ -224,11 +224,11 @@ def test_smoothness_is_the_distance_between_the_answers_to_attacked_and_clean_fa
 
 def test_distillation_needs_a_teacher(faces, models, tmp_path):
     with pytest.raises(IDGuardError, match="needs a generator that teaches"):
-        prepare(config(faces, models, tmp_path, start=None, distill=True))
+        build_run(config(faces, models, tmp_path, start=None, distill=True))
     with pytest.raises(IDGuardError, match="belong to distillation"):
         config(faces, models, tmp_path, smoothness=1.0)
     with pytest.raises(IDGuardError, match="is a relgan, not a stargan"):
-        prepare(config(faces, models, tmp_path, distill=True, teacher=str(models / "relgan")))
+        build_run(config(faces, models, tmp_path, distill=True, teacher=str(models / "relgan")))
 
 
 def test_a_trained_generator_waits_for_a_new_discriminator(faces):
@@ -253,7 +253,7 @@ def test_what_ships_is_hardened_where_no_start_is_given(faces, models, tmp_path,
 
 def test_neither_training_goes_on_with_the_others_run(faces, models, tmp_path, capsys):
     places = ["stargan", "--faces", faces, "--output", tmp_path, "--protector", models / "protector", "--quiet"]
-    run = prepare(made := config(faces, models, tmp_path), attack=attacker(config(faces, models, tmp_path)))
+    run = build_run(made := config(faces, models, tmp_path), attack=attacker(config(faces, models, tmp_path)))
     save_checkpoint(run.folder, run.state())
     assert main(["train-manipulator", *map(str, places[:5]), "--resume"]) == 1
     assert "holds a run of harden, not of train-manipulator" in capsys.readouterr().err
@@ -264,23 +264,23 @@ def test_neither_training_goes_on_with_the_others_run(faces, models, tmp_path, c
 
 def test_the_protectors_rate_may_change_on_resuming(faces, models, tmp_path):
     made = config(faces, models, tmp_path)
-    run = prepare(made, attack=attacker(made))
-    advance(run, progress=0.0)
+    run = build_run(made, attack=attacker(made))
+    train_step(run, progress=0.0)
     save_checkpoint(run.folder, run.state())
     made = config(faces, models, tmp_path, protector_lr=1e-7)
-    resumed = prepare(made, attack=attacker(made), resume=True)
+    resumed = build_run(made, attack=attacker(made), resume=True)
     assert resumed.attack.optimizer.param_groups[0]["lr"] == 1e-7
     assert len(resumed.attack.optimizer.state) == len(run.attack.optimizer.state) > 0
 
 
 def test_during_the_warmup_only_the_discriminator_learns(faces, models, tmp_path):
-    run = prepare(config(faces, models, tmp_path, warmup=2))
+    run = build_run(config(faces, models, tmp_path, warmup=2))
     before = {name: p.clone() for name, p in run.generator.state_dict().items()}
     critic = {name: p.clone() for name, p in run.discriminator.state_dict().items()}
     for step in range(3):
         same = all(torch.equal(p, before[name]) for name, p in run.generator.state_dict().items())
         assert same, f"the generator moved before step {step}"
-        advance(run, progress=0.0)
+        train_step(run, progress=0.0)
     assert not all(torch.equal(p, before[name]) for name, p in run.generator.state_dict().items())
     assert not all(torch.equal(p, critic[name]) for name, p in run.discriminator.state_dict().items())
 
@@ -310,9 +310,9 @@ def test_a_generator_from_scratch_and_a_training_without_attacks_make_their_stat
         ("scratch", {"start": None}, PGDAttacker(steps=1)),
         ("clean", {"start": str(models / "relgan")}, None),
     ):
-        run = prepare(config(faces, models, tmp_path / name, manipulator="relgan", **options), attack=attack)
+        run = build_run(config(faces, models, tmp_path / name, manipulator="relgan", **options), attack=attack)
         before = statistics(run.generator)
-        advance(run, progress=0.0)
+        train_step(run, progress=0.0)
         found = statistics(run.generator)
         assert all(not torch.equal(value, before[key]) for key, value in found.items()), name
 

@@ -18,14 +18,14 @@ from art_idguard import manipulators
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.manipulators import MANIPULATORS, RelGAN
-from art_idguard.training.base import follow, held
+from art_idguard.training.base import exclusive_folder, follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import losses as losses
 from art_idguard.training.manipulator import train as training
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
 from art_idguard.training.manipulator.objectives.base import random_shares
-from art_idguard.training.manipulator.setup import prepare
+from art_idguard.training.manipulator.setup import build_run
 from art_idguard.training.manipulator.train import train_manipulator
 from tests.toys import in_one_and_two_processes, write_portraits
 
@@ -135,7 +135,7 @@ def test_orthogonality_by_hand():
 @pytest.fixture
 def game(faces, tmp_path, request):
     """A run in float64 with one batch of it, whose inputs are attacked, and what its generator makes of those."""
-    run = prepare(config(faces, tmp_path, request.param))
+    run = build_run(config(faces, tmp_path, request.param))
     batch = training._batch(run, with_gradient=False)
     run.generator.double(), run.discriminator.double()
     attacked = (batch.real + 0.1 * torch.randn_like(batch.real)).clamp(-1, 1)
@@ -279,10 +279,10 @@ def test_hisd_terms_are_the_published_ones(game):
 
 
 def test_hisd_draws_faces_of_the_source_attribute_and_another_target(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, "hisd"))
+    run = build_run(config(faces, tmp_path, "hisd"))
     seen = set()
     for step in range(300):
-        index, (tag, source, target) = run.objective.draw(step)
+        index, (tag, source, target) = run.objective.sample_batch(step)
         assert source != target
         seen.add((tag, source, target))
         labels = run.labels[index]
@@ -295,7 +295,7 @@ def test_hisd_draws_faces_of_the_source_attribute_and_another_target(faces, tmp_
 
 
 def test_hisd_mappers_learn_slowly(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, "hisd"))
+    run = build_run(config(faces, tmp_path, "hisd"))
     others, mappers = run.optimizers["generator"].param_groups
     assert (others["lr"], mappers["lr"]) == (1e-4, 1e-6)
     assert {id(p) for p in mappers["params"]} == {id(p) for p in run.generator.mappers.parameters()}
@@ -303,7 +303,7 @@ def test_hisd_mappers_learn_slowly(faces, tmp_path):
 
 
 def test_stargan_asks_for_the_labels_of_other_faces(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, batch_size=12))
+    run = build_run(config(faces, tmp_path, batch_size=12))
     wanted = run.objective.edit(run.generator, run.faces(torch.arange(12)), run.labels, ()).condition
     assert not torch.equal(wanted, run.labels)
     assert sorted(wanted.tolist()) == sorted(run.labels.tolist())
@@ -325,10 +325,10 @@ def test_hisd_has_the_style_widths_of_its_size(faces, tmp_path):
 
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_one_step_changes_both_networks_and_the_average(name, faces, tmp_path):
-    run = prepare(config(faces, tmp_path, name))
+    run = build_run(config(faces, tmp_path, name))
     networks = {**run.networks, "average": run.average}
     before = {who: {k: v.clone() for k, v in network.state_dict().items()} for who, network in networks.items()}
-    report = training.advance(run, progress=0.0)
+    report = training.train_step(run, progress=0.0)
     assert all(value.isfinite() for value in report.values())
     for who, network in networks.items():
         assert any(not torch.equal(v, before[who][k]) for k, v in network.state_dict().items()), who
@@ -337,23 +337,23 @@ def test_one_step_changes_both_networks_and_the_average(name, faces, tmp_path):
 
 
 def test_generator_learns_every_n_critic_steps(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, n_critic=3))
-    turns = [any(k.startswith("generator") for k in training.advance(run, progress=0.0)) for _ in range(6)]
+    run = build_run(config(faces, tmp_path, n_critic=3))
+    turns = [any(k.startswith("generator") for k in training.train_step(run, progress=0.0)) for _ in range(6)]
     assert turns == [False, False, True] * 2
 
 
 def test_average_follows_faster_at_first(faces, tmp_path):
     """Decay min(ema, (1 + t) / (10 + t)): at the first update a tenth of the old average stays."""
-    run = prepare(config(faces, tmp_path))
+    run = build_run(config(faces, tmp_path))
     before = run.average.main[0].weight.clone()
-    training.advance(run, progress=0.0)
+    training.train_step(run, progress=0.0)
     expected = 0.1 * before + 0.9 * run.generator.main[0].weight
     torch.testing.assert_close(run.average.main[0].weight, expected.detach())
 
 
 @torch.no_grad()
 def test_average_keeps_its_share_later_on(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, ema=0.25))
+    run = build_run(config(faces, tmp_path, ema=0.25))
     average, current = run.average.main[0].weight, run.generator.main[0].weight
     before = average.clone()
     current.add_(1)
@@ -362,8 +362,8 @@ def test_average_keeps_its_share_later_on(faces, tmp_path):
 
 
 def test_gradients_are_clipped_and_adam_has_its_decay_rates(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, clip=1e-3, betas=(0.1, 0.2)))
-    training.advance(run, progress=0.0)
+    run = build_run(config(faces, tmp_path, clip=1e-3, betas=(0.1, 0.2)))
+    training.train_step(run, progress=0.0)
     for name, network in run.networks.items():
         norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
         assert norm == pytest.approx(1e-3, rel=1e-2)
@@ -371,7 +371,7 @@ def test_gradients_are_clipped_and_adam_has_its_decay_rates(faces, tmp_path):
 
 
 def test_relgan_trains_on_batch_statistics_and_its_average_on_running_ones(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, "relgan"))
+    run = build_run(config(faces, tmp_path, "relgan"))
     norms = [m for network in (run.generator, run.average) for m in network.modules() if hasattr(m, "mean_weight")]
     assert [m.use_batch_statistics for m in norms] == [True] * (len(norms) // 2) + [False] * (len(norms) // 2)
 
@@ -385,7 +385,7 @@ def test_training_lowers_the_cycle_loss(faces, tmp_path):
 
 
 def test_faces_are_crops_some_mirrored(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, margin=8))
+    run = build_run(config(faces, tmp_path, margin=8))
     seen = set()
     for step in range(12):
         training.seed_step(0, step, 0)
@@ -400,7 +400,7 @@ def test_faces_are_crops_some_mirrored(faces, tmp_path):
 
 @pytest.mark.parametrize(("progress", "factor"), [(0.0, 1), (0.5, 1), (0.75, 0.5), (1.0, 0)])
 def test_learning_rate_falls_linearly_from_half_of_the_budget(progress, factor, faces, tmp_path):
-    run = prepare(config(faces, tmp_path, "hisd", decay_from=0.5))
+    run = build_run(config(faces, tmp_path, "hisd", decay_from=0.5))
     for _ in range(2):  # not cumulative
         training.set_learning_rates(run, progress)
     others, mappers = run.optimizers["generator"].param_groups
@@ -408,7 +408,7 @@ def test_learning_rate_falls_linearly_from_half_of_the_budget(progress, factor, 
 
 
 def test_progress_is_that_of_the_budget_that_ends_first(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, steps=100, minutes=2.0))
+    run = build_run(config(faces, tmp_path, steps=100, minutes=2.0))
     run.step, run.elapsed = 10, 60.0
     assert run.progress() == 0.5
     run.step = 80
@@ -520,22 +520,22 @@ def test_nan_stops_the_run_with_step_model_and_checkpoint(faces, tmp_path):
 
 
 def test_nan_before_the_first_checkpoint(faces, tmp_path):
-    run = prepare(config(faces, tmp_path))
+    run = build_run(config(faces, tmp_path))
     next(run.discriminator.parameters()).data.fill_(torch.nan)
-    training.advance(run, progress=0.0)
+    training.train_step(run, progress=0.0)
     with pytest.raises(IDGuardError, match=r"step 1: .*no checkpoint yet"):
         training.require_finite(run)
 
 
 def test_a_resumed_run_may_take_what_helps_against_nan(faces, tmp_path):
-    run = prepare(config(faces, tmp_path, "relgan", precision="bf16"))
-    training.advance(run, progress=0.0)
+    run = build_run(config(faces, tmp_path, "relgan", precision="bf16"))
+    training.train_step(run, progress=0.0)
     save_checkpoint(run.folder, run.state())
     changes = {"lr": 1e-6, "clip": 1.0, "precision": "no", "seed": 5}
-    resumed = prepare(config(faces, tmp_path, "relgan", **changes), resume=True)
+    resumed = build_run(config(faces, tmp_path, "relgan", **changes), resume=True)
     assert resumed.accelerator.mixed_precision == "no"
     before = [p.detach().clone() for p in resumed.generator.parameters()]
-    training.advance(resumed, progress=0.0)
+    training.train_step(resumed, progress=0.0)
     for name, optimizer in resumed.optimizers.items():
         assert [group["lr"] for group in optimizer.param_groups] == [1e-6], name
         assert {int(state["step"]) for state in optimizer.state.values()} == {2}
@@ -543,25 +543,25 @@ def test_a_resumed_run_may_take_what_helps_against_nan(faces, tmp_path):
 
 
 def test_what_a_run_cannot_go_on_with_is_named(faces, tmp_path):
-    run = prepare(config(faces, tmp_path))
+    run = build_run(config(faces, tmp_path))
     save_checkpoint(run.folder, run.state())
     with pytest.raises(IDGuardError, match="settings: limit changed"):
-        prepare(config(faces, tmp_path, limit=11), resume=True)
+        build_run(config(faces, tmp_path, limit=11), resume=True)
     save_checkpoint(run.folder, run.state() | {"command": "train"})
     with pytest.raises(IDGuardError, match="holds a run of train, not of train-manipulator;"):
-        prepare(config(faces, tmp_path), resume=True)
-    with held(config(faces, tmp_path)), pytest.raises(IDGuardError, match="another training is at work in"):
+        build_run(config(faces, tmp_path), resume=True)
+    with exclusive_folder(config(faces, tmp_path)), pytest.raises(IDGuardError, match="another training is at work in"):
         train_manipulator(config(faces, tmp_path), resume=True, verbose=False)
 
 
 def test_resuming_with_other_labels_is_refused(tmp_path):
     folder = write_portraits(tmp_path / "faces", 12)
     write_labels(folder)
-    run = prepare(config(folder, tmp_path / "run"))
+    run = build_run(config(folder, tmp_path / "run"))
     save_checkpoint(run.folder, run.state())
     write_labels(folder, LABELS | {"Young": "1" * 12})
     with pytest.raises(IDGuardError, match="run: faces changed since it began"):
-        prepare(config(folder, tmp_path / "run"), resume=True)
+        build_run(config(folder, tmp_path / "run"), resume=True)
 
 
 def test_minutes_that_end_before_the_generators_first_turn_are_an_error(faces, tmp_path):
@@ -571,8 +571,8 @@ def test_minutes_that_end_before_the_generators_first_turn_are_an_error(faces, t
     ):
         train_manipulator(settings, verbose=False)
     assert not (tmp_path / "manipulator").exists()
-    turns = prepare(config(faces, tmp_path / "turns", warmup=3, n_critic=2))
-    learnt = [any(k.startswith("generator") for k in training.advance(turns, progress=0.0)) for _ in range(4)]
+    turns = build_run(config(faces, tmp_path / "turns", warmup=3, n_critic=2))
+    learnt = [any(k.startswith("generator") for k in training.train_step(turns, progress=0.0)) for _ in range(4)]
     assert learnt.index(True) + 1 == settings.first_update == 4
 
 
@@ -580,14 +580,14 @@ def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_pa
     first = train_manipulator(config(faces, tmp_path / "first", "relgan", steps=1), verbose=False)
     judge = tmp_path / "first" / "discriminator.safetensors"
     settings = config(faces, tmp_path / "second", "relgan", start=str(first), start_discriminator=str(judge), seed=9)
-    run = prepare(settings)
+    run = build_run(settings)
     for key, value in load_file(first / "model.safetensors").items():
         assert torch.equal(run.generator.state_dict()[key], value)
     for key, value in load_file(judge).items():
         assert torch.equal(run.discriminator.state_dict()[key].half(), value)
-    training.advance(run, progress=0.0)
+    training.train_step(run, progress=0.0)
     with pytest.raises(IDGuardError, match="is a relgan, not a stargan"):
-        prepare(config(faces, tmp_path / "third", "stargan", start=str(first)))
+        build_run(config(faces, tmp_path / "third", "stargan", start=str(first)))
 
 
 # ---------------------------------------------------------------- settings, data, command line
@@ -641,16 +641,16 @@ def test_there_is_a_recipe_for_each_manipulator_and_for_the_gray_box():
 )
 def test_bad_settings_are_named(changes, match, faces, tmp_path):
     with pytest.raises(IDGuardError, match=match):
-        prepare(config(faces, tmp_path, **changes))
+        build_run(config(faces, tmp_path, **changes))
 
 
 def test_missing_labels_are_named(tmp_path):
     folder = write_portraits(tmp_path / "faces", 4)
     with pytest.raises(IDGuardError, match=r"000\.png of .* has no labels; expected .*train\.csv"):
-        prepare(config(folder, tmp_path / "run"))
+        build_run(config(folder, tmp_path / "run"))
     write_labels(folder, {name: value[:4] for name, value in LABELS.items() if name != "Eyeglasses"})
     with pytest.raises(IDGuardError, match="lacks the columns Eyeglasses"):
-        prepare(config(folder, tmp_path / "run", "hisd"))
+        build_run(config(folder, tmp_path / "run", "hisd"))
 
 
 def test_faces_that_hisd_cannot_learn_an_attribute_from_are_named(tmp_path):
@@ -658,7 +658,7 @@ def test_faces_that_hisd_cannot_learn_an_attribute_from_are_named(tmp_path):
     for name, values in (("Eyeglasses", "0" * 12), ("without Eyeglasses", "1" * 12), ("Blond_Hair", "0" * 12)):
         write_labels(folder, LABELS | {name.removeprefix("without "): values})
         with pytest.raises(IDGuardError, match=f"none of the 12 faces is one for {name};"):
-            prepare(config(folder, tmp_path / "run", "hisd"))
+            build_run(config(folder, tmp_path / "run", "hisd"))
 
 
 def test_instance_normalised_relgan_has_the_gray_boxes_names():

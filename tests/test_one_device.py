@@ -37,12 +37,12 @@ from art_idguard.training.manipulator import train as gan
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.hardening import PGDAttacker, ProtectorAttacker
 from art_idguard.training.manipulator.objectives import OBJECTIVES
-from art_idguard.training.manipulator.setup import ManipulatorParts
-from art_idguard.training.manipulator.setup import prepare as prepare_gan
+from art_idguard.training.manipulator.setup import PreloadedGAN
+from art_idguard.training.manipulator.setup import build_run as build_gan_run
 from art_idguard.training.protector import train as protection
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.training.protector.run import Parts
-from art_idguard.training.protector.setup import prepare
+from art_idguard.training.protector.run import Preloaded
+from art_idguard.training.protector.setup import build_run
 from art_idguard.weighting import WEIGHTINGS
 from tests.elsewhere import DEVICE, Elsewhere
 from tests.toys import tiny_manipulators, write_portraits
@@ -124,8 +124,8 @@ def test_a_step_of_algorithm_1(weighting, operation, faces, tmp_path):
             precision="no",
         )
         with on(device):
-            run = prepare(config, parts=Parts(faces, tiny_manipulators(("stargan", "relgan")), protector()))
-            report = protection.advance(run)
+            run = build_run(config, parts=Preloaded(faces, tiny_manipulators(("stargan", "relgan")), protector()))
+            report = protection.train_step(run)
             gradient = torch.cat([p.grad.cpu().flatten() for p in run.protector.parameters()])
             shown = (value.cpu() for value in report._replace(shares=None) if value is not None)
             results.append([gradient / gradient.norm(), *shown])
@@ -162,11 +162,11 @@ def test_steps_of_a_manipulator_wait_for_nothing(name, attack, distill, faces, t
         )
         with on(device) as waiting:
             torch.manual_seed(0)
-            parts = ManipulatorParts(images, labels, game.generator(config))
-            run = prepare_gan(config, attack=ATTACKS[attack](device), parts=parts)
+            parts = PreloadedGAN(images, labels, game.generator(config))
+            run = build_gan_run(config, attack=ATTACKS[attack](device), parts=parts)
             for _ in range(2):
                 before = waiting.waits if waiting else 0
-                (gan.distill_step if distill else gan.advance)(run, progress=0.0)
+                (gan.distill_step if distill else gan.train_step)(run, progress=0.0)
                 assert not waiting or waiting.waits == before
             results.append(values(run.generator))
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)

@@ -113,7 +113,7 @@ def test_overlapping_faces_stay_inside_the_bound(protector):
 
     class Twice(FaceDetector):
         def detect(self, _picture):
-            return [face, face._replace(points=face.points + 5)]
+            return [face, face._replace(landmarks=face.landmarks + 5)]
 
     protected = protect_photo(photo, protector, Twice())
     assert np.abs(protected.photo.pixels.astype(int) - photo.pixels).max() <= 6
@@ -267,8 +267,8 @@ def test_crop_depends_on_the_face_alone(detector):
     """Cut out of a large photo before it is warped, a face looks as when the whole photo is warped."""
     photo = np.full((1500, 2000, 3), 90, np.uint8)
     photo[700:1212, 1100:1612] = np.asarray(portrait())
-    points = torch.from_numpy(detector.detect(photo)[0].points)[None]
-    frame = template_frame(points, photo.shape[:2], CELEBA_TEMPLATE)
+    landmarks = torch.from_numpy(detector.detect(photo)[0].landmarks)[None]
+    frame = template_frame(landmarks, photo.shape[:2], CELEBA_TEMPLATE)
     whole = align(from_array(photo[None]), frame, 64, antialias=True)
     difference = (face_crop(photo, frame, 64) - whole).abs()
     assert difference.mean() < 0.01
@@ -571,7 +571,7 @@ def test_large_photo_is_measured_along_its_way(tmp_path, protector, monkeypatch)
     before, after = (read_photo(tmp_path / "report" / f"photo-0{end}.png") for end in ("", ".protected"))
     assert before.pixels.shape == (3000, 4000, 3)
     faces = FaceDetector().detect(before.pixels)
-    frames = [template_frame(torch.from_numpy(f.points)[None], (3000, 4000), CELEBA_TEMPLATE) for f in faces]
+    frames = [template_frame(torch.from_numpy(f.landmarks)[None], (3000, 4000), CELEBA_TEMPLATE) for f in faces]
     outside = np.ones((3000, 4000), bool)
     for frame in frames:
         corners = frame[0] @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])

@@ -81,7 +81,7 @@ def test_perfect_edits_succeed_where_something_is_to_change(faces, judge):
         assert torch.equal(values[concerned], (expected[concerned] == 1).float())  # paint shows 1, never 0
     size = torch.stack([(f.output - from_uint8(faces.images)).abs().mean((1, 2, 3)) for f in _forged(faces)], 1)
     torch.testing.assert_close(quality.values["size"], size)
-    frame = arcface_frame(faces.points, (SIZE, SIZE))
+    frame = arcface_frame(faces.landmarks, (SIZE, SIZE))
     photos, forged = from_uint8(faces.images), _forged(faces)[1].output
     torch.testing.assert_close(
         quality.values["similarity"][:, 1], identity_similarity(judge(photos, frame), judge(forged, frame))

@@ -202,8 +202,8 @@ def test_same_person_is_more_similar_than_another(shared):
     people, embeddings = [], []
     for name, picture in tar_pictures(shared / "data/lfw-sample.tar", 40):
         centre = np.array(picture.shape[1::-1]) / 2
-        face = min(detector.detect(picture), key=lambda f: np.abs(f.points.mean(0) - centre).sum())
-        frame = arcface_frame(torch.from_numpy(face.points)[None], picture.shape[:2])
+        face = min(detector.detect(picture), key=lambda f: np.abs(f.landmarks.mean(0) - centre).sum())
+        frame = arcface_frame(torch.from_numpy(face.landmarks)[None], picture.shape[:2])
         embeddings.append(network(from_array(picture[None]), frame))
         people.append(name.rsplit("_", 1)[0])
     embedding = torch.nn.functional.normalize(torch.cat(embeddings), dim=1)

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator
 from art_idguard import attribute_classifier as attributes
 from art_idguard.attribute_classifier import predictions
-from art_idguard.distortions import NOTHING, crop, draw
-from art_idguard.faces.alignment import arcface_frame, celeba_points
+from art_idguard.distortions import NOTHING, crop, sample_distortion
+from art_idguard.faces.alignment import arcface_frame, celeba_landmarks
 from art_idguard.files.photo import read_photo
 from art_idguard.images import box_blur, from_array, resize
 from art_idguard.metrics import l2_face
@@ -74,11 +74,11 @@ def test_two_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(par
     protector, manipulators, recognizer = parts
     torch.manual_seed(1)
     x, labels = torch.rand(1, 3, SIZE, SIZE) - 0.5, torch.tensor([[1.0, 0, 0, 0, 1]])
-    points = celeba_points((SIZE, SIZE))
-    aligned, mask = arcface_frame(points, (SIZE, SIZE)), face_mask(points, (SIZE, SIZE))
+    landmarks = celeba_landmarks((SIZE, SIZE))
+    aligned, mask = arcface_frame(landmarks, (SIZE, SIZE)), face_mask(landmarks, (SIZE, SIZE))
     epsilon, free, direction = protector.epsilon, protector(x).specific - x, torch.zeros_like(x)
     for step in range(2):
-        seen = draw(augment, seed=step)
+        seen = sample_distortion(augment, seed=step)
         free.requires_grad_()
         protected = (x + free).clamp(-1, 1)
         total = 0
@@ -160,8 +160,8 @@ def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
 
 
 def test_celeba_points_are_the_template_in_pixels():
-    torch.testing.assert_close(celeba_points((112, 112))[0, 2], torch.tensor([55.0, 72.0]))
-    torch.testing.assert_close(celeba_points((224, 112))[0, 2], torch.tensor([55.0, 144.5]))
+    torch.testing.assert_close(celeba_landmarks((112, 112))[0, 2], torch.tensor([55.0, 72.0]))
+    torch.testing.assert_close(celeba_landmarks((224, 112))[0, 2], torch.tensor([55.0, 144.5]))
 
 
 @pytest.mark.parametrize(("count", "steps"), [(0, 10), (2, -1)])

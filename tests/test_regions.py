@@ -25,7 +25,7 @@ from art_idguard.regions import (
     heat_to_picture,
     landmark_mask,
 )
-from art_idguard.regions.drawing import EYES, Ellipse, draw, face_axis
+from art_idguard.regions.drawing import EYES, Ellipse, draw_ellipses, face_axis
 
 POINTS = torch.tensor([[[43.0, 57.0], [68, 58], [55, 72], [45, 84], [66, 84]]])
 MASKS = (component_mask, face_mask)
@@ -115,18 +115,18 @@ def test_masks_scale_with_the_picture(mask):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks_of_a_batch_are_those_of_its_faces(mask):
-    points = torch.cat([POINTS, POINTS * 0.8, POINTS + 10])
-    together = mask(points, (96, 128))
+    landmarks = torch.cat([POINTS, POINTS * 0.8, POINTS + 10])
+    together = mask(landmarks, (96, 128))
     assert together.shape == (3, 1, 96, 128)
     assert together.amin() >= 0
     assert together.amax() <= 1
-    torch.testing.assert_close(together, torch.cat([mask(p[None], (96, 128)) for p in points]))
+    torch.testing.assert_close(together, torch.cat([mask(p[None], (96, 128)) for p in landmarks]))
 
 
 def test_an_ellipse_has_the_area_and_place_of_its_definition():
     axis = face_axis(POINTS.double()).abs().item()
     ellipse = Ellipse(EYES, 0.0, 0.5, 0.8, 0.4, 0.3)
-    mask = draw((ellipse,), POINTS.double(), (128, 128))
+    mask = draw_ellipses((ellipse,), POINTS.double(), (128, 128))
     assert mask.sum().item() == pytest.approx(np.pi * 0.8 * 0.4 * axis**2, rel=0.01)
     line = torch.arange(128.0)
     centre = torch.stack([(mask * line).sum(), (mask * line[:, None]).sum()]) / mask.sum()
@@ -184,7 +184,7 @@ def test_face_mask_from_landmarks_is_their_convex_hull():
     mask = face_mask_from_landmarks(points, (128, 128))
     hull = ConvexHull(points[0].numpy())
     assert mask.sum().item() == pytest.approx(hull.volume + hull.area / 2, rel=0.02)
-    assert iou(mask, landmark_mask(points, (128, 128)) + mask) > 0.98
+    assert iou(mask, landmark_mask(landmarks, (128, 128)) + mask) > 0.98
 
 
 def test_grad_cam_equals_its_formula(recognizer, faces, frames):
@@ -283,6 +283,6 @@ def test_masks_agree_with_annotations_of_real_faces(shared):
             mask = Image.open(io.BytesIO(tar.extractfile(f"{i:04}.mask.png").read()))
             labels.append(torch.from_numpy(np.array(mask)))
     detector, labels = FaceDetector(), torch.stack(labels)
-    points = torch.stack([torch.from_numpy(detector.detect(p)[0].points) for p in pictures])
-    assert iou(component_mask(points, (256, 256)), annotation_mask(labels)) > 0.5
-    assert iou(face_mask(points, (256, 256)), face_mask_from_annotation(labels)) > 0.75
+    landmarks = torch.stack([torch.from_numpy(detector.detect(p)[0].landmarks) for p in pictures])
+    assert iou(component_mask(landmarks, (256, 256)), annotation_mask(labels)) > 0.5
+    assert iou(face_mask(landmarks, (256, 256)), face_mask_from_annotation(labels)) > 0.75

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from art_idguard.errors import IDGuardError
 from art_idguard.recognizers import SFace
-from art_idguard.training.base import held
+from art_idguard.training.base import exclusive_folder
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.log import LogFile
-from art_idguard.training.protector.setup import prepare
-from art_idguard.training.protector.step import advance
+from art_idguard.training.protector.setup import build_run
+from art_idguard.training.protector.step import train_step
 from art_idguard.training.protector.train import train_protector
 from tests.runs import STEPS, arguments, config
 
@@ -52,23 +52,23 @@ def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplac
     kept = tmp_path / "initial_prior.safetensors"
     variants = [{}, {"epsilon": 0.03}, {"seed": 1}, {"prior": "zeros"}, {"prior_faces": 5}, {"limit": 8}, {"size": 96}]
     for count, changes in enumerate([{}, *variants]):
-        prior = prepare(config(workplace, tmp_path, **changes)).protector.prior
+        prior = build_run(config(workplace, tmp_path, **changes)).protector.prior
         assert len(load_file(kept)) == max(1, count), changes
         assert prior.shape[-1] == changes.get("size", 64)
         assert prior.abs().max() <= changes.get("epsilon", 0.05)
 
 
 def test_resuming_with_other_settings_is_refused(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path))
+    run = build_run(config(workplace, tmp_path))
     save_checkpoint(run.folder, run.state())
     with pytest.raises(IDGuardError, match="settings: steps, masks changed"):
-        prepare(config(workplace, tmp_path, steps=2, masks="product", lr=1.0), resume=True)
+        build_run(config(workplace, tmp_path, steps=2, masks="product", lr=1.0), resume=True)
     save_checkpoint(run.folder, state := run.state() | {"config": run.state()["config"] | {"speed": 1}})
     with pytest.raises(IDGuardError, match="another version began it, which differs in speed"):
-        prepare(config(workplace, tmp_path), resume=True)
+        build_run(config(workplace, tmp_path), resume=True)
     save_checkpoint(run.folder, state | {"command": "harden"})
     with pytest.raises(IDGuardError, match="holds a run of harden, not of train;"):
-        prepare(config(workplace, tmp_path), resume=True)
+        build_run(config(workplace, tmp_path), resume=True)
 
 
 def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
@@ -76,56 +76,59 @@ def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
     settings = config(place, tmp_path / "run", recognizers=(str(place / "sface"),))
     torch.manual_seed(1)
     SFace(width=4).save_pretrained(place / "sface")
-    run = prepare(settings)
+    run = build_run(settings)
     save_checkpoint(run.folder, run.state())
     (run.folder / "initial_prior.safetensors").unlink()
-    prepare(settings, resume=True)
+    build_run(settings, resume=True)
     assert not (run.folder / "initial_prior.safetensors").exists()  # nor is it needed
     SFace(width=4).save_pretrained(place / "sface")
     with pytest.raises(IDGuardError, match="run: recognizers changed since it began"):
-        prepare(settings, resume=True)
+        build_run(settings, resume=True)
     run.manipulators[0].train().apply(lambda module: module.requires_grad_(True))
     next(run.manipulators[0].parameters()).data.mul_(2)
     run.manipulators[0].save_pretrained(place / "stargan")
     (place / "faces" / "003.png").unlink()
     with pytest.raises(IDGuardError, match="run: faces, labels, manipulators, recognizers changed"):
-        prepare(settings, resume=True)
+        build_run(settings, resume=True)
 
 
 def test_a_folder_has_one_training_at_a_time(workplace, tmp_path):
     settings = config(workplace, tmp_path / "run", steps=1)
-    with held(settings), pytest.raises(IDGuardError, match=r"another training is at work in .*run; choose another"):
+    with (
+        exclusive_folder(settings),
+        pytest.raises(IDGuardError, match=r"another training is at work in .*run; choose another"),
+    ):
         train_protector(settings, verbose=False)
     train_protector(settings, verbose=False)
 
 
 def test_nan_stops_the_run_with_step_model_and_checkpoint(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path))
-    advance(run)
+    run = build_run(config(workplace, tmp_path))
+    train_step(run)
     save_checkpoint(run.folder, run.state())
     next(run.manipulators[1].parameters()).data.fill_(torch.nan)
     before = [p.clone() for p in run.protector.parameters()]
     with pytest.raises(
         IDGuardError, match=r"step 2: the objective of relgan is not finite.*checkpoint\.pt.* lower lr$"
     ):
-        advance(run)
+        train_step(run)
     assert all(torch.equal(a, b) for a, b in zip(before, run.protector.parameters(), strict=True))
 
 
 def test_a_resumed_run_may_take_what_helps_against_nan(workplace, tmp_path):
     """And in one process, for which accelerate keeps one precision."""
-    run = prepare(config(workplace, tmp_path, precision="bf16"))
-    assert run.way_out() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"
-    advance(run)
+    run = build_run(config(workplace, tmp_path, precision="bf16"))
+    assert run.recovery_hint() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"
+    train_step(run)
     save_checkpoint(run.folder, run.state())
-    resumed = prepare(config(workplace, tmp_path, precision="no", lr=1e-6, seed=3), resume=True)
+    resumed = build_run(config(workplace, tmp_path, precision="no", lr=1e-6, seed=3), resume=True)
     assert resumed.accelerator.mixed_precision == "no"
     assert resumed.optimizer.param_groups[0]["lr"] == 1e-6
     moments = [r.optimizer.state_dict()["state"][0]["exp_avg"] for r in (run, resumed)]
     assert torch.equal(*moments)
     assert resumed.step == 1
     before = resumed.protector.prior.detach().clone()
-    advance(resumed)
+    train_step(resumed)
     assert 0 < (resumed.protector.prior - before).abs().max() < 2e-6
 
 
@@ -176,7 +179,7 @@ def test_minutes_end_a_run_and_its_learning_rate_over_all_launches(workplace, tm
     for resume in (False, True):
         train_protector(settings, resume=resume, verbose=False)
         assert torch.load(tmp_path / "short" / "checkpoint.pt", weights_only=True)["step"] == 1
-    run = prepare(config(workplace, tmp_path / "long", steps=1000, minutes=2.0, schedule="linear"))
+    run = build_run(config(workplace, tmp_path / "long", steps=1000, minutes=2.0, schedule="linear"))
     run.elapsed = 90.0
-    advance(run, progress=run.progress())
+    train_step(run, progress=run.progress())
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4 / 4)

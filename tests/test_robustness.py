@@ -11,7 +11,7 @@ from skimage.filters import gaussian
 from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
-from art_idguard.distortions import NOTHING, OPERATIONS, blur, crop, crop_frame, draw, jpeg, noise, rescale
+from art_idguard.distortions import NOTHING, OPERATIONS, blur, crop, crop_frame, jpeg, noise, rescale, sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import ARCFACE_TEMPLATE, align, template_frame
 from art_idguard.images import from_array, to_uint8
@@ -20,7 +20,7 @@ from art_idguard.objective import distorted
 from art_idguard.perturbation import Protector
 from art_idguard.regions import Scene
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.training.protector.setup import prepare
+from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import cut_graph_step, parameters
 from art_idguard.training.protector.train import train_protector
 from art_idguard.types import Protected, Region
@@ -117,8 +117,8 @@ def test_recognition_frame_and_masks_follow_the_crop():
     """What a recogniser sees of a face does not depend on how the picture was framed."""
     side = 256
     image = from_array(portrait(side)[None])
-    points = ((ARCFACE_TEMPLATE[None] + 0.5) / 112 * 70 + torch.tensor([75.0, 25])).float()
-    frame = template_frame(points, (side, side), ARCFACE_TEMPLATE)
+    landmarks = ((ARCFACE_TEMPLATE[None] + 0.5) / 112 * 70 + torch.tensor([75.0, 25])).float()
+    frame = template_frame(landmarks, (side, side), ARCFACE_TEMPLATE)
     options = {"zoom": 0.93, "shift": (0.05, -0.03)}
     cropped = crop(image, **options)
     before = align(image, frame, 48)
@@ -136,12 +136,12 @@ def test_recognition_frame_and_masks_follow_the_crop():
 def test_draw_depends_on_the_seed_alone_and_names_every_operation():
     image = torch.rand(1, 3, 24, 24) * 2 - 1
     names = ("none", "jpeg", "crop")
-    first, again, other = (draw(names, seed=s).images(image) for s in (5, 5, 6))
+    first, again, other = (sample_distortion(names, seed=s).images(image) for s in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    unchanged = sum(torch.equal(draw(names, seed=s).images(image), image) for s in range(60))
+    unchanged = sum(torch.equal(sample_distortion(names, seed=s).images(image), image) for s in range(60))
     assert 8 <= unchanged <= 32  # a third; both ends are over 3 sigma away
-    assert draw((), seed=1) is NOTHING
+    assert sample_distortion((), seed=1) is NOTHING
 
 
 class Through(nn.Module):
@@ -216,9 +216,9 @@ def test_resumed_training_through_operations_is_bit_identical(workplace, tmp_pat
 
     whole = train_protector(config(workplace, tmp_path / "whole"), verbose=False)
     broken = config(workplace, tmp_path / "broken")
-    run = prepare(broken)
+    run = build_run(broken)
     for _ in range(2):
-        training.advance(run)
+        training.train_step(run)
     training.save_checkpoint(run.folder, run.state())
     resumed = train_protector(broken, resume=True, verbose=False)
     plain = train_protector(config(workplace, tmp_path / "plain", augment=()), verbose=False)

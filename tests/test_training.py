@@ -24,9 +24,9 @@ from art_idguard.training import base
 from art_idguard.training.protector import probe as probe_module
 from art_idguard.training.protector import setup
 from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
-from art_idguard.training.protector.run import Parts, edits_of
-from art_idguard.training.protector.setup import prepare
-from art_idguard.training.protector.step import TaskGradients, advance, cut_graph_step, parameters
+from art_idguard.training.protector.run import Preloaded, edits_of
+from art_idguard.training.protector.setup import build_run
+from art_idguard.training.protector.step import TaskGradients, cut_graph_step, parameters, train_step
 from art_idguard.training.protector.train import train_protector
 from art_idguard.training.seeding import batch_index
 from art_idguard.types import Protected, Region
@@ -159,13 +159,13 @@ def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path,
 
 
 def test_the_prior_stays_in_its_ball(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path, lr=1.0))
-    advance(run)
+    run = build_run(config(workplace, tmp_path, lr=1.0))
+    train_step(run)
     assert run.protector.prior.abs().max() <= 0.05
 
 
 def test_every_face_has_an_edit_of_its_own_that_changes_from_step_to_step(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path))
+    run = build_run(config(workplace, tmp_path))
     batch = run.faces.batch(torch.arange(4))
     for step in range(6):
         for places in ([0, 1, 2, 3], [1, 3]):  # one process, and the second of two
@@ -182,7 +182,7 @@ def batch_of(batch, rows):
 
 
 def test_a_manipulator_that_cannot_mix_edits_gives_all_faces_the_same(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path))
+    run = build_run(config(workplace, tmp_path))
     target = run.manipulators[0]
     target.mixes_edits = False
     batch = run.faces.batch(torch.arange(4))
@@ -197,13 +197,13 @@ def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplac
     found, calls = [], []
     for name, cache in (("plain", None), ("cold", "clean"), ("warm", "clean")):
         settings = {"loss": "log", "clean_cache": cache and str(tmp_path / cache), "train_prior": False, "lr": 0.0}
-        run = prepare(config(workplace, tmp_path / name, **settings))
+        run = build_run(config(workplace, tmp_path / name, **settings))
         images = []
         for target in run.manipulators:
             target.register_forward_pre_hook(
                 lambda _, args, images=images: images.append(0 if args[0].requires_grad else len(args[0]))
             )
-        found.append(torch.stack([advance(run).objective for _ in range(3)]))
+        found.append(torch.stack([train_step(run).objective for _ in range(3)]))
         calls.append(sum(images))
     assert calls == [2 * 3 * 4, 2 * 3 * 4, 0]  # clean faces: two manipulators, three steps of four
     torch.testing.assert_close(found[1], found[0], rtol=2e-3, atol=2e-3)
@@ -219,7 +219,7 @@ def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
         {"manipulators": (str(workplace / "relgan"), str(workplace / "stargan"))},
     ):
         settings = {"loss": "log", "clean_cache": str(tmp_path / "clean")} | changes
-        prepare(config(workplace, tmp_path / str(len(folders)), **settings))
+        build_run(config(workplace, tmp_path / str(len(folders)), **settings))
         folders.append({path.name for path in (tmp_path / "clean").iterdir()})
     assert [len(names) for names in folders] == [2, 4, 6, 6]
 
@@ -227,15 +227,15 @@ def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
 def test_a_cache_without_features_is_refused_where_they_count(workplace, tmp_path):
     for settings in ({}, {"feature_weight": 0.0, "identity": "feature_map"}):
         with pytest.raises(IDGuardError, match="needs feature_weight 0, and embeddings"):
-            prepare(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
+            build_run(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
 
 
 def test_what_is_saved_is_the_average_of_the_weights(workplace, tmp_path):
     """By hand over three steps: at update t the average keeps min(ema, (1 + t) / (10 + t))."""
-    run = prepare(config(workplace, tmp_path, ema=0.15, lr=1e-2))
+    run = build_run(config(workplace, tmp_path, ema=0.15, lr=1e-2))
     expected = run.protector.prior.detach().clone()
     for step in range(3):
-        advance(run)
+        train_step(run)
         keep = min(0.15, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * run.protector.prior.detach()
     torch.testing.assert_close(run.trained.prior, expected)
@@ -254,7 +254,7 @@ def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_
     others = {name: value for name, value in settings.items() if name not in OF_A_PROTECTOR}
     moments = _state(tmp_path / "first")["optimizer"]["state"]
     for start, kept in ((tmp_path / "first", True), (tmp_path / "first" / "protector", False)):
-        run = prepare(ProtectorConfig(**others | {"start": str(start)}))
+        run = build_run(ProtectorConfig(**others | {"start": str(start)}))
         state = run.optimizer.state_dict()["state"]
         assert bool(state) == kept
         for number in state:
@@ -262,24 +262,24 @@ def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_
 
 
 def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path, prior_every=2, prior_lr=1e-2, lr=1e-3))
+    run = build_run(config(workplace, tmp_path, prior_every=2, prior_lr=1e-2, lr=1e-3))
     faces = []
     run.manipulators[0].register_forward_pre_hook(
         lambda _, args: faces.append(len(args[0])) if args[0].requires_grad else None
     )
     for _ in range(4):
         before = run.protector.prior.detach().clone()
-        advance(run)
+        train_step(run)
         assert not torch.equal(run.protector.prior, before)  # it learns through the generator, too
     assert faces == [8, 4, 8, 4]
     assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
 
 
 def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
-    run = prepare(config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))
+    run = build_run(config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))
     rates = []
     for _ in range(5):
-        advance(run)
+        train_step(run)
         rates.append([group["lr"] for group in run.optimizer.param_groups])
     assert rates == [[0.25, 0.125], [0.5, 0.25], [0.75, 0.375], [1.0, 0.5], [1.0, 0.5]]
 
@@ -299,12 +299,12 @@ def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
     both = (str(workplace / "sface"), str(tmp_path / "other"))
     counts = {}
     for choice in ("all", "random"):
-        run = prepare(config(workplace, tmp_path / choice, recognizers=both, recognizer_choice=choice))
+        run = build_run(config(workplace, tmp_path / choice, recognizers=both, recognizer_choice=choice))
         asked = []
         for number, judge in enumerate(run.recognizers):
             judge.fc.register_forward_pre_hook(lambda *_, number=number, asked=asked: asked.append(number))
         for _ in range(6):
-            advance(run)
+            train_step(run)
             counts.setdefault(choice, []).append(sorted(set(asked)))
             asked.clear()
     assert counts["all"] == [[0, 1]] * 6
@@ -326,7 +326,7 @@ def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
         settings = config(
             workplace, tmp_path / kpi, manipulators=("a", "b"), kpi=kpi, distance="square", alpha=(1.0, 1.0)
         )
-        run = prepare(settings, parts=Parts(faces, [easy, hard], protector))
+        run = build_run(settings, parts=Preloaded(faces, [easy, hard], protector))
         assert (run.kpi_scale[0] / run.kpi_scale[1] > 2) == (kpi == "share")
         alike = torch.tensor([2e-4, 2e-4]) / run.kpi_scale
         run.weighting(TaskStatistics(torch.zeros(2), alike, lambda _: torch.eye(2)))
@@ -341,7 +341,7 @@ def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch)
     monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
     settings = config(workplace, tmp_path, precision="auto", steps=1)
     train_protector(settings, verbose=False)
-    run = prepare(settings, resume=True)
+    run = build_run(settings, resume=True)
     assert run.accelerator.mixed_precision == "bf16"
     assert len(asked) == 1
     monkeypatch.undo()
@@ -362,7 +362,7 @@ def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(wor
     for targets, alpha in (([weak, hard], [1, 100]), ([hard, weak], [100, 1])):
         protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}, epsilon=0.02)
         settings = config(workplace, tmp_path, weighting="kpi", manipulators=("weak", "hard"))
-        run = prepare(settings, parts=Parts(faces, targets, protector))
+        run = build_run(settings, parts=Preloaded(faces, targets, protector))
         assert run.weighting.alpha.tolist() == alpha
     assert set(bounds) == {0.02}
 
@@ -479,7 +479,7 @@ def test_training_goes_on_from_a_protector(workplace, tmp_path):
     first = train_protector(config(workplace, tmp_path / "first", steps=1), verbose=False)
     settings = vars(config(workplace, tmp_path / "second", seed=1))
     others = {name: value for name, value in settings.items() if name not in OF_A_PROTECTOR}
-    run = prepare(ProtectorConfig(**others | {"start": str(first)}))
+    run = build_run(ProtectorConfig(**others | {"start": str(first)}))
     for key, value in load_file(first / "model.safetensors").items():
         assert torch.equal(run.protector.state_dict()[key], value)
     assert run.protector.training

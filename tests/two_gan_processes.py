@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.training.manipulator.config import ManipulatorConfig
-from art_idguard.training.manipulator.setup import prepare
-from art_idguard.training.manipulator.step import advance
+from art_idguard.training.manipulator.setup import build_run
+from art_idguard.training.manipulator.step import train_step
 
 
 def gradients(name, faces, output, share=None):
@@ -23,7 +23,7 @@ def gradients(name, faces, output, share=None):
     tiny = {"size": 64, "channels": 8, "batch_size": 6, "n_critic": 1, "steps": 4, "clip": float("inf")}
     still = {"lr": 0.0, "mapper_lr": 0.0}
     settings = {"manipulator": name, "faces": faces, "output": str(output)}
-    run = prepare(ManipulatorConfig.from_recipe(None, **settings, **tiny, **still))
+    run = build_run(ManipulatorConfig.from_recipe(None, **settings, **tiny, **still))
     if share is not None:
         run.accelerator = SimpleNamespace(
             process_index=share,
@@ -32,7 +32,7 @@ def gradients(name, faces, output, share=None):
             device=torch.device("cpu"),
             autocast=nullcontext,
         )
-    advance(run, progress=0.0)
+    train_step(run, progress=0.0)
     found = [p.grad for network in run.networks.values() for p in network.parameters() if p.grad is not None]
     return torch.cat([gradient.flatten() for gradient in found])
 

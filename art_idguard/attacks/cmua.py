@@ -78,7 +78,7 @@ class CMUAAttack(TrainedAttack):
     def train(self, x: Images, attributes: Float[Tensor, "B 5"]) -> None:
         """Average the perturbation over the faces, with the factors that the search finds."""
         names = tuple(str(i) for i in range(len(x)))
-        faces = Faces(names, to_uint8(x), attributes, points=x.new_zeros(len(x), 5, 2))
+        faces = Faces(names, to_uint8(x), attributes, landmarks=x.new_zeros(len(x), 5, 2))
         self.factors = self._search(faces) if self.trials else (1.0,) * len(self.estimators)
         self._perturbation = self._average(faces, self.factors, verbose=self.verbose)
 

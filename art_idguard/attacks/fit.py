@@ -18,7 +18,7 @@ from art_idguard.images import to_uint8
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
-from art_idguard.training.protector.run import Parts
+from art_idguard.training.protector.run import Preloaded
 from art_idguard.training.protector.train import train_protector
 from art_idguard.types import ATTRIBUTES
 
@@ -67,5 +67,5 @@ def fit_protector(
             "steps": nb_epochs * (len(faces) // batch_size),
         }
         config = ProtectorConfig.from_recipe(None, **values | settings)
-        parts = Parts(faces, [e.model for e in estimators], deepcopy(protector))
+        parts = Preloaded(faces, [e.model for e in estimators], deepcopy(protector))
         return Protector.from_pretrained(train_protector(config, verbose=verbose, parts=parts))

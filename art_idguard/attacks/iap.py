@@ -1,7 +1,7 @@
 """The disruption part of IAP as an ART attack."""
 
 from art_idguard.attacks.trained import GeneratorAttack
-from art_idguard.baselines.generator import Objective
+from art_idguard.baselines.generator import GeneratorObjective
 from art_idguard.baselines.iap import iap
 
 
@@ -11,6 +11,6 @@ class IAPAttack(GeneratorAttack):
     See `baselines.iap` for what is inferred.
     """
 
-    def objective(self) -> Objective:
+    def objective(self) -> GeneratorObjective:
         """What the generator maximises."""
         return iap(self.manipulators)

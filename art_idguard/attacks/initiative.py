@@ -1,7 +1,7 @@
 """Initiative Defense (PG) as an ART attack."""
 
 from art_idguard.attacks.trained import GeneratorAttack
-from art_idguard.baselines.generator import Objective
+from art_idguard.baselines.generator import GeneratorObjective
 from art_idguard.baselines.initiative import initiative
 
 
@@ -11,7 +11,7 @@ class InitiativeAttack(GeneratorAttack):
     See `baselines.initiative` for what differs from the published code.
     """
 
-    def objective(self) -> Objective:
+    def objective(self) -> GeneratorObjective:
         """What the generator maximises."""
         return initiative(self.manipulators[0], seed=self.seed)
 

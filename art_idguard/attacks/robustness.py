@@ -21,7 +21,7 @@ from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.evaluation.checks import check_numbers
 from art_idguard.evaluation.quality import COLUMNS, Quality, measure_quality
-from art_idguard.evaluation.statistics import Estimate, circumstances, estimate
+from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
 from art_idguard.evaluation.tables import markdown_table
 from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
@@ -205,7 +205,7 @@ def white_box_table(
             found[model, attack] = record
             bar.update()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Robustness(tuple(models), tuple(found[key] for key in todo), about | circumstances(device))
+    return Robustness(tuple(models), tuple(found[key] for key in todo), about | environment_info(device))
 
 
 def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recognizer) -> Record:

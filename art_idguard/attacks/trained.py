@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.attacks.bounded import BoundedAttack
-from art_idguard.baselines.generator import Objective, train_generator
+from art_idguard.baselines.generator import GeneratorObjective, train_generator
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators.arrays import check_images, to_tensor
 from art_idguard.estimators.manipulator import PyTorchManipulator
@@ -168,7 +168,7 @@ class GeneratorAttack(TrainedAttack):
         )
 
     @abstractmethod
-    def objective(self) -> Objective:
+    def objective(self) -> GeneratorObjective:
         """What the generator maximises."""
 
     def train(self, x: Images, attributes: Float[Tensor, "B 5"]) -> None:

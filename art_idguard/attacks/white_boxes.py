@@ -23,9 +23,9 @@ from art_idguard.attacks.torchattacks import TorchAttack
 from art_idguard.baselines.carlini_wagner import carlini_wagner
 from art_idguard.baselines.criterion import STEPS as CRITERION_STEPS
 from art_idguard.baselines.criterion import attack_criterion
-from art_idguard.data.reading import find_points
+from art_idguard.data.reading import find_landmarks
 from art_idguard.estimators.manipulator import PyTorchManipulator
-from art_idguard.faces.alignment import celeba_points
+from art_idguard.faces.alignment import celeba_landmarks
 from art_idguard.images import epsilon_to_unit, to_uint8
 from art_idguard.perturbation import pgd
 from art_idguard.recognizers import Recognizer
@@ -34,7 +34,7 @@ EPSILON, STEP, STEPS, SIGMA = 0.05, 0.01, 10, 0.05
 """The paper's values, on the [-1, 1] scale."""
 _EPS, _EPS_STEP = epsilon_to_unit(EPSILON), epsilon_to_unit(STEP)
 
-Run = Callable[[PyTorchManipulator, np.ndarray, Recognizer], np.ndarray]
+RunAttack = Callable[[PyTorchManipulator, np.ndarray, Recognizer], np.ndarray]
 """Attacks images within [0, 1] against one edit of a manipulator, and in the adaptive row against a recogniser."""
 
 
@@ -43,7 +43,7 @@ class WhiteBox(NamedTuple):
 
     name: str
     library: str
-    run: Run
+    run: RunAttack
 
     @property
     def title(self) -> str:
@@ -87,12 +87,12 @@ def reference_pgd(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
 def _criterion(estimator: PyTorchManipulator, x: np.ndarray, recognizer: Recognizer) -> np.ndarray:
     """`criterion.attack_criterion`; where no face is found, CelebA's framing is assumed."""
     faces = estimator.signed(torch.tensor(x, device=estimator.device))
-    found = find_points(to_uint8(faces).cpu()).to(faces)
-    points = found.where(found.isfinite(), celeba_points((x.shape[-2], x.shape[-1])).to(faces))
+    found = find_landmarks(to_uint8(faces).cpu()).to(faces)
+    landmarks = found.where(found.isfinite(), celeba_landmarks((x.shape[-2], x.shape[-1])).to(faces))
     attacked = attack_criterion(
         lambda z: estimator.signed(estimator.forward(estimator.unsigned(z))),
         faces,
-        points,
+        landmarks,
         [recognizer.to(estimator.device)],
         epsilon=EPSILON,
         generator=torch.Generator().manual_seed(0),
@@ -100,7 +100,7 @@ def _criterion(estimator: PyTorchManipulator, x: np.ndarray, recognizer: Recogni
     return estimator.unsigned(attacked).cpu().numpy()
 
 
-def _carlini_wagner(epsilon: float | None) -> Run:
+def _carlini_wagner(epsilon: float | None) -> RunAttack:
     def run(estimator: PyTorchManipulator, x: np.ndarray, recognizer: Recognizer) -> np.ndarray:
         faces, objective = _objective(estimator, x)
         attacked = carlini_wagner(objective, faces, epsilon=epsilon, generator=torch.Generator().manual_seed(0))
@@ -109,11 +109,11 @@ def _carlini_wagner(epsilon: float | None) -> Run:
     return run
 
 
-def _by_torchattacks(name: str, **params: Any) -> Run:
+def _by_torchattacks(name: str, **params: Any) -> RunAttack:
     return lambda estimator, x, _: TorchAttack(estimator, name, verbose=False, **params).generate(x)
 
 
-def _by_classifier(attack: type, **params: Any) -> Run:
+def _by_classifier(attack: type, **params: Any) -> RunAttack:
     return lambda estimator, x, _: ClassifierAttack(estimator, attack, verbose=False, **params).generate(x)
 
 

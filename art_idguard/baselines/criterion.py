@@ -20,7 +20,7 @@ from art_idguard.metrics import disrupted, identity_similarity, l2_face
 from art_idguard.perturbation import pgd
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
-from art_idguard.types import Edit, Images, Points
+from art_idguard.types import Edit, Images, Landmarks
 
 CAP, FLOOR = LOG.l2_cap, LOG.similarity_floor
 """L2_face above the one and similarity below the other are worth nothing more.
@@ -59,7 +59,7 @@ def criterion_white_box(
         return attack_criterion(
             lambda x: manipulator(x, edit).output,
             batch.images,
-            batch.points,
+            batch.landmarks,
             recognizers,
             epsilon=epsilon,
             steps=steps,
@@ -73,7 +73,7 @@ def criterion_white_box(
 def attack_criterion(
     forge: Forge,
     x: Images,
-    points: Points,
+    landmarks: Landmarks,
     recognizers: Sequence[Recognizer],
     *,
     epsilon: float,
@@ -91,7 +91,7 @@ def attack_criterion(
     Args:
         forge: the manipulator with its edit fixed, differentiable.
         x: faces on the [-1, 1] scale.
-        points: the faces' five points, in pixels; they place face mask and recognition frame.
+        landmarks: the faces' five points, in pixels; they place face mask and recognition frame.
         recognizers: frozen, at least one.
         epsilon: bound on the [-1, 1] scale.
         steps: of a restart.
@@ -106,7 +106,7 @@ def attack_criterion(
     Raises:
         IDGuardError: the forgeries have no gradient at all.
     """
-    measure = _aim(forge, x, points, recognizers)
+    measure = _aim(forge, x, landmarks, recognizers)
     best, *others = (
         pgd(
             lambda z: measure(z)[1],
@@ -133,11 +133,11 @@ def attack_criterion(
 
 
 def _aim(
-    forge: Forge, x: Images, points: Points, recognizers: Sequence[Recognizer]
+    forge: Forge, x: Images, landmarks: Landmarks, recognizers: Sequence[Recognizer]
 ) -> Callable[[Images], tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]]:
     """From attacked faces to whether they meet the criterion by every recogniser, and to the objective."""
     size = (x.shape[-2], x.shape[-1])
-    frame, mask = arcface_frame(points, size), face_mask(points, size)
+    frame, mask = arcface_frame(landmarks, size), face_mask(landmarks, size)
     with torch.no_grad():
         clean = forge(x)
         identities = [recognizer(clean, frame) for recognizer in recognizers]

@@ -15,7 +15,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.perturbation import Protector
 from art_idguard.types import Attributes, Images
 
-Objective = Callable[[Images, Images, Attributes, int], Float[Tensor, ""]]
+GeneratorObjective = Callable[[Images, Images, Attributes, int], Float[Tensor, ""]]
 """What the generator maximises, of protected faces, faces, their labels and the step."""
 
 
@@ -23,7 +23,7 @@ def train_generator(
     protector: Protector,
     x: Images,
     attributes: Attributes,
-    objective: Objective,
+    objective: GeneratorObjective,
     *,
     steps: int,
     batch_size: int,

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.baselines.generator import Objective
+from art_idguard.baselines.generator import GeneratorObjective
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import Attributes, Images
 
 
-def iap(manipulators: Sequence[Manipulator]) -> Objective:
+def iap(manipulators: Sequence[Manipulator]) -> GeneratorObjective:
     """The disruption part of IAP (Zhu et al., TIFS 2023): features of protected and clean faces shall not correlate.
 
     Inferred, since no code is public and the ID-Guard paper calls it "feature correlation measurement loss": the

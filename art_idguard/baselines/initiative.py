@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.baselines.generator import Objective
+from art_idguard.baselines.generator import GeneratorObjective
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import FaceReconstructor
 from art_idguard.types import ATTRIBUTES, Attributes, Images
 
 
-def initiative(manipulator: Manipulator, *, seed: int) -> Objective:
+def initiative(manipulator: Manipulator, *, seed: int) -> GeneratorObjective:
     """Initiative Defense (PG; Huang et al., AAAI 2021): against a surrogate that learns in turn with the generator.
 
     The generator maximises the L1 distance of the surrogate's outputs on protected and clean faces. The edits take

@@ -13,7 +13,7 @@ from art_idguard.baselines.anti_forgery import anti_forgery
 from art_idguard.baselines.base import Protection, face_generator, forgeries, forgery_distance, universal
 from art_idguard.baselines.cmua import cmua
 from art_idguard.baselines.disrupting import disrupting
-from art_idguard.baselines.generator import Objective, train_generator
+from art_idguard.baselines.generator import GeneratorObjective, train_generator
 from art_idguard.baselines.iap import iap
 from art_idguard.baselines.idguard import id_guard
 from art_idguard.baselines.initiative import initiative
@@ -147,7 +147,7 @@ class Baselines:
             ),
         )
 
-    def _generator(self, name: str, targets: Iterable[str], aim: Callable[[], Objective]) -> Protection:
+    def _generator(self, name: str, targets: Iterable[str], aim: Callable[[], GeneratorObjective]) -> Protection:
         """The trained generator in its folder, whose config.json is written last; otherwise a new one."""
         faces = self._learnt()
         key = self._key(targets, name=name, steps=self.steps, **TRAINING, **GENERATOR)

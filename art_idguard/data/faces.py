@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from art_idguard.images import from_uint8
-from art_idguard.types import Attributes, Images, Points
+from art_idguard.types import Attributes, Images, Landmarks
 
 
 class FaceBatch(NamedTuple):
@@ -18,7 +18,7 @@ class FaceBatch(NamedTuple):
 
     images: Images
     attributes: Attributes
-    points: Points
+    landmarks: Landmarks
     heat: Float[Tensor, "B 1 h w"] | None
     """Heat map on the recogniser's own grid, see regions.heat_map."""
     annotation: UInt8[Tensor, "B H W"] | None
@@ -27,7 +27,7 @@ class FaceBatch(NamedTuple):
     def at(self, rows: Int64[Tensor, " R"]) -> "FaceBatch":
         """Some of the faces."""
         heat, annotation = (None if known is None else known[rows] for known in (self.heat, self.annotation))
-        return FaceBatch(self.images[rows], self.attributes[rows], self.points[rows], heat, annotation)
+        return FaceBatch(self.images[rows], self.attributes[rows], self.landmarks[rows], heat, annotation)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Faces:
     names: tuple[str, ...]
     images: UInt8[Tensor, "N 3 S S"]
     attributes: Attributes
-    points: Points
+    landmarks: Landmarks
     heat: Float[Tensor, "N 1 h w"] | None = None
     annotation: UInt8[Tensor, "N S S"] | None = None
     files: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Faces:
         return FaceBatch(
             from_uint8(self.images[index]),
             self.attributes[index],
-            self.points[index],
+            self.landmarks[index],
             None if self.heat is None else self.heat[index],
             None if self.annotation is None else self.annotation[index],
         )
@@ -78,7 +78,7 @@ class Faces:
         content = " ".join(self.files).encode() or self.images.cpu().numpy().tobytes()
         return hashlib.sha256(content).hexdigest()[:16]
 
-    def identities(self) -> list[int]:
+    def content_ids(self) -> list[int]:
         """A number of 64 bits for each face, the same wherever the same picture is read with the same settings."""
         texts = (file.encode() for file in self.files)
         contents = texts if self.files else (image.cpu().numpy().tobytes() for image in self.images)

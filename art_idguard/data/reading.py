@@ -28,7 +28,7 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import Pixels, read_photo
 from art_idguard.files.tensors import cached_rows
 from art_idguard.images import from_array, to_array
-from art_idguard.types import ATTRIBUTES, Attributes, Points
+from art_idguard.types import ATTRIBUTES, Attributes, Landmarks
 
 Framing = Literal["resize", "align"]
 """How a picture becomes a square face: resized whole (official code), or warped to CelebA's framing."""
@@ -78,12 +78,12 @@ def read_faces(
         return f"{hashlib.sha256(content).hexdigest()[:16]}-{size}-{framing}"
 
     files = _each(found, decode)
-    return _with_points(
+    return _with_landmarks(
         Faces(
             names=tuple(entry.name for entry in found),
             images=images,
             attributes=torch.tensor([entry.attributes for entry in found]),
-            points=torch.zeros(len(found), 5, 2),
+            landmarks=torch.zeros(len(found), 5, 2),
             annotation=annotation,
             files=tuple(files),
         ),
@@ -99,7 +99,7 @@ def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = N
     """
     names = tuple(f"picture {i}" for i in range(len(images)))
     labels = images.new_zeros(len(images), len(ATTRIBUTES), dtype=torch.float32) if attributes is None else attributes
-    return _with_points(Faces(names, images, labels, points=torch.zeros(len(images), 5, 2)), regions=None)
+    return _with_landmarks(Faces(names, images, labels, landmarks=torch.zeros(len(images), 5, 2)), regions=None)
 
 
 def read_labelled(
@@ -159,8 +159,8 @@ def _framed(pixels: Pixels, size: int, framing: Framing) -> UInt8[Tensor, "3 S S
     if framing == "align":
         if not (found := FaceDetector().detect(pixels)):
             return None
-        points = torch.from_numpy(found[0].points)[None]
-        frame = template_frame(points, (pixels.shape[0], pixels.shape[1]), CELEBA_TEMPLATE)
+        landmarks = torch.from_numpy(found[0].landmarks)[None]
+        frame = template_frame(landmarks, (pixels.shape[0], pixels.shape[1]), CELEBA_TEMPLATE)
         pixels = to_array(align(from_array(pixels[None]), frame, size, antialias=True))[0]
     return _channels_first(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
@@ -177,23 +177,25 @@ def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
         ) from error
 
 
-def _with_points(faces: Faces, regions: str | Path | None) -> Faces:
-    points = cached_rows(regions, "points", faces.identities(), lambda keep: find_points(faces.select(keep).images))
-    found = points.isfinite().all(dim=(1, 2)).tolist()
+def _with_landmarks(faces: Faces, regions: str | Path | None) -> Faces:
+    landmarks = cached_rows(
+        regions, "points", faces.content_ids(), lambda keep: find_landmarks(faces.select(keep).images)
+    )
+    found = landmarks.isfinite().all(dim=(1, 2)).tolist()
     lost = [name for name, seen in zip(faces.names, found, strict=True) if not seen]
     if len(lost) == len(faces):
         raise IDGuardError(f"no face found in the {len(faces)} pictures, {faces.names[0]} the first")
     if lost:
         names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         warnings.warn(f"{len(lost)} of {len(faces)} pictures left out: no face found ({names})", stacklevel=3)
-    return replace(faces, points=points).select([i for i, seen in enumerate(found) if seen])
+    return replace(faces, landmarks=landmarks).select([i for i, seen in enumerate(found) if seen])
 
 
-def find_points(images: UInt8[Tensor, "N 3 H W"]) -> Points:
+def find_landmarks(images: UInt8[Tensor, "N 3 H W"]) -> Landmarks:
     """The five points of the largest face of each picture; NaN where there is none."""
     detector = FaceDetector()
-    points = torch.full((len(images), 5, 2), torch.nan)
+    landmarks = torch.full((len(images), 5, 2), torch.nan)
     for i, image in enumerate(tqdm(images, desc="finding faces", disable=len(images) < 500)):
         if found := detector.detect(image.permute(1, 2, 0).numpy()):
-            points[i] = torch.from_numpy(found[0].points)
-    return points
+            landmarks[i] = torch.from_numpy(found[0].landmarks)
+    return landmarks

@@ -22,7 +22,7 @@ from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.training.manipulator.config import WARMUP, ManipulatorConfig
 from art_idguard.training.manipulator.hardening import ProtectorAttacker
 from art_idguard.training.manipulator.objectives import OBJECTIVES
-from art_idguard.training.manipulator.setup import Attack, ManipulatorParts
+from art_idguard.training.manipulator.setup import InnerAttack, PreloadedGAN
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import Edit, Images
 
@@ -114,7 +114,7 @@ class ManipulatorAdversarialTrainer(Trainer):
             config = ManipulatorConfig.from_recipe(None, **values)
             model = estimator.model
             estimator._model = deepcopy(model)  # through the estimator, ART's attacks see what is being trained
-            parts = ManipulatorParts(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)
+            parts = PreloadedGAN(images, torch.tensor(np.asarray(y), dtype=torch.float32), estimator.model)
             try:
                 attacker = self._attacker(protector_lr)
                 folder = train_manipulator(config, attack=attacker, parts=parts, verbose=self.verbose)
@@ -124,7 +124,7 @@ class ManipulatorAdversarialTrainer(Trainer):
                 if isinstance(self.attack, IDGuardAttack):
                     self.attack.protector.eval().requires_grad_(False)
 
-    def _attacker(self, protector_lr: float) -> Attack:
+    def _attacker(self, protector_lr: float) -> InnerAttack:
         if isinstance(self.attack, IDGuardUniversalAttack):
             return lambda x, edit, generator: self.attack.protect(x).clone()  # out of inference mode
         if isinstance(self.attack, IDGuardAttack):

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
-from art_idguard.data.reading import find_points
+from art_idguard.data.reading import find_landmarks
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators.arrays import batches, check_images, to_tensor
 from art_idguard.images import PixelRange, to_uint8
@@ -311,10 +311,10 @@ class PyTorchManipulator(PyTorchEstimator):
         x = check_images(x, self.clip_values)
         values = [torch.empty(2, 0)]
         for part in batches(x, 32):
-            found = find_points(to_uint8(self.signed(self._tensor(x[part]))).cpu()).to(self.device)
-            points, seen = found.nan_to_num(), found.isfinite().all(dim=(1, 2))
+            found = find_landmarks(to_uint8(self.signed(self._tensor(x[part]))).cpu()).to(self.device)
+            landmarks, seen = found.nan_to_num(), found.isfinite().all(dim=(1, 2))
             y, y_hat = (self.signed(self._tensor(self.predict(images[part]))) for images in (x, x_adv))
-            pair = torch.stack(forgery_distance(y, y_hat, points, judge))
+            pair = torch.stack(forgery_distance(y, y_hat, landmarks, judge))
             values.append(pair.where(seen, torch.nan).cpu())
         if missing := int(torch.cat(values, dim=1)[0].isnan().sum()):
             warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)

@@ -62,7 +62,7 @@ def impostor_pairs(names: Sequence[str]) -> int:
 def impostor_similarities(recognizer: Recognizer, faces: Faces, *, batch_size: int = 64) -> Float[Tensor, " R"]:
     """Identity similarity of every pair of faces of different people (`people`), aligned by their own points."""
     size = (faces.size, faces.size)
-    embeddings = [recognizer(b.images, arcface_frame(b.points, size)) for b in faces.batches(batch_size)]
+    embeddings = [recognizer(b.images, arcface_frame(b.landmarks, size)) for b in faces.batches(batch_size)]
     unit, who = F.normalize(torch.cat(embeddings)).cpu(), people(faces.names)
     number = {person: i for i, person in enumerate(dict.fromkeys(who))}
     person = torch.tensor([number[w] for w in who])

@@ -10,7 +10,7 @@ from torch import Tensor
 from art_idguard.baselines.base import Protection
 from art_idguard.baselines.disrupting import white_box
 from art_idguard.data.faces import FaceBatch, Faces
-from art_idguard.faces.alignment import celeba_points
+from art_idguard.faces.alignment import celeba_landmarks
 from art_idguard.files.grid import save_grid
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import ATTRIBUTES, Edit, Images
@@ -53,8 +53,8 @@ def save_edits(path: Path, manipulator: Manipulator, face: Images) -> None:
     PGD is a white box of 10 steps against that very edit.
     """
     attack = white_box(epsilon=0.05, steps=10)
-    points = celeba_points((face.shape[-2], face.shape[-1])).to(face)
-    batch = FaceBatch(face, face.new_zeros(1, len(ATTRIBUTES)), points, None, None)
+    landmarks = celeba_landmarks((face.shape[-2], face.shape[-1])).to(face)
+    batch = FaceBatch(face, face.new_zeros(1, len(ATTRIBUTES)), landmarks, None, None)
     edits = manipulator.edits(batch.attributes)
     attacked = [attack(manipulator, edit, batch) for edit in edits]
     with torch.no_grad():

@@ -15,7 +15,7 @@ from art_idguard.baselines.base import Attack, Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.report import REFERENCES, Report
-from art_idguard.evaluation.statistics import circumstances
+from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.journal import Record, append, resume
 from art_idguard.manipulators.base import Manipulator
@@ -168,7 +168,7 @@ class _Evaluation:
                 for e, edit in enumerate(edits)
             ]
             forgeries.append(torch.stack(by_edit, dim=-1))
-        face = face_mask(batch.points, (batch.images.shape[-2], batch.images.shape[-1]))
+        face = face_mask(batch.landmarks, (batch.images.shape[-2], batch.images.shape[-1]))
         photos = torch.stack([photo_values(x, batch.images, face) for x in protected], dim=1)
         return {
             "forgeries": torch.stack(forgeries, dim=2).tolist(),
@@ -204,12 +204,12 @@ class _Evaluation:
     @torch.no_grad()
     def _clean(self, manipulator: Manipulator, edit: Edit, batch: FaceBatch, met: Int64[Tensor, " R"]) -> _Clean:
         size = (batch.images.shape[-2], batch.images.shape[-1])
-        points = batch.points[met]
-        frame = arcface_frame(points, size)
+        landmarks = batch.landmarks[met]
+        frame = arcface_frame(landmarks, size)
         images = batch.images[met]
         output = manipulator(images, edit).output
         embeddings = tuple(r(output, frame) for r in self.recognizers.values())
-        return _Clean(images, output, embeddings, face_mask(points, size), frame)
+        return _Clean(images, output, embeddings, face_mask(landmarks, size), frame)
 
     @torch.no_grad()
     def _compare(self, manipulator: Manipulator, edit: Edit, images: Images, clean: _Clean) -> Float[Tensor, "M R"]:
@@ -246,7 +246,7 @@ class _Evaluation:
                 "n": len(faces),
                 "size": faces.size,
                 "range": "[-1, 1]",
-                **circumstances(faces.images.device),
+                **environment_info(faces.images.device),
             },
             tuple(self._warnings(values, photos)),
         )

@@ -16,7 +16,7 @@ from art_idguard.attribute_classifier import LABELS, AttributeClassifier, predic
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.kid import SEED, kid_estimate
-from art_idguard.evaluation.statistics import Estimate, circumstances, estimate
+from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
 from art_idguard.evaluation.tables import markdown_table
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.atomic import write_text
@@ -143,7 +143,7 @@ def measure_quality(
         "seed": SEED,
         "size": faces.size,
         "recognizer": recognizer.name,
-        **circumstances(faces.images.device),
+        **environment_info(faces.images.device),
     }
     return Quality(names, found, kid | {"photos": kid_estimate(photos[::2], photos[1::2])}, about)
 
@@ -151,7 +151,7 @@ def measure_quality(
 def _measure(
     manipulator: Manipulator, batch: FaceBatch, classifier: AttributeClassifier, recognizer: Recognizer
 ) -> dict[str, Tensor]:
-    x, frame = batch.images, arcface_frame(batch.points, (batch.images.shape[-2], batch.images.shape[-1]))
+    x, frame = batch.images, arcface_frame(batch.landmarks, (batch.images.shape[-2], batch.images.shape[-1]))
     who, seen = recognizer(x, frame), predictions(classifier(x))
     columns: dict[str, list[Tensor]] = {key: [] for key in (*MEASURES, "forged")}
     for edit in manipulator.edits(batch.attributes):
@@ -164,8 +164,8 @@ def _measure(
         columns["before"].append((seen[:, LABELS.index(edit.name)] == wanted).float() * concerned)
         columns["similarity"].append(identity_similarity(who, embedding))
         columns["size"].append((output - x).abs().mean(dim=(1, 2, 3)))
-        back = manipulator.back(edit, x, batch.attributes)
-        cycled = x.new_full(x.shape, math.nan) if back is None else manipulator(output, back).output
+        inverse = manipulator.inverse_edit(edit, x, batch.attributes)
+        cycled = x.new_full(x.shape, math.nan) if inverse is None else manipulator(output, inverse).output
         columns["cycle"].append((cycled - x).abs().mean(dim=(1, 2, 3)))
         columns["forged"].append(embedding)
     return {key: torch.stack(values, dim=1) for key, values in columns.items()} | {"photos": who}

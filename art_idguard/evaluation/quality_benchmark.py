@@ -87,7 +87,7 @@ def _face(portrait: Path, size: int) -> Images:
     pixels = read_photo(portrait).pixels
     if not (found := FaceDetector().detect(pixels)):
         raise IDGuardError(f"no face found in {portrait}; give a photo with one")
-    frame = template_frame(torch.from_numpy(found[0].points)[None], pixels.shape[:2], CELEBA_TEMPLATE)
+    frame = template_frame(torch.from_numpy(found[0].landmarks)[None], pixels.shape[:2], CELEBA_TEMPLATE)
     return face_crop(pixels, frame, size)
 
 

@@ -89,7 +89,7 @@ class Report:
         return {
             measure: {
                 name: [
-                    estimate(cells[p, k], share=is_share(measure))._replace(share=self._share(measure, cells[:, k], p))
+                    estimate(cells[p, k], share=is_rate(measure))._replace(share=self._share(measure, cells[:, k], p))
                     for k in range(len(self.manipulators))
                 ]
                 for p, name in enumerate(self.protections)
@@ -102,7 +102,7 @@ class Report:
         if CEILING not in self.protections:
             return None
         top = self.protections.index(CEILING)
-        effect = 1 - cells if falls(measure) else cells
+        effect = 1 - cells if lower_is_better(measure) else cells
         both = effect[p].isfinite() & effect[top].isfinite()
         reached, possible = (effect[i][both].mean().item() for i in (p, top))
         return reached / possible if possible > 0 else math.nan
@@ -119,12 +119,12 @@ class Report:
         for p, name in enumerate(self.protections):
             shares = [e.share for e in self._table[measure][name] if e.share is not None]
             share = sum(shares) / len(shares) if shares else None
-            found[name] = estimate(cells[p], share=is_share(measure))._replace(share=share)
+            found[name] = estimate(cells[p], share=is_rate(measure))._replace(share=share)
         return found.__getitem__
 
     def worst(self, measure: str) -> Cell:
         """The column of each protection's worst manipulator; its share is the lowest of all."""
-        sign = -1 if falls(measure) else 1
+        sign = -1 if lower_is_better(measure) else 1
 
         def cell(protection: str) -> Estimate:
             row = dict(zip(self.manipulators, self._table[measure][protection], strict=True))
@@ -191,11 +191,11 @@ def measure_parts(measure: str) -> tuple[str, str, str]:
     return kind, "", recognizer
 
 
-def falls(measure: str) -> bool:
+def lower_is_better(measure: str) -> bool:
     """Whether less of a measure is better."""
     return measure.startswith("similarity")
 
 
-def is_share(measure: str) -> bool:
+def is_rate(measure: str) -> bool:
     """Whether a measure's values are 0 and 1."""
     return measure.startswith(("dsr", "misdirected"))

@@ -91,7 +91,7 @@ def estimate(values: Float[Tensor, "N E"], *, share: bool = False) -> Estimate:
     return Estimate(mean, *interval)
 
 
-def circumstances(device: torch.device) -> dict[str, str]:
+def environment_info(device: torch.device) -> dict[str, str]:
     """What computed, and on which day, for a report's metadata."""
     cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu

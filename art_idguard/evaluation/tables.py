@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from art_idguard.evaluation.report import CEILING, REFERENCES, Cell, Report, falls, is_share, measure_parts
+from art_idguard.evaluation.report import CEILING, REFERENCES, Cell, Report, is_rate, lower_is_better, measure_parts
 from art_idguard.evaluation.statistics import Estimate
 from art_idguard.metrics import L2_THRESHOLD, NOTICEABLE, SIMILARITY_THRESHOLD
 
@@ -12,7 +12,7 @@ from art_idguard.metrics import L2_THRESHOLD, NOTICEABLE, SIMILARITY_THRESHOLD
 class _Column(NamedTuple):
     title: str
     cell: Cell
-    falls: bool | None
+    lower_is_better: bool | None
     """Whether less is better; None where nothing is to be ranked."""
     digits: int = 3
     bounds: bool = False
@@ -21,9 +21,9 @@ class _Column(NamedTuple):
     def cells(self, protections: Sequence[str]) -> list[str]:
         estimates = {name: self.cell(name) for name in protections}
         ranked: list[float] = []
-        if self.falls is not None:  # equal as printed is equally good
+        if self.lower_is_better is not None:  # equal as printed is equally good
             values = {round(e.mean, self.digits) for n, e in estimates.items() if n not in REFERENCES}
-            ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.falls)
+            ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.lower_is_better)
         ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
         return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
 
@@ -86,7 +86,7 @@ def _known(report: Report) -> str:
 
 def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:
     return [
-        _Column(f"{k} {_title(m)}", report.cell(m, k), falls(m), _digits(m), is_share(m))
+        _Column(f"{k} {_title(m)}", report.cell(m, k), lower_is_better(m), _digits(m), is_rate(m))
         for k in report.manipulators
         for m in measures
     ]
@@ -94,7 +94,7 @@ def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:
 
 def _aggregates(report: Report) -> list[_Column]:
     return [
-        _Column(f"{kind} {_title(m, full=True)}", cell(m), falls(m), _digits(m), is_share(m))
+        _Column(f"{kind} {_title(m, full=True)}", cell(m), lower_is_better(m), _digits(m), is_rate(m))
         for m in report.measures
         if m != "l2_image" and measure_parts(m)[0] != "misdirected"
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
@@ -116,7 +116,7 @@ def _calibrated(report: Report) -> str:
 
 def _misdirected(report: Report) -> list[_Column]:
     return [
-        _Column(f"{kind}, {recognizer}, FAR {rate}↑", cell(m), falls(m), bounds=True)
+        _Column(f"{kind}, {recognizer}, FAR {rate}↑", cell(m), lower_is_better(m), bounds=True)
         for m in report.measures
         for named, rate, recognizer in [measure_parts(m)]
         if named == "misdirected"
@@ -126,13 +126,13 @@ def _misdirected(report: Report) -> list[_Column]:
 
 def _quality(report: Report) -> list[_Column]:
     return [
-        _Column("PSNR (dB)↑", report.photo("psnr"), falls=False),
-        _Column("SSIM↑", report.photo("ssim"), falls=False),
-        _Column("colour, mean↓", report.photo("ciede_mean"), falls=True, digits=2),
-        _Column("colour, 95th percentile↓", report.photo("ciede_p95"), falls=True, digits=2),
-        _Column(f"share of face over {NOTICEABLE}↓", report.photo("ciede_share"), falls=True),
-        _Column("tint↓", report.photo("low_frequency"), falls=True),
-        _Column("max abs. perturbation", report.photo("max_delta"), falls=None),
+        _Column("PSNR (dB)↑", report.photo("psnr"), lower_is_better=False),
+        _Column("SSIM↑", report.photo("ssim"), lower_is_better=False),
+        _Column("colour, mean↓", report.photo("ciede_mean"), lower_is_better=True, digits=2),
+        _Column("colour, 95th percentile↓", report.photo("ciede_p95"), lower_is_better=True, digits=2),
+        _Column(f"share of face over {NOTICEABLE}↓", report.photo("ciede_share"), lower_is_better=True),
+        _Column("tint↓", report.photo("low_frequency"), lower_is_better=True),
+        _Column("max abs. perturbation", report.photo("max_delta"), lower_is_better=None),
     ]
 
 
@@ -141,7 +141,7 @@ def _as_share(column: _Column) -> _Column:
         share = column.cell(protection).share
         return Estimate(math.nan if share is None else share, math.nan, math.nan)
 
-    return _Column(column.title.rstrip("↑↓") + "↑", cell, falls=False)
+    return _Column(column.title.rstrip("↑↓") + "↑", cell, lower_is_better=False)
 
 
 def _digits(measure: str) -> int:

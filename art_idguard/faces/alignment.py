@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.images import resize
-from art_idguard.types import Frames, Images, Points
+from art_idguard.types import Frames, Images, Landmarks
 
 TEMPLATE_SIZE = 112
 """Side of the square in whose pixels both templates are."""
@@ -23,23 +23,23 @@ ARCFACE_TEMPLATE = torch.tensor(
         [70.7299, 92.2041],
     ]
 )
-"""The five points of `types.Points` in the crop that face recognisers are trained on (ArcFace)."""
+"""The five points of `types.Landmarks` in the crop that face recognisers are trained on (ArcFace)."""
 
 CELEBA_TEMPLATE = torch.tensor([[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2, 84.0], [65.8, 83.7]])
 """Mean points of CelebA's square crops, by `FaceDetector`: how manipulators see faces."""
 
 
-def celeba_points(size: tuple[int, int]) -> Points:
+def celeba_landmarks(size: tuple[int, int]) -> Landmarks:
     """`CELEBA_TEMPLATE` in a picture of this height and width, for one face."""
     return ((CELEBA_TEMPLATE + 0.5) * torch.tensor([size[1], size[0]]) / TEMPLATE_SIZE - 0.5)[None]
 
 
-def arcface_frame(points: Points, size: tuple[int, int]) -> Frames:
+def arcface_frame(landmarks: Landmarks, size: tuple[int, int]) -> Frames:
     """Where the ArcFace template lies in pictures of `size` (height, width) with these points."""
-    return template_frame(points, size, ARCFACE_TEMPLATE)
+    return template_frame(landmarks, size, ARCFACE_TEMPLATE)
 
 
-def template_frame(points: Points, size: tuple[int, int], template: Float[Tensor, "5 2"]) -> Frames:
+def template_frame(landmarks: Landmarks, size: tuple[int, int], template: Float[Tensor, "5 2"]) -> Frames:
     """Where a template lies in pictures of `size` (height, width) with these five points.
 
     The inverse of the similarity transform that brings the points closest to the template, in the
@@ -51,14 +51,14 @@ def template_frame(points: Points, size: tuple[int, int], template: Float[Tensor
         Thetas for `affine_grid` with align_corners=False. They depend on no resolution: a frame
         stays valid when the picture is resized.
     """
-    t, p = (torch.view_as_complex(x.contiguous()) for x in (template.to(points), points))
+    t, p = (torch.view_as_complex(x.contiguous()) for x in (template.to(landmarks), landmarks))
     t_mean, p_mean = t.mean(), p.mean(dim=1)
     t, p = t - t_mean, p - p_mean[:, None]
     turn = p.abs().square().sum(dim=1) / (p.conj() * t).sum(dim=1)  # template -> picture
     middle = p_mean + turn * ((TEMPLATE_SIZE - 1) / 2 * (1 + 1j) - t_mean)
 
     axes = torch.view_as_real(torch.stack([turn, 1j * turn], dim=1)).mT
-    half = points.new_tensor([size[1], size[0]]) / 2
+    half = landmarks.new_tensor([size[1], size[0]]) / 2
     offset = (torch.view_as_real(middle) + 0.5) / half - 1
     return torch.cat([axes * (TEMPLATE_SIZE / 2) / half[:, None], offset[..., None]], dim=2)
 

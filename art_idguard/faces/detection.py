@@ -15,8 +15,8 @@ class Face(NamedTuple):
 
     box: tuple[float, float, float, float]
     """Left, top, width, height; may reach over the picture's edge."""
-    points: Float32[np.ndarray, "5 2"]
-    """In the order of `types.Points`."""
+    landmarks: Float32[np.ndarray, "5 2"]
+    """In the order of `types.Landmarks`."""
     score: float
 
 
@@ -73,10 +73,10 @@ def _face(row: Float32[np.ndarray, " 15"], back: Float32[np.ndarray, " 2"]) -> F
     """One row of YuNet (box, points, score), with OpenCV's resize (pixel centres) undone."""
     left, top = row[:2] * back
     width, height = row[2:4] * back
-    points = (row[4:14].reshape(5, 2) + 0.5) * back - 0.5
-    return Face((float(left), float(top), float(width), float(height)), points, float(row[14]))
+    landmarks = (row[4:14].reshape(5, 2) + 0.5) * back - 0.5
+    return Face((float(left), float(top), float(width), float(height)), landmarks, float(row[14]))
 
 
 def _same(a: Face, b: Face) -> bool:
-    distance = np.linalg.norm(a.points.mean(axis=0) - b.points.mean(axis=0))
+    distance = np.linalg.norm(a.landmarks.mean(axis=0) - b.landmarks.mean(axis=0))
     return bool(distance < max(a.box[2], b.box[2]) / 2)

@@ -27,7 +27,7 @@ def load(spec: str | Path, **config: Any) -> Manipulator:
     return load_member(MANIPULATORS, spec, **config)
 
 
-def that_ship() -> list[str]:
+def shipped_manipulators() -> list[str]:
     """The folders of the manipulators that ship with the package."""
     return sorted(str(config.parent) for config in shipped("manipulators").glob("*/config.json"))
 
@@ -44,5 +44,5 @@ __all__ = [
     "RelGANDiscriminator",
     "StarGAN",
     "load",
-    "that_ship",
+    "shipped_manipulators",
 ]

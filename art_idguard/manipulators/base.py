@@ -29,7 +29,7 @@ class Manipulator(HubModel, ABC):
     def forward(self, x: Images, edit: Edit) -> Manipulation:
         """Eq. (1): the forged face, and E_k's features of x. Faces on the [-1, 1] scale."""
 
-    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit | None:
+    def inverse_edit(self, edit: Edit, x: Images, attributes: Attributes) -> Edit | None:
         """The edit that leads from the forged face back to x, a face with these labels; None where there is none."""
         return None
 

@@ -270,7 +270,7 @@ class HiSD(Manipulator):
         for part in (self.encoder, self.decoder, self.extractors):
             part.compile(*args, **options)
 
-    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
+    def inverse_edit(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
         """The face's own style of the tag."""
         return self.edit_from_reference(edit.name, x)
 

@@ -146,7 +146,7 @@ class RelGAN(Manipulator):
         """
         return tuple(Edit(name, target - attributes) for name, target in edited_labels(attributes))
 
-    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
+    def inverse_edit(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
         """The opposite direction."""
         return Edit(edit.name, -edit.condition)
 

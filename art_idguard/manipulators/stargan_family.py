@@ -75,7 +75,7 @@ class StarGANFamily(Manipulator):
         """Target labels by StarGAN's rule, see `edited_labels`."""
         return edited_labels(attributes)
 
-    def back(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
+    def inverse_edit(self, edit: Edit, x: Images, attributes: Attributes) -> Edit:
         """The face's own labels."""
         return Edit(edit.name, attributes)
 

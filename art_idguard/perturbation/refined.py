@@ -17,10 +17,10 @@ from tqdm import tqdm
 from art_idguard import attribute_classifier as attributes_
 from art_idguard import recognizers as recognizers_
 from art_idguard.data.faces import FaceBatch
-from art_idguard.data.reading import find_points
-from art_idguard.distortions import NOTHING, Distortion, draw, require_known
+from art_idguard.data.reading import find_landmarks
+from art_idguard.distortions import NOTHING, Distortion, require_known, sample_distortion
 from art_idguard.errors import IDGuardError
-from art_idguard.faces.alignment import celeba_points
+from art_idguard.faces.alignment import celeba_landmarks
 from art_idguard.images import to_uint8
 from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
@@ -111,7 +111,7 @@ class RefinedProtector(Protector):
         for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
             with torch.enable_grad():
                 protected = self._protected(free.requires_grad_(), x)
-            value, ascent = objectives.ascent(protected, step, draw(self.augment, seed=step))
+            value, ascent = objectives.ascent(protected, step, sample_distortion(self.augment, seed=step))
             (ascent,) = torch.autograd.grad(protected, free, ascent)
             direction = MOMENTUM * direction + ascent / ascent.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
             free = (free.detach() + length * direction.sign()).clamp(-self.epsilon, self.epsilon)
@@ -185,9 +185,9 @@ class _Objectives:
 
 
 def _faces(x: Images, attributes: Attributes) -> FaceBatch:
-    points = find_points(to_uint8(x).cpu()).to(x)
-    points = points.where(points.isfinite(), celeba_points((x.shape[-2], x.shape[-1])).to(x))
-    return FaceBatch(x, attributes, points, None, None)
+    landmarks = find_landmarks(to_uint8(x).cpu()).to(x)
+    landmarks = landmarks.where(landmarks.isfinite(), celeba_landmarks((x.shape[-2], x.shape[-1])).to(x))
+    return FaceBatch(x, attributes, landmarks, None, None)
 
 
 def _scene(batch: FaceBatch) -> Scene:

@@ -110,7 +110,7 @@ def protect_files(
     if refine:
         protector = RefinedProtector(
             protector,
-            [manipulators.load(spec) for spec in manipulators.that_ship()],
+            [manipulators.load(spec) for spec in manipulators.shipped_manipulators()],
             steps=refine,
             augment=PHOTO,
             verbose=len(targets) == 1,
@@ -119,7 +119,7 @@ def protect_files(
         protector=protector,
         judge=_judge(check),
         recognizer=recognizers.default(),
-        gallery=[manipulators.load(spec) for spec in manipulators.that_ship()] if show else (),
+        gallery=[manipulators.load(spec) for spec in manipulators.shipped_manipulators()] if show else (),
         whole=whole,
         format=format,
         quality=quality,

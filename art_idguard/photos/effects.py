@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.faces.alignment import celeba_points
+from art_idguard.faces.alignment import celeba_landmarks
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import forgery_distance
 from art_idguard.recognizers.base import Recognizer
@@ -39,5 +39,5 @@ def effects(
 
 def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """`forgery_distance` in CelebA's framing."""
-    points = celeba_points((clean.shape[-2], clean.shape[-1])).expand(len(clean), -1, -1)
-    return forgery_distance(clean, other, points, recognizer)
+    landmarks = celeba_landmarks((clean.shape[-2], clean.shape[-1])).expand(len(clean), -1, -1)
+    return forgery_distance(clean, other, landmarks, recognizer)

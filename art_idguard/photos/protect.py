@@ -58,7 +58,7 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
     if not faces and not whole:
         raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
     pixels = photo.pixels.copy()
-    frames = tuple(template_frame(torch.from_numpy(f.points)[None], size, CELEBA_TEMPLATE) for f in faces)
+    frames = tuple(template_frame(torch.from_numpy(f.landmarks)[None], size, CELEBA_TEMPLATE) for f in faces)
     side = protector.prior.shape[-1]
     made = []
     for frame in frames:

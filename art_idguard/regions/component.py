@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from art_idguard.regions.drawing import EYES, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, Ellipse, draw, fill_hulls
-from art_idguard.types import Maps, Points
+from art_idguard.regions.drawing import EYES, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, Ellipse, draw_ellipses, fill_hulls
+from art_idguard.types import Landmarks, Maps
 
 _CLASSES = (2, 4, 5, 6, 7, 10, 11, 12)  # nose, eyes, brows, mouth, upper and lower lip
 
@@ -34,7 +34,7 @@ _OUTLINES = (
 _BROW_HEIGHT = 0.16  # of the eye distance
 
 
-def component_mask(points: Points, size: tuple[int, int]) -> Maps:
+def component_mask(landmarks: Landmarks, size: tuple[int, int]) -> Maps:
     """The component mask of Eq. (5) from five points: seven ellipses with soft edges.
 
     Their places were fitted to CelebAMask-HQ annotations. On 100 other annotated faces the mean IoU
@@ -42,12 +42,12 @@ def component_mask(points: Points, size: tuple[int, int]) -> Maps:
     what is missing is expression and glasses, which five points do not show.
 
     Args:
-        points: in pixels of the picture.
+        landmarks: in pixels of the picture.
         size: (height, width) of the picture.
 
     Deviates: the official code masks by annotation (`annotation_mask`), which most faces lack.
     """
-    return draw(_ELLIPSES, points, size)
+    return draw_ellipses(_ELLIPSES, landmarks, size)
 
 
 def annotation_mask(labels: UInt8[Tensor, "B H W"]) -> Maps:

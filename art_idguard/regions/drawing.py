@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from art_idguard.types import Maps, Points
+from art_idguard.types import Landmarks, Maps
 
 # Weights of the five points whose mean an ellipse hangs on.
 RIGHT_EYE = (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -33,35 +33,35 @@ class Ellipse(NamedTuple):
     """Clockwise as seen, radians."""
 
 
-def face_axis(points: Points) -> Complex[Tensor, " B"]:
+def face_axis(landmarks: Landmarks) -> Complex[Tensor, " B"]:
     """The face's rightward axis as x + iy: its angle is the roll, its length near the eye distance.
 
     The mean of the width (eyes, mouth corners) and the height turned by a right angle: unlike the
     line between the eyes it does not vanish in profile.
     """
-    right_eye, left_eye, _, right_mouth, left_mouth = _complex(points).unbind(1)
+    right_eye, left_eye, _, right_mouth, left_mouth = _complex(landmarks).unbind(1)
     width = (left_eye - right_eye + left_mouth - right_mouth) / 2
     height = (right_mouth + left_mouth - right_eye - left_eye) / 2
     return (width - 1j * height) / 2
 
 
-def _complex(points: Points) -> Complex[Tensor, "B 5"]:
-    return torch.view_as_complex(points.contiguous())
+def _complex(landmarks: Landmarks) -> Complex[Tensor, "B 5"]:
+    return torch.view_as_complex(landmarks.contiguous())
 
 
-def draw(ellipses: Sequence[Ellipse], points: Points, size: tuple[int, int]) -> Maps:
+def draw_ellipses(ellipses: Sequence[Ellipse], landmarks: Landmarks, size: tuple[int, int]) -> Maps:
     """The union of the ellipses on a picture of (height, width), with edges of about a pixel."""
-    table = torch.tensor([[*e.anchor, *e[1:]] for e in ellipses]).to(points)
+    table = torch.tensor([[*e.anchor, *e[1:]] for e in ellipses]).to(landmarks)
     right, down, half_width, half_height, tilt = table[:, 5:].T
-    axis = face_axis(points)[:, None]
-    anchors = _complex(points) @ table[:, :5].T.to(axis.dtype)
+    axis = face_axis(landmarks)[:, None]
+    anchors = _complex(landmarks) @ table[:, :5].T.to(axis.dtype)
     centres = anchors + axis * torch.complex(right, down)
 
     # (pixel - centre) / axis, turned back by the tilt, is linear in the pixel's x and y.
     to_local = (torch.polar(torch.ones_like(tilt), -tilt) / axis)[..., None, None]
     origin = to_local * centres[..., None, None]
-    x = torch.arange(size[1], device=points.device)
-    y = torch.arange(size[0], device=points.device)[:, None]
+    x = torch.arange(size[1], device=landmarks.device)
+    y = torch.arange(size[0], device=landmarks.device)[:, None]
     across = (to_local.real * x - to_local.imag * y - origin.real) / half_width[:, None, None]
     along = (to_local.imag * x + to_local.real * y - origin.imag) / half_height[:, None, None]
     radius = axis.abs() * (half_width * half_height).sqrt()

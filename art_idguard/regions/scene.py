@@ -31,11 +31,11 @@ class Scene(NamedTuple):
 def scene(batch: FaceBatch, *, aligned: bool = True) -> Scene:
     """The masks of Eq. (5), (6) and (16) and the recognition frame of a batch that has heat maps."""
     size = (batch.images.shape[-2], batch.images.shape[-1])
-    frame = arcface_frame(batch.points, size) if aligned else None
+    frame = arcface_frame(batch.landmarks, size) if aligned else None
     if batch.annotation is not None:
         component, face = annotation_mask(batch.annotation), face_mask_from_annotation(batch.annotation)
     else:
-        component, face = component_mask(batch.points, size), face_mask(batch.points, size)
+        component, face = component_mask(batch.landmarks, size), face_mask(batch.landmarks, size)
     if batch.heat is None:
         raise ValueError("the faces have no heat maps; make them with regions.heat_maps")
     return Scene(batch.images, Region(component, heat_to_picture(batch.heat, frame, size), face), frame)
@@ -68,10 +68,10 @@ def heat_maps(
         device, maps = next(recognizer.parameters()).device, []
         total = -(-len(chosen) // batch_size)
         for batch in tqdm(chosen.batches(batch_size), "heat maps", total, disable=total < 8):
-            frame = arcface_frame(batch.points.to(device), batch.images.shape[-2:]) if aligned else None
+            frame = arcface_frame(batch.landmarks.to(device), batch.images.shape[-2:]) if aligned else None
             maps.append(heat_map(batch.images.to(device), recognizer, frame, method=method))
         return torch.cat(maps)
 
     judge = f"{recognizer.name}-{digest(recognizer.state_dict().values())}"
     key = f"heat.{judge}.{method}.{'aligned' if aligned else 'whole'}"
-    return replace(faces, heat=cached_rows(regions, key, faces.identities(), compute).to(faces.images.device))
+    return replace(faces, heat=cached_rows(regions, key, faces.content_ids(), compute).to(faces.images.device))

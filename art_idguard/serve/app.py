@@ -64,7 +64,7 @@ def load_models(*, model: str | None = None, manipulators: Sequence[str] | None 
     Raises:
         IDGuardError: a model cannot be used.
     """
-    specs = manipulators or manipulators_.that_ship()
+    specs = manipulators or manipulators_.shipped_manipulators()
     return Models(
         Protector.from_pretrained(model).requires_grad_(False),
         tuple(manipulators_.load(spec) for spec in specs),

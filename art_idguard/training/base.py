@@ -56,7 +56,7 @@ def follow(average: nn.Module, current: nn.Module, decay: float, updates: int) -
 
 
 @contextmanager
-def held(config: TrainingConfig) -> Iterator[None]:
+def exclusive_folder(config: TrainingConfig) -> Iterator[None]:
     """Keep other trainings out of the run's folder; the lock is gone with this process, even after kill -9.
 
     Raises:
@@ -79,9 +79,9 @@ def held(config: TrainingConfig) -> Iterator[None]:
         yield
 
 
-def carry_through(
+def run_training(
     config: TrainingConfig,
-    prepare: Callable[[], Run],
+    build_run: Callable[[], Run],
     loop: Callable[[Run, dict[str, bool]], None],
     finish: Callable[[Run], Path],
     on_stop: Callable[[str], object],
@@ -90,13 +90,13 @@ def carry_through(
 
     Args:
         config: of the run.
-        prepare: makes the run, or finds it at its checkpoint.
+        build_run: makes the run, or finds it at its checkpoint.
         loop: goes on until the budget is used up or the flag "now" is set, and saves a checkpoint then.
         finish: saves what was trained, and returns its folder.
         on_stop: told when the training has been stopped, and at which step.
     """
-    with held(config):
-        run = prepare()
+    with exclusive_folder(config):
+        run = build_run()
         if run.progress() < 1:
             with stop_signals() as stopped:
                 loop(run, stopped)
@@ -106,7 +106,7 @@ def carry_through(
     return folder
 
 
-def begin(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[str, Any] | None]:
+def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[str, Any] | None]:
     """The processes, which share a batch evenly, and the checkpoint if there is one to resume.
 
     Raises:
@@ -187,7 +187,7 @@ class TrainingRun:
             )
         self.step, self.elapsed = state["step"], state["elapsed"]
 
-    def way_out(self) -> str:
+    def recovery_hint(self) -> str:
         """What to do where a loss is not finite."""
         good = self.folder / CHECKPOINT
         start = f"The last good checkpoint is {good}; resume" if good.exists() else "There is no checkpoint yet; start"
@@ -195,7 +195,7 @@ class TrainingRun:
         return f"{start} with a lower lr" + (" or with precision 'no'" if coarse else "")
 
 
-def anywhere(accelerator: Accelerator, flag: bool) -> bool:
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
     """Whether any process wants to stop: they must all stop at the same step."""
     if not accelerator.use_distributed:
         return flag

@@ -21,7 +21,7 @@ class DTPWeighting(LearnableWeighting):
 
     def forward(self, statistics: TaskStatistics) -> Float[Tensor, " K"]:
         """beta_k of this iteration."""
-        return self.advance(statistics.kpi)
+        return self.next_beta(statistics.kpi)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

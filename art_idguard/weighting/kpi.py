@@ -27,7 +27,7 @@ class KPIWeighting(LearnableWeighting):
 
     def forward(self, statistics: TaskStatistics) -> Float[Tensor, " K"]:
         """Eq. (12): lambda_k = alpha_k beta_k."""
-        return self.alpha.to(statistics.kpi) * self.advance(statistics.kpi)
+        return self.alpha.to(statistics.kpi) * self.next_beta(statistics.kpi)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

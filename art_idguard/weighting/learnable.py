@@ -46,7 +46,7 @@ class LearnableWeighting(TaskWeighting):
         self.lag = lag
         self.register_buffer("beta", torch.ones(tasks))
 
-    def advance(self, kpi: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+    def next_beta(self, kpi: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """beta_k of this iteration; remembers the next one's."""
         previous, self.beta = self.beta, learnable_weights(kpi).to(self.beta)
         return (previous if self.lag else self.beta).to(kpi)

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.hub.shipped import shipped
-from art_idguard.losses import single
+from art_idguard.losses import to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd
 from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.manipulator.config import HardeningConfig
-from art_idguard.training.manipulator.setup import Attack
+from art_idguard.training.manipulator.setup import InnerAttack
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import Edit, Images
 
@@ -55,7 +55,7 @@ def _shipped(name: str) -> str:
     return str(folder)
 
 
-def attacker(config: HardeningConfig, protector: Protector | None = None) -> Attack:
+def attacker(config: HardeningConfig, protector: Protector | None = None) -> InnerAttack:
     """The inner maximisation that the settings name."""
     if config.attack == "pgd":
         return PGDAttacker(epsilon=config.epsilon, steps=config.pgd_steps)
@@ -63,7 +63,7 @@ def attacker(config: HardeningConfig, protector: Protector | None = None) -> Att
 
 
 def _distance(manipulator: Manipulator, edit: Edit, attacked: Images, clean: Images) -> Float[Tensor, ""]:
-    return F.mse_loss(single(manipulator(attacked, edit).output), clean)
+    return F.mse_loss(to_float32(manipulator(attacked, edit).output), clean)
 
 
 class PGDAttacker:
@@ -83,7 +83,7 @@ class PGDAttacker:
     def __call__(self, x: Images, edit: Edit, generator: Manipulator) -> Images:
         """Attacked faces on the [-1, 1] scale."""
         with torch.no_grad():
-            clean = single(generator(x, edit).output)
+            clean = to_float32(generator(x, edit).output)
         return pgd(
             lambda attacked: _distance(generator, edit, attacked, clean),
             x,
@@ -117,7 +117,7 @@ class ProtectorAttacker(nn.Module):
     def forward(self, x: Images, edit: Edit, generator: Manipulator) -> Images:
         """Attacked faces on the [-1, 1] scale, by the protector as it was before its step."""
         with torch.no_grad():
-            clean = single(generator(x, edit).output)
+            clean = to_float32(generator(x, edit).output)
         with torch.enable_grad():
             attacked = self.protector(x).specific
             distance = _distance(generator, edit, attacked, clean)

@@ -16,13 +16,13 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.training.base import TrainingRun, begin
+from art_idguard.training.base import TrainingRun, open_run
 from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import OBJECTIVES, GANObjective
 from art_idguard.types import Edit, Images
 
-Attack = Callable[[Images, Edit, Manipulator], Images]
+InnerAttack = Callable[[Images, Edit, Manipulator], Images]
 """Inner maximisation of adversarial training: faces, the edit and the generator as it is now -> attacked faces.
 
 It may learn at each call. Its random numbers come from torch's own generators, which the step has seeded. One that
@@ -30,7 +30,7 @@ has state_dict and load_state_dict is kept in the run's checkpoint; a module is 
 """
 
 
-class ManipulatorParts(NamedTuple):
+class PreloadedGAN(NamedTuple):
     """What a caller has in memory already, in place of what the settings name."""
 
     images: UInt8[Tensor, "N 3 S S"]
@@ -65,7 +65,7 @@ class ManipulatorRun(TrainingRun):
     average: Manipulator
     """The exponential moving average of the generator."""
     optimizers: dict[str, torch.optim.Adam]
-    attack: Attack | None = None
+    attack: InnerAttack | None = None
     teacher: Manipulator | None = None
     """The generator as it was, or another; see `distill_step`."""
     first_bad: dict[str, Int64[Tensor, ""]] = field(default_factory=dict)
@@ -114,12 +114,12 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def prepare(
+def build_run(
     config: ManipulatorConfig,
     *,
     resume: bool = False,
-    attack: Attack | None = None,
-    parts: ManipulatorParts | None = None,
+    attack: InnerAttack | None = None,
+    parts: PreloadedGAN | None = None,
 ) -> ManipulatorRun:
     """Data, networks and optimisers of a run, at its checkpoint if it resumes."""
     if config.distill and not (config.start or config.teacher or parts):
@@ -127,7 +127,7 @@ def prepare(
     kind = OBJECTIVES[config.manipulator]
     if config.precision not in kind.precisions:
         raise IDGuardError(f"{kind.name} diverges in {config.precision}; train it with precision 'no' (TF32 on a GPU)")
-    accelerator, checkpoint = begin(config, resume=resume)
+    accelerator, checkpoint = open_run(config, resume=resume)
     if (share := config.batch_size // accelerator.num_processes) < kind.least_share:
         raise IDGuardError(
             f"{kind.name} compares faces of a batch; expected at least {kind.least_share} a process, found {share}"
@@ -190,7 +190,7 @@ def _teacher(config: ManipulatorConfig, start: Manipulator) -> Manipulator:
 
 
 def _networks(
-    config: ManipulatorConfig, kind: type[GANObjective[Any, Any]], parts: ManipulatorParts | None
+    config: ManipulatorConfig, kind: type[GANObjective[Any, Any]], parts: PreloadedGAN | None
 ) -> tuple[Manipulator, nn.Module]:
     """Both players: new, or those to go on from."""
     torch.manual_seed(config.seed)

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from art_idguard.losses import single
+from art_idguard.losses import to_float32
 from art_idguard.training.base import follow
 from art_idguard.training.manipulator.objectives import Batch, Terms
 from art_idguard.training.manipulator.setup import ManipulatorRun
 from art_idguard.training.seeding import seed_step
 
 
-def advance(run: ManipulatorRun, *, progress: float) -> Terms:
+def train_step(run: ManipulatorRun, *, progress: float) -> Terms:
     """One discriminator step and, after the warm-up every `n_critic` steps, one of the generator.
 
     Args:
@@ -59,10 +59,10 @@ def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
     batch = _batch(run, with_gradient=False)
     with run.accelerator.autocast():
         with torch.no_grad():
-            taught = single(run.teacher(batch.real, batch.edit).output)
-        answer = single(run.generator(batch.inputs, batch.edit).output)
+            taught = to_float32(run.teacher(batch.real, batch.edit).output)
+        answer = to_float32(run.generator(batch.inputs, batch.edit).output)
         if smoothness := run.config.smoothness:
-            clean = single(run.generator(batch.real, batch.edit).output)
+            clean = to_float32(run.generator(batch.real, batch.edit).output)
             terms = {"distillation": F.l1_loss(clean, taught), "smoothness": smoothness * F.l1_loss(answer, clean)}
         else:
             terms = {"distillation": F.l1_loss(answer, taught)}
@@ -74,7 +74,7 @@ def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
 
 def _batch(run: ManipulatorRun, *, with_gradient: bool) -> Batch:
     accelerator, objective = run.accelerator, run.objective
-    drawn = objective.draw(run.step)
+    drawn = objective.sample_batch(run.step)
     index = drawn.faces[accelerator.process_index :: accelerator.num_processes].to(accelerator.device)
     seed_step(run.config.seed, run.step, accelerator.process_index)
     real, labels = run.faces(index), run.labels[index]

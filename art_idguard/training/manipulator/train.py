@@ -21,13 +21,13 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.grid import save_grid
 from art_idguard.files.tensors import save_atomically
 from art_idguard.images import from_uint8
-from art_idguard.training.base import anywhere, carry_through
+from art_idguard.training.base import any_process, run_training
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.log import LogFile
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import Terms
-from art_idguard.training.manipulator.setup import Attack, ManipulatorParts, ManipulatorRun, memory_format, prepare
-from art_idguard.training.manipulator.step import advance, distill_step
+from art_idguard.training.manipulator.setup import InnerAttack, ManipulatorRun, PreloadedGAN, build_run, memory_format
+from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.types import ATTRIBUTES
 
 SAMPLES = 8  # faces in a sample picture
@@ -38,8 +38,8 @@ def train_manipulator(
     *,
     resume: bool = False,
     verbose: bool = True,
-    attack: Attack | None = None,
-    parts: ManipulatorParts | None = None,
+    attack: InnerAttack | None = None,
+    parts: PreloadedGAN | None = None,
     on_stop: Callable[[str], object] = warnings.warn,
 ) -> Path:
     """Train a manipulator by its own losses and save the average of its generator; returns its folder.
@@ -50,7 +50,7 @@ def train_manipulator(
         config: the settings; `ManipulatorConfig.from_recipe` has each model's published ones.
         resume: go on from the checkpoint in `config.output`; without one, start anew.
         verbose: show a progress bar.
-        attack: for adversarial training, what turns faces into the generator's input; see `Attack`. The
+        attack: for adversarial training, what turns faces into the generator's input; see `InnerAttack`. The
             discriminator's real faces, and what reconstructions are compared with, stay as they are.
         parts: faces, labels and the generator to go on from, in place of those that the settings name.
         on_stop: told when the training has been stopped, and at which step.
@@ -59,8 +59,8 @@ def train_manipulator(
         IDGuardError: unusable settings or data, a loss that is not finite, or minutes that end before the generator's
             first turn.
     """
-    start = partial(prepare, config, resume=resume, attack=attack, parts=parts)
-    return carry_through(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
+    start = partial(build_run, config, resume=resume, attack=attack, parts=parts)
+    return run_training(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
 
 
 def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> None:
@@ -68,13 +68,13 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
     bar = tqdm(total=config.steps, initial=run.step, desc=config.manipulator, disable=not (verbose and main))
     began, before = time.monotonic(), run.elapsed
     progress, logged, latest = run.progress(), (run.step, run.elapsed), Terms()
-    learn = advance if run.teacher is None else distill_step
+    learn = train_step if run.teacher is None else distill_step
     with bar, LogFile(run.folder, step=run.step, enabled=main) as log:
         while progress < 1:
             latest |= learn(run, progress=progress)
             run.elapsed = before + time.monotonic() - began
             progress = run.progress()
-            last = anywhere(run.accelerator, stopped["now"]) or progress >= 1
+            last = any_process(run.accelerator, stopped["now"]) or progress >= 1
             keep = last or run.step % config.checkpoint_every == 0
             if keep or run.step % config.log_every == 0:
                 require_finite(run)
@@ -110,10 +110,11 @@ def require_finite(run: ManipulatorRun) -> None:
         IDGuardError: one was not; names the step, the network and the last good checkpoint.
     """
     bad = {name: int(step) for name, step in run.first_bad.items() if step > 0}
-    if not anywhere(run.accelerator, bool(bad)):
+    if not any_process(run.accelerator, bool(bad)):
         return
     name, step = min(bad.items(), key=lambda item: item[1]) if bad else ("network of another process", run.step)
-    raise IDGuardError(f"step {step}: the loss of {run.config.manipulator}'s {name} is not finite. {run.way_out()}")
+    where = f"{run.config.manipulator}'s {name}"
+    raise IDGuardError(f"step {step}: the loss of {where} is not finite. {run.recovery_hint()}")
 
 
 @torch.no_grad()

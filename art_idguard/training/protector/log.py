@@ -8,14 +8,14 @@ from art_idguard.baselines.idguard import id_guard, p_pert
 from art_idguard.evaluation.pictures import save_pictures
 from art_idguard.losses import TERMS
 from art_idguard.training.log import LogFile
-from art_idguard.training.protector.run import Run
+from art_idguard.training.protector.run import ProtectorRun
 from art_idguard.training.protector.step import StepReport
 
 
 class Log(LogFile):
     """One line a step: objective, KPI and weight of each manipulator."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ProtectorRun) -> None:
         super().__init__(run.folder, step=run.step, enabled=run.accelerator.is_main_process)
         self.run = run
 
@@ -36,7 +36,7 @@ class Log(LogFile):
         )
 
 
-def save_sample(run: Run) -> None:
+def save_sample(run: ProtectorRun) -> None:
     """Rows of a picture: photo, forged, disrupted by the generator, disrupted by the prior, perturbation x10."""
     protections = {"generator": id_guard(run.trained), "prior": p_pert(run.trained)}
     targets = {str(k): target for k, target in enumerate(run.manipulators)}

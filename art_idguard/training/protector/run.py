@@ -20,7 +20,7 @@ from art_idguard.types import Edit
 from art_idguard.weighting import TaskWeighting
 
 
-class Parts(NamedTuple):
+class Preloaded(NamedTuple):
     """What a caller has in memory already, in place of what the settings name."""
 
     faces: Faces
@@ -29,7 +29,7 @@ class Parts(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Run(TrainingRun):
+class ProtectorRun(TrainingRun):
     """What the training of a protector consists of."""
 
     config: ProtectorConfig

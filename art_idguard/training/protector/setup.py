@@ -22,18 +22,20 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import heat_maps, scene
-from art_idguard.training.base import begin
+from art_idguard.training.base import open_run
 from art_idguard.training.checkpoint import load_checkpoint, restore_moments
 from art_idguard.training.protector.clean_cache import CleanCache
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.probe import build_weighting, weighting_and_scale
-from art_idguard.training.protector.run import Parts, Run, loss_config
+from art_idguard.training.protector.run import Preloaded, ProtectorRun, loss_config
 
 
-def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | None = None, verbose: bool = True) -> Run:
+def build_run(
+    config: ProtectorConfig, *, resume: bool = False, parts: Preloaded | None = None, verbose: bool = True
+) -> ProtectorRun:
     """Data, frozen networks, protector and optimiser of a run, at its checkpoint if it resumes."""
     _check_names(config)
-    accelerator, checkpoint = begin(config, resume=resume)
+    accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device
     targets = parts.manipulators if parts else [manipulators_.load(spec) for spec in config.manipulators]
     targets = [target.to(device) for target in targets]
@@ -57,7 +59,7 @@ def prepare(config: ProtectorConfig, *, resume: bool = False, parts: Parts | Non
     weighting, kpi_scale = weighting_and_scale(
         config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None
     )
-    run = Run(
+    run = ProtectorRun(
         config=config,
         accelerator=accelerator,
         inputs=inputs,
@@ -92,7 +94,7 @@ def _check_names(config: ProtectorConfig) -> None:
     build_weighting(config, config.alpha or (1.0,) * len(config.manipulators))
 
 
-def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None) -> Faces:
+def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:
     if parts:
         return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "art-idguard"
@@ -103,7 +105,7 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Parts | None)
     return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, regions=regions)
 
 
-def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Parts | None) -> Protector:
+def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Preloaded | None) -> Protector:
     """The one to go on from, or line 10 of Algorithm 1: a random generator."""
     if parts:
         protector = parts.protector
@@ -149,7 +151,7 @@ def _optimizer(config: ProtectorConfig, protector: Protector) -> torch.optim.Ada
     return torch.optim.Adam(groups, lr=config.lr, betas=(0.5, 0.999))
 
 
-def _take_moments(run: Run) -> None:
+def _take_moments(run: ProtectorRun) -> None:
     """Go on with Adam's moments of the run that `start` names, where it names a run and not a protector alone."""
     before = run.config.start and Path(run.config.start).is_dir() and load_checkpoint(Path(run.config.start))
     if not before:

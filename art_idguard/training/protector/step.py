@@ -18,16 +18,16 @@ from accelerate import Accelerator
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from art_idguard.distortions import NOTHING, Distortion, draw
+from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
-from art_idguard.losses import TERMS, LossConfig, Objective, single
+from art_idguard.losses import TERMS, LossConfig, Objective, to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import Scene, scene
 from art_idguard.training.base import follow
-from art_idguard.training.protector.run import Run, edits_of, loss_config
+from art_idguard.training.protector.run import ProtectorRun, edits_of, loss_config
 from art_idguard.training.seeding import batch_index, seed_step, step_seed
 from art_idguard.types import Edit, Images
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
@@ -141,7 +141,7 @@ def cut_graph_step(
     """
     # 1. One generator forward; the protected images become leaves.
     with accelerator.autocast():
-        protected = [single(images) for images in protector(scene.images)[: 1 + prior] if images.requires_grad]
+        protected = [to_float32(images) for images in protector(scene.images)[: 1 + prior] if images.requires_grad]
     leaves = [images.detach().requires_grad_() for images in protected]
     # 2. Each manipulator's v_k; its graph is freed before the next one starts.
     tasks = TaskGradients(protector, protected, accelerator)
@@ -197,7 +197,7 @@ def _descend(protector: Protector, ascent: Float[Tensor, " P"]) -> None:
         parameter.grad = -part.view_as(parameter)
 
 
-def advance(run: Run, *, progress: float = 0.0) -> StepReport:
+def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     """One step of Algorithm 1: gradients, update, and projection of the prior to its ball.
 
     Args:
@@ -211,7 +211,7 @@ def advance(run: Run, *, progress: float = 0.0) -> StepReport:
     batch = run.faces.batch(index)
     view = scene(batch, aligned=config.aligned)
     edits, choices = edits_of(run.manipulators, batch, step, places)
-    loss, distortion = loss_config(config), draw(config.augment, seed=step_seed(config.seed, step))
+    loss, distortion = loss_config(config), sample_distortion(config.augment, seed=step_seed(config.seed, step))
     judges = _judges(run)
     seed_step(config.seed, step, accelerator.process_index)  # dropout
     report = cut_graph_step(
@@ -241,7 +241,7 @@ def advance(run: Run, *, progress: float = 0.0) -> StepReport:
     return report
 
 
-def _judges(run: Run) -> list[Recognizer]:
+def _judges(run: ProtectorRun) -> list[Recognizer]:
     """The recognisers of this step."""
     if run.config.recognizer_choice == "all":
         return run.recognizers
@@ -250,7 +250,7 @@ def _judges(run: Run) -> list[Recognizer]:
 
 
 def clean_references(
-    run: Run,
+    run: ProtectorRun,
     index: Int64[Tensor, " B"],
     choices: Sequence[Int64[Tensor, " B"]],
     edits: Sequence[Edit],
@@ -270,12 +270,12 @@ def clean_references(
     return found
 
 
-def _require_finite(run: Run, report: StepReport) -> None:
+def _require_finite(run: ProtectorRun, report: StepReport) -> None:
     gradients = torch.stack([p.grad.abs().sum() for p in run.protector.parameters() if p.grad is not None])
     if bool(report.objective.isfinite().all() & report.weights.isfinite().all() & gradients.isfinite().all()):
         return
     bad = [t.name for t, o in zip(run.manipulators, report.objective, strict=True) if not o.isfinite()]
     raise IDGuardError(
         f"step {run.step + 1}: the objective of {', '.join(bad) or 'some manipulator (its gradient)'} is not finite. "
-        f"Check the weights and the faces. {run.way_out()}"
+        f"Check the weights and the faces. {run.recovery_hint()}"
     )

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from art_idguard.training.base import anywhere, carry_through
+from art_idguard.training.base import any_process, run_training
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.log import Log, save_sample
-from art_idguard.training.protector.run import Parts, Run
-from art_idguard.training.protector.setup import prepare
-from art_idguard.training.protector.step import advance
+from art_idguard.training.protector.run import Preloaded, ProtectorRun
+from art_idguard.training.protector.setup import build_run
+from art_idguard.training.protector.step import train_step
 
 
 def train_protector(
@@ -26,7 +26,7 @@ def train_protector(
     *,
     resume: bool = False,
     verbose: bool = True,
-    parts: Parts | None = None,
+    parts: Preloaded | None = None,
     on_stop: Callable[[str], object] = warnings.warn,
 ) -> Path:
     """Train a protector by Algorithm 1 and save it; returns the folder of the finished protector.
@@ -44,21 +44,21 @@ def train_protector(
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    start = partial(prepare, config, resume=resume, parts=parts, verbose=verbose)
-    return carry_through(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
+    start = partial(build_run, config, resume=resume, parts=parts, verbose=verbose)
+    return run_training(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
 
 
-def _loop(run: Run, stopped: dict[str, bool], *, verbose: bool) -> None:
+def _loop(run: ProtectorRun, stopped: dict[str, bool], *, verbose: bool) -> None:
     config, main = run.config, run.accelerator.is_main_process
     bar = tqdm(total=config.steps, initial=run.step, desc="training", disable=not (verbose and main))
     began, progress = time.monotonic() - run.elapsed, run.progress()
     with bar, Log(run) as log:
         while progress < 1:
-            report = advance(run, progress=progress)
+            report = train_step(run, progress=progress)
             run.elapsed = time.monotonic() - began
             progress = run.progress()
             log.note(report, bar)
-            last = anywhere(run.accelerator, stopped["now"]) or progress >= 1
+            last = any_process(run.accelerator, stopped["now"]) or progress >= 1
             if main and (last or run.step % config.checkpoint_every == 0):
                 save_checkpoint(run.folder, run.state())
             if main and (last or run.step % config.sample_every == 0):
@@ -67,7 +67,7 @@ def _loop(run: Run, stopped: dict[str, bool], *, verbose: bool) -> None:
                 return
 
 
-def _finish(run: Run) -> Path:
+def _finish(run: ProtectorRun) -> Path:
     folder = run.folder / "protector"
     if run.accelerator.is_main_process:
         run.trained.eval().save_pretrained(folder)

@@ -68,7 +68,7 @@ class GANObjective(ABC, Generic[Generator, Judge]):
     def discriminator(cls, config: ManipulatorConfig) -> Judge:
         """A new discriminator with its published initial weights."""
 
-    def draw(self, step: int) -> Draw:
+    def sample_batch(self, step: int) -> Draw:
         """The faces of a step, from (seed, step) alone."""
         config = self.config
         return Draw(batch_index(step, len(self.labels), config.batch_size, config.seed))

@@ -86,7 +86,7 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
         _initialise(network)
         return network
 
-    def draw(self, step: int) -> Draw:
+    def sample_batch(self, step: int) -> Draw:
         """A random tag, two of its attributes, and faces that have the first, from (seed, step) alone."""
         chance = random.Random(step_seed(self.config.seed, step))
         tag = chance.randrange(len(ATTRIBUTES_OF_TAG))

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from art_idguard.losses import single
+from art_idguard.losses import to_float32
 from art_idguard.manipulators import RelGAN, RelGANDiscriminator
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.losses import gradient_penalty, interpolation, least_squares, orthogonality
@@ -71,11 +71,11 @@ class RelGANObjective(GANObjective[RelGAN, RelGANDiscriminator]):
         ac, cb = of_c - batch.labels, batch.labels.roll(1, 0) - of_c
 
         def match(*triple: Tensor, target: float) -> Tensor:
-            return least_squares(single(discriminator.match(*triple)), target)
+            return least_squares(to_float32(discriminator.match(*triple)), target)
 
         wrong = ((a, full, ab), (c, b, ab), (a, c, ab), (a, b, ac), (a, b, cb))
-        realness = [single(discriminator.conv_adv(h)) for h in (a, full)]
-        degrees = [single(discriminator.degree(h)) for h in (between, none, full)]
+        realness = [to_float32(discriminator.conv_adv(h)) for h in (a, full)]
+        degrees = [to_float32(discriminator.degree(h)) for h in (between, none, full)]
 
         def critic(x: Images) -> Tensor:
             return discriminator.conv_adv(discriminator.convs(x))
@@ -99,10 +99,11 @@ class RelGANObjective(GANObjective[RelGAN, RelGANDiscriminator]):
         with torch.autocast(full.device.type, enabled=False):
             orthogonal = orthogonality(p for p in generator.parameters() if p.dim() == 4)
         return {
-            "realness": least_squares(single(discriminator.conv_adv(h_full)), 1.0),
-            "match": least_squares(single(discriminator.match(a, h_full, vector)), 1.0),
+            "realness": least_squares(to_float32(discriminator.conv_adv(h_full)), 1.0),
+            "match": least_squares(to_float32(discriminator.match(a, h_full, vector)), 1.0),
             "cycle": config.cycle_weight * F.l1_loss(cycle, batch.real),
             "identity": config.identity_weight * F.l1_loss(none, batch.real),
-            "interpolation": config.interpolation_weight * least_squares(single(discriminator.degree(h_between)), 0.0),
+            "interpolation": config.interpolation_weight
+            * least_squares(to_float32(discriminator.degree(h_between)), 0.0),
             "orthogonality": config.orthogonality_weight * orthogonal,
         }

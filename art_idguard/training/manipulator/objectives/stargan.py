@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from art_idguard.losses import single
+from art_idguard.losses import to_float32
 from art_idguard.manipulators import AttentionGAN, Discriminator, FixedPointGAN, StarGAN
 from art_idguard.manipulators.stargan_family import StarGANFamily
 from art_idguard.training.manipulator.config import ManipulatorConfig
@@ -44,12 +44,12 @@ class StarGANObjective(GANObjective[StarGANFamily, Discriminator]):
         """-D(real) + D(fake) + classification of the real faces + gradient penalty."""
         (fake,) = forged
         scores, logits = discriminator(torch.cat((batch.real, fake)))
-        real, fake_scores = single(scores).chunk(2)
+        real, fake_scores = to_float32(scores).chunk(2)
         penalty = gradient_penalty(lambda x: discriminator(x)[0], batch.real, fake, random_shares(fake))
         return {
             "critic": wasserstein(real, fake_scores),
             "classification": self.config.classification_weight
-            * classification(single(logits)[: len(fake)], batch.labels),
+            * classification(to_float32(logits)[: len(fake)], batch.labels),
             "penalty": self.config.penalty_weight * penalty,
         }
 
@@ -71,8 +71,8 @@ class StarGANObjective(GANObjective[StarGANFamily, Discriminator]):
         scores, logits = discriminator(fake)
         cycle = generator(fake, Edit("labels", batch.labels)).output
         return {
-            "adversarial": -single(scores).mean(),
-            "classification": self.config.classification_weight * classification(single(logits), target),
+            "adversarial": -to_float32(scores).mean(),
+            "classification": self.config.classification_weight * classification(to_float32(logits), target),
             "cycle": self.config.cycle_weight * F.l1_loss(cycle, batch.real),
         }
 
