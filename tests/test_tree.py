@@ -1,5 +1,6 @@
-"""The package as documents show it: every name they import is there, every place they name exists."""
+"""The package as documents show it: every name they import is there, every place they name exists; and its limits."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -12,7 +13,7 @@ import art_idguard
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "art_idguard"
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("hub/**/*.md"), *ROOT.glob("examples/*")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("hub/**/*.md"), *ROOT.glob("examples/*")])
 SHELL = {"attacks", "cli", "commands", "defences", "estimators"}
 """What may import ART, directly or not."""
 
@@ -87,3 +88,29 @@ def test_the_torch_core_is_everything_but_the_shell():
     core = next(c for c in contracts if c["name"] == "The torch core knows nothing of ART")["source_modules"]
     names = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert set(core) == {f"art_idguard.{name}" for name in names - SHELL - {"__init__"}}
+
+
+def test_rooms_are_there():
+    for place in re.findall(r"`([a-z_/]+(?:\.py|/))`", (ROOT / "CONTRIBUTING.md").read_text()):
+        assert (PACKAGE / place).exists() or (ROOT / place).exists(), place
+
+
+def test_few_modules_stand_in_the_root_and_few_layers_in_the_whole():
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert len(contracts[0]["layers"]) <= 15
+
+
+def body(function):
+    """Lines of a function, without its signature and docstring."""
+    first = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
+    return function.end_lineno - first.lineno + 1
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert body(node) <= 40, node.name

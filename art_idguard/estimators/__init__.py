@@ -4,5 +4,5 @@ from art_idguard._lazy import lazy
 
 __getattr__, __dir__ = lazy(
     __name__,
-    {"Disruption": "art_idguard.estimators.manipulator", "PyTorchManipulator": "art_idguard.estimators.manipulator"},
+    {"Disruption": "art_idguard.estimators.disruption", "PyTorchManipulator": "art_idguard.estimators.manipulator"},
 )

@@ -1,8 +1,8 @@
 """Images as ART has them: numpy NCHW within clip values. Checks and slices, without ART itself."""
 
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.errors import IDGuardError, NullAttackWarning
+from art_idguard.images import PixelRange
+from art_idguard.types import ATTRIBUTES
 
 Array = Float[np.ndarray, "N 3 H W"]
 
@@ -109,5 +111,43 @@ def warn_if_null(
             f"{attack} changed {faint} of {len(x)} images by less than half an 8-bit level, which is lost when they "
             f"are saved; its bound is in units of pixels within [{low:g}, {high:g}]",
             NullAttackWarning,
+            stacklevel=3,
+        )
+
+
+class Settings(Protocol):
+    """What `check_settings` asks of an estimator."""
+
+    clip_values: Any
+    channels_first: bool
+    jitter: float
+    attributes: Sequence[float]
+
+
+def check_settings(estimator: Settings) -> None:
+    """Raises IDGuardError where a parameter of an estimator of manipulators has a wrong value."""
+    clip_values, jitter, attributes = estimator.clip_values, estimator.jitter, estimator.attributes
+    if np.shape(clip_values) != (2,) or not np.isfinite(np.asarray(clip_values, float)).all():
+        raise IDGuardError(f"`clip_values` has to be a pair of numbers, found {clip_values!r}")
+    if not estimator.channels_first:
+        raise IDGuardError("images have their channels first here; `channels_first` has to be True")
+    number = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
+    if not number or not 0 <= jitter < float("inf"):
+        raise IDGuardError(f"`jitter` has to be a number that is not negative, found {jitter!r}")
+    if np.shape(attributes) != (len(ATTRIBUTES),) or not np.isfinite(attributes).all():
+        raise IDGuardError(f"`attributes` are {len(ATTRIBUTES)} labels ({', '.join(ATTRIBUTES)}), found {attributes!r}")
+
+
+BESIDE = 0.05
+"""Share of the range by which an output may leave it without a warning."""
+
+
+def warn_of_range(forged: np.ndarray, pixels: PixelRange) -> None:
+    """Warn where what a model returned is on another scale than its clip values say."""
+    beside = BESIDE * pixels.span
+    if forged.min() < pixels.low - beside or forged.max() > pixels.high + beside:
+        warnings.warn(
+            f"the model's output spans [{forged.min():.3g}, {forged.max():.3g}], its clip_values say "
+            f"[{pixels.low:g}, {pixels.high:g}]: distances come out wrong; wrap the model so that it keeps their range",
             stacklevel=3,
         )

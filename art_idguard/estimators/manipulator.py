@@ -1,17 +1,14 @@
-"""A face manipulator as an estimator of the Adversarial Robustness Toolbox (ART).
+"""A face manipulator as an estimator of the Adversarial Robustness Toolbox (ART), which has none of this kind.
 
-ART has estimators for classifiers, detectors and speech recognisers, none for image-to-image models. With this one,
-ART's attacks on estimators with loss gradients (PGD, FGSM, BIM, momentum) run unmodified, and with
-`attacks.ClassifierAttack` those that need a classifier do as well.
-
-Images are numpy NCHW within `clip_values` (ART's usual [0, 1]); losses and thresholds are on the [-1, 1] scale
-of the paper.
+ART's attacks on estimators with loss gradients (PGD, FGSM, BIM, momentum) run on it unmodified, and with
+`attacks.ClassifierAttack` those that need a classifier do as well. Images are numpy NCHW within `clip_values` (ART's
+usual [0, 1]); losses and thresholds are on the [-1, 1] scale of the paper.
 """
 
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,32 +17,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
-from art_idguard.data.reading import find_landmarks
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators.arrays import batches, check_images, to_tensor
-from art_idguard.images import PixelRange, to_uint8
+from art_idguard.estimators.arrays import batches, check_images, check_settings, to_tensor, warn_of_range
+from art_idguard.estimators.disruption import Disruption, disruption, output_of
+from art_idguard.images import PixelRange
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import disrupted, forgery_distance, l2_image
+from art_idguard.metrics import l2_image
 from art_idguard.perturbation.gradients import differentiate, is_steep, warn_if_flat
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import ATTRIBUTES, Edit, Manipulation
-
-ImageToImage = Callable[[Tensor], Tensor]
-
-
-class Disruption(NamedTuple):
-    """What protecting N images did to their forged faces (section IV-A4)."""
-
-    l2_face: Float[np.ndarray, " N"]
-    """Eq. (16), on the [-1, 1] scale."""
-    similarity: Float[np.ndarray, " N"]
-    """Cosine of the embeddings of the two forged faces."""
-
-    @property
-    def dsr(self) -> float:
-        """Defence success rate: the share of forged faces that are both far and of another identity."""
-        spoilt = disrupted(torch.from_numpy(self.l2_face), torch.from_numpy(self.similarity))
-        return float(spoilt.double().mean())
 
 
 class PyTorchManipulator(PyTorchEstimator):
@@ -77,12 +57,11 @@ class PyTorchManipulator(PyTorchEstimator):
         IDGuardError: an edit that the model does not have, or a parameter with a wrong value.
     """
 
-    BESIDE = 0.05  # of the range: what an output may leave it by without a warning
     estimator_params = [*PyTorchEstimator.estimator_params, "edit", "attributes", "jitter"]  # noqa: RUF012 - ART's
 
     def __init__(
         self,
-        model: Manipulator | ImageToImage,
+        model: Manipulator | Callable[[Tensor], Tensor],
         *,
         edit: str | None = None,
         attributes: tuple[float, ...] = (0.0,) * len(ATTRIBUTES),
@@ -204,20 +183,10 @@ class PyTorchManipulator(PyTorchEstimator):
         forged = np.empty(x.shape, np.float32)
         with torch.no_grad():
             for part in batches(x, batch_size):
-                forged[part] = self.forward(self._tensor(x[part])).cpu().numpy()
+                forged[part] = self.forward(to_tensor(x[part], self.device)).cpu().numpy()
         if not isinstance(self._model, Manipulator) and forged.size:
-            self._warn_of_range(forged)
+            warn_of_range(forged, self.pixel_range)
         return self._apply_postprocessing(forged, fit=False)
-
-    def _warn_of_range(self, forged: np.ndarray) -> None:
-        low, high = self.pixel_range
-        beside = self.BESIDE * self.pixel_range.span
-        if forged.min() < low - beside or forged.max() > high + beside:
-            warnings.warn(
-                f"the model's output spans [{forged.min():.3g}, {forged.max():.3g}], its clip_values say "
-                f"[{low:g}, {high:g}]: distances come out wrong; wrap the model so that it keeps their range",
-                stacklevel=3,
-            )
 
     def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
         """The gradient by x of each image's distance from y, see `distance`; warns where it is zero or not finite.
@@ -228,7 +197,7 @@ class PyTorchManipulator(PyTorchEstimator):
         clean = check_images(x, self.clip_values)
         if not len(clean):
             return np.zeros(clean.shape, np.float32)
-        inputs = self._tensor(self._before(clean)).requires_grad_()
+        inputs = to_tensor(self._before(clean), self.device).requires_grad_()
         gradient = differentiate(self.distance(inputs, self._output(y, clean)), inputs)
         warn_if_flat(is_steep(gradient))
         result = gradient.cpu().numpy()
@@ -236,8 +205,7 @@ class PyTorchManipulator(PyTorchEstimator):
 
     def compute_loss(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
         """(N,) mean squared differences of M_k(x) and y, on the [-1, 1] scale."""
-        forged = self._tensor(self.predict(x))
-        return l2_image(self.signed(forged), self.signed(self._output(y, x))).cpu().numpy()
+        return l2_image(self._signed(self.predict(x)), self.signed(self._output(y, x))).cpu().numpy()
 
     def _output(self, y: np.ndarray, x: np.ndarray) -> Tensor:
         if np.shape(y) != np.shape(x):
@@ -245,7 +213,7 @@ class PyTorchManipulator(PyTorchEstimator):
                 f"y is what the model made of the clean images, of shape {np.shape(x)}, found {np.shape(y)}; "
                 "ART's attacks find it by themselves"
             )
-        return self._tensor(y)
+        return to_tensor(y, self.device)
 
     def get_activations(
         self, x: np.ndarray | Tensor, layer: int | str = "features", batch_size: int = 128, framework: bool = False
@@ -267,28 +235,21 @@ class PyTorchManipulator(PyTorchEstimator):
         if not len(x):
             raise IDGuardError("found no images: the shape of their activations cannot be told")
         with torch.no_grad():
-            found = torch.cat([self._activation(self._tensor(x[part]), name) for part in batches(x, batch_size)])
+            parts = [self._activation(to_tensor(x[part], self.device), name) for part in batches(x, batch_size)]
+        found = torch.cat(parts)
         return found if framework else found.cpu().numpy()
 
     def _activation(self, x: Tensor, name: str) -> Tensor:
         if name == "features" and isinstance(self._model, Manipulator):
             return self._manipulation(self._defended(x)).features
-        seen: list[Tensor] = []
-        handle = self._model.get_submodule(name).register_forward_hook(lambda *call: seen.append(call[2]))
-        try:
+        with output_of(self._model, name) as outputs:
             self.forward(x)
-        finally:
-            handle.remove()
-        if not seen:
+        if not outputs:
             raise IDGuardError(f"layer {name!r} takes no part in this model's output")
-        return seen[-1]
+        return outputs[-1]
 
     def fit(self, x: np.ndarray, y: Any, batch_size: int = 128, nb_epochs: int = 20, **_: Any) -> None:
-        """Not here: see `defences.ManipulatorAdversarialTrainer` and `art-idguard train-manipulator`.
-
-        Raises:
-            NotImplementedError: always.
-        """
+        """Raises NotImplementedError: see `defences.ManipulatorAdversarialTrainer`."""
         raise NotImplementedError(
             "a GAN is not fitted to pairs of x and y; train it with art_idguard.defences.ManipulatorAdversarialTrainer "
             "or with art-idguard train-manipulator"
@@ -309,16 +270,16 @@ class PyTorchManipulator(PyTorchEstimator):
             raise IDGuardError(f"x and x_adv are the same images, found {np.shape(x)} and {np.shape(x_adv)}")
         judge = (recognizers.default() if recognizer is None else recognizer).to(self.device)
         x = check_images(x, self.clip_values)
-        values = [torch.empty(2, 0)]
-        for part in batches(x, 32):
-            found = find_landmarks(to_uint8(self.signed(self._tensor(x[part]))).cpu()).to(self.device)
-            landmarks, seen = found.nan_to_num(), found.isfinite().all(dim=(1, 2))
-            y, y_hat = (self.signed(self._tensor(self.predict(images[part]))) for images in (x, x_adv))
-            pair = torch.stack(forgery_distance(y, y_hat, landmarks, judge))
-            values.append(pair.where(seen, torch.nan).cpu())
-        if missing := int(torch.cat(values, dim=1)[0].isnan().sum()):
+        parts = [
+            disruption(
+                self._signed(x[i]), self._signed(self.predict(x[i])), self._signed(self.predict(x_adv[i])), judge
+            )
+            for i in batches(x, 32)
+        ]
+        values = torch.cat([torch.empty(2, 0), *parts], dim=1)
+        if missing := int(values[0].isnan().sum()):
             warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)
-        return Disruption(*torch.cat(values, dim=1).numpy())
+        return Disruption(*values.numpy())
 
     def _before(self, x: np.ndarray) -> np.ndarray:
         """Preprocessing that is not made for PyTorch; `forward` does the other."""
@@ -332,18 +293,8 @@ class PyTorchManipulator(PyTorchEstimator):
             raise IDGuardError(f"`model` has to be a Manipulator or another callable, found {self._model!r}")
         if isinstance(self._model, nn.Module):
             self._model.to(self.device).eval().requires_grad_(False)
-        if np.shape(self.clip_values) != (2,) or not np.isfinite(np.asarray(self.clip_values, float)).all():
-            raise IDGuardError(f"`clip_values` has to be a pair of numbers, found {self.clip_values!r}")
-        if not self.channels_first:
-            raise IDGuardError("images have their channels first here; `channels_first` has to be True")
-        number = isinstance(self.jitter, (int, float)) and not isinstance(self.jitter, bool)
-        if not number or not 0 <= self.jitter < float("inf"):
-            raise IDGuardError(f"`jitter` has to be a number that is not negative, found {self.jitter!r}")
-        if np.shape(self.attributes) != (len(ATTRIBUTES),) or not np.isfinite(self.attributes).all():
-            raise IDGuardError(
-                f"`attributes` are {len(ATTRIBUTES)} labels ({', '.join(ATTRIBUTES)}), found {self.attributes!r}"
-            )
+        check_settings(self)
         self.edit = self._edit
 
-    def _tensor(self, x: np.ndarray) -> Tensor:
-        return to_tensor(x, self.device)
+    def _signed(self, x: np.ndarray) -> Tensor:
+        return self.signed(to_tensor(x, self.device))

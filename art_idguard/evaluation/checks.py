@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from torch import Tensor
+
 from art_idguard.errors import IDGuardError
 from art_idguard.hub.model import HubModel
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.types import Images
 
 
 def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
@@ -29,6 +32,9 @@ def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | N
         raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")
 
 
+ROUNDING = 1e-6
+"""How far float32 arithmetic may carry a projected image over its bound."""
+
 Model = TypeVar("Model", bound=HubModel)
 
 
@@ -45,3 +51,23 @@ def distinct(names: Sequence[str]) -> list[str]:
     """
     before = [names[:i].count(name) for i, name in enumerate(names)]
     return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
+
+
+def checked(name: str, protected: Tensor, clean: Images, epsilon: float) -> Images:
+    """`protected`, if it is a protection of `clean`.
+
+    Raises:
+        IDGuardError: it has another shape, is not finite, or leaves [-1, 1] or the ball.
+    """
+    if protected.shape != clean.shape:
+        raise IDGuardError(f"{name} returned shape {tuple(protected.shape)}, expected {tuple(clean.shape)}")
+    if not protected.isfinite().all():
+        raise IDGuardError(f"{name} returned values that are not finite; check its weights")
+    if (far := (protected - clean).abs().max().item()) > epsilon + ROUNDING:
+        raise IDGuardError(
+            f"{name} changes a photo by {far:.4g}, more than epsilon = {epsilon:.4g} on the "
+            "[-1, 1] scale; project it with images.project or evaluate with its own epsilon"
+        )
+    if (top := protected.abs().max().item()) > 1 + ROUNDING:
+        raise IDGuardError(f"{name} returned a pixel of {top:.4g}; expected values in [-1, 1]")
+    return protected

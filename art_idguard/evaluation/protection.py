@@ -14,6 +14,7 @@ from tqdm import tqdm
 from art_idguard.baselines.base import Attack, Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.checks import checked
 from art_idguard.evaluation.report import REFERENCES, Report
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
@@ -32,9 +33,6 @@ from art_idguard.metrics import (
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.types import Edit, Frames, Images, Maps
-
-ROUNDING = 1e-6
-"""How far float32 arithmetic may carry a projected image over its bound."""
 
 PHOTO_MEASURES = ("psnr", "ssim", "ciede_mean", "ciede_p95", "ciede_share", "low_frequency", "max_delta")
 
@@ -267,26 +265,6 @@ class _Evaluation:
                         "finite and left out of the means"
                     )
         return found
-
-
-def checked(name: str, protected: Tensor, clean: Images, epsilon: float) -> Images:
-    """`protected`, if it is a protection of `clean`.
-
-    Raises:
-        IDGuardError: it has another shape, is not finite, or leaves [-1, 1] or the ball.
-    """
-    if protected.shape != clean.shape:
-        raise IDGuardError(f"{name} returned shape {tuple(protected.shape)}, expected {tuple(clean.shape)}")
-    if not protected.isfinite().all():
-        raise IDGuardError(f"{name} returned values that are not finite; check its weights")
-    if (far := (protected - clean).abs().max().item()) > epsilon + ROUNDING:
-        raise IDGuardError(
-            f"{name} changes a photo by {far:.4g}, more than epsilon = {epsilon:.4g} on the "
-            "[-1, 1] scale; project it with images.project or evaluate with its own epsilon"
-        )
-    if (top := protected.abs().max().item()) > 1 + ROUNDING:
-        raise IDGuardError(f"{name} returned a pixel of {top:.4g}; expected values in [-1, 1]")
-    return protected
 
 
 def photo_values(protected: Images, clean: Images, face: Maps) -> Float[Tensor, "Q B"]:
