@@ -7,8 +7,6 @@ Pictures touch the disk only as `sessions` says; SIGTERM deletes them as Ctrl-C 
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -17,8 +15,8 @@ from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.perturbation import Protector
-from art_idguard.photos.batch import PROTECTED
-from art_idguard.serve.html import Models, protect_upload
+from art_idguard.serve.handlers import Handlers
+from art_idguard.serve.html import Models
 from art_idguard.serve.sessions import KEPT_SECONDS, SessionFiles
 
 MAX_UPLOAD = "50mb"
@@ -80,50 +78,7 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
         models: what protects and what judges.
         files: where Gradio keeps uploads, and this the files to download.
     """
-
-    def forget(request: gr.Request) -> None:
-        files.close(request.session_hash)
-
-    def take(upload: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
-        """A new photo: what is left of the one before it goes."""
-        files.forget(request.session_hash)
-        if upload:
-            files.keep(request.session_hash, Path(upload))
-        return "", gr.update(value=None, interactive=False)
-
-    def protect(
-        upload: str | None,
-        strength: float | int,
-        chosen: list[int],
-        edit: str | None,
-        whole: bool,
-        strip: bool,
-        request: gr.Request,
-    ) -> tuple[str, dict[str, Any]]:
-        if upload is None:
-            raise gr.Error("Choose a photo first.", print_exception=False)
-        path = Path(upload)
-        target = files.new(request.session_hash, f"{path.stem}{PROTECTED}")
-        gallery = [models.manipulators[i] for i in chosen]
-        try:
-            report = protect_upload(
-                path,
-                target,
-                models,
-                strength=float(strength),
-                gallery=gallery,
-                edit=edit or "",
-                whole=whole,
-                strip_metadata=strip,
-            )
-        except IDGuardError as error:
-            raise gr.Error(str(error).replace(upload, path.name), duration=None, print_exception=False) from error
-        finally:
-            # forgotten meanwhile: the page was closed, or got another photo
-            if files.is_closed(request.session_hash) or not path.exists():
-                files.delete(target)
-        return report, gr.update(value=target, interactive=True)
-
+    handlers = Handlers(models, files)
     edits = models.edits()
     names = [(manipulator.name, i) for i, manipulator in enumerate(models.manipulators)]
     with gr.Blocks(
@@ -147,16 +102,18 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
             with gr.Column(scale=3):
                 result = gr.HTML(elem_classes="result")
         gr.Markdown(LIMITS)
-        upload.change(take, upload, [result, download], queue=False, api_visibility="private", show_progress="hidden")
+        upload.change(
+            handlers.take, upload, [result, download], queue=False, api_visibility="private", show_progress="hidden"
+        )
         button.click(
-            protect,
+            handlers.protect,
             [upload, strength, chosen, edit, whole, strip],
             [result, download],
             concurrency_limit=1,  # the face detector is one network, and memory holds one large photo at a time
             api_visibility="private",
             show_progress_on=result,
         )
-        app.unload(forget)
+        app.unload(handlers.forget)
     return app.queue(max_size=MAX_WAITING, api_open=False)
 
 

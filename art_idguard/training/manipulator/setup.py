@@ -128,24 +128,18 @@ def build_run(
     if config.precision not in kind.precisions:
         raise IDGuardError(f"{kind.name} diverges in {config.precision}; train it with precision 'no' (TF32 on a GPU)")
     accelerator, checkpoint = open_run(config, resume=resume)
-    if (share := config.batch_size // accelerator.num_processes) < kind.least_share:
-        raise IDGuardError(
-            f"{kind.name} compares faces of a batch; expected at least {kind.least_share} a process, found {share}"
-        )
     device = accelerator.device
     images, labels = parts[:2] if parts else _labelled(config, kind)
-    if len(images) < config.batch_size:
-        raise IDGuardError(f"{len(images)} faces do not fill a batch of {config.batch_size}")
+    _check_batch(config, kind, processes=accelerator.num_processes, faces=len(images))
     objective = kind(config, labels)
     generator, discriminator = (
         network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
         for network in _networks(config, kind, parts)
     )
-    average = deepcopy(generator).requires_grad_(False)
+    average = deepcopy(generator).requires_grad_(False).use_batch_statistics(False)
     # Adversarial training keeps the statistics of a trained generator: those of attacked faces are not what it meets.
-    fixed = config.distill or (attack is not None and (parts is not None or config.start is not None))
-    for network in (average, generator) if fixed else (average,):
-        network.use_batch_statistics(False)
+    if config.distill or (attack is not None and (parts is not None or config.start is not None)):
+        generator.use_batch_statistics(False)
     teacher = _teacher(config, average).to(device) if config.distill else None
     adam = {"betas": config.betas, "fused": device.type == "cuda"}
     run = ManipulatorRun(
@@ -170,6 +164,15 @@ def build_run(
     if config.compile and device.type == "cuda":
         generator.compile()  # the discriminator is differentiated twice and cannot be
     return run
+
+
+def _check_batch(config: ManipulatorConfig, kind: type[GANObjective[Any, Any]], *, processes: int, faces: int) -> None:
+    if (share := config.batch_size // processes) < kind.least_share:
+        raise IDGuardError(
+            f"{kind.name} compares faces of a batch; expected at least {kind.least_share} a process, found {share}"
+        )
+    if faces < config.batch_size:
+        raise IDGuardError(f"{faces} faces do not fill a batch of {config.batch_size}")
 
 
 def _labelled(

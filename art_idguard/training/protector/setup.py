@@ -50,12 +50,7 @@ def build_run(
             start = _initial_prior(config, faces, progress=verbose and accelerator.is_main_process)
         protector.prior.data.copy_(start)
     protector = protector.to(device)
-    inputs = {
-        "faces": faces.digest(),
-        "labels": digest([faces.attributes]),
-        "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
-        "recognizers": digest(tensor for judge in judges for tensor in judge.state_dict().values()),
-    }
+    inputs = _digests(faces, targets, judges)
     weighting, kpi_scale = weighting_and_scale(
         config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None
     )
@@ -71,9 +66,7 @@ def build_run(
         optimizer=_optimizer(config, protector),
         weighting=weighting.to(device),
         kpi_scale=kpi_scale.to(device),
-        clean=_clean_caches(config, targets, faces, judges, inputs, accelerator.mixed_precision)
-        if config.clean_cache
-        else None,
+        clean=_clean_caches(config, targets, faces, judges, inputs, accelerator.mixed_precision),
     )
     if checkpoint:
         run.load_state(checkpoint)
@@ -83,6 +76,16 @@ def build_run(
         for target in targets:
             target.compile()
     return run
+
+
+def _digests(faces: Faces, targets: list[Manipulator], judges: list[Recognizer]) -> dict[str, str]:
+    """What a resumed run has to find again."""
+    return {
+        "faces": faces.digest(),
+        "labels": digest([faces.attributes]),
+        "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
+        "recognizers": digest(tensor for judge in judges for tensor in judge.state_dict().values()),
+    }
 
 
 def _check_names(config: ProtectorConfig) -> None:
@@ -171,8 +174,10 @@ def _clean_caches(
     judges: list[Recognizer],
     inputs: dict[str, str],
     precision: str,
-) -> list[CleanCache]:
+) -> list[CleanCache] | None:
     """One for each manipulator, in a folder that is named by all that its rows depend on."""
+    if config.clean_cache is None:
+        return None
     loss = loss_config(config)
     if loss.feature_weight or loss.identity != "embedding":
         raise IDGuardError("clean_cache keeps no features; it needs feature_weight 0, and embeddings as identity")
@@ -182,7 +187,7 @@ def _clean_caches(
     common = (inputs["faces"], inputs["labels"], inputs["recognizers"], config.aligned, precision)
     return [
         CleanCache(
-            Path(config.clean_cache or "") / "-".join(map(str, (*common, digest(target.state_dict().values())))),
+            Path(config.clean_cache) / "-".join(map(str, (*common, digest(target.state_dict().values())))),
             faces=len(faces),
             edits=len(target.edits(first.attributes)),
             size=faces.size,

@@ -1,0 +1,71 @@
+"""What happens on the page: a photo comes, is protected, and is forgotten."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from art_idguard.errors import IDGuardError
+from art_idguard.photos.batch import PROTECTED
+from art_idguard.serve.html import Models, protect_upload
+from art_idguard.serve.sessions import SessionFiles
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """Of the page's events.
+
+    Attributes:
+        models: what protects and what judges.
+        files: where Gradio keeps uploads, and this the files to download.
+    """
+
+    models: Models
+    files: SessionFiles
+
+    def forget(self, request: gr.Request) -> None:
+        """The page was closed."""
+        self.files.close(request.session_hash)
+
+    def take(self, upload: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
+        """A new photo: what is left of the one before it goes."""
+        self.files.forget(request.session_hash)
+        if upload:
+            self.files.keep(request.session_hash, Path(upload))
+        return "", gr.update(value=None, interactive=False)
+
+    def protect(
+        self,
+        upload: str | None,
+        strength: float | int,
+        chosen: list[int],
+        edit: str | None,
+        whole: bool,
+        strip: bool,
+        request: gr.Request,
+    ) -> tuple[str, dict[str, Any]]:
+        """What is shown of a photo as it is protected, and the file to download."""
+        if upload is None:
+            raise gr.Error("Choose a photo first.", print_exception=False)
+        path = Path(upload)
+        target = self.files.new(request.session_hash, f"{path.stem}{PROTECTED}")
+        gallery = [self.models.manipulators[i] for i in chosen]
+        try:
+            report = protect_upload(
+                path,
+                target,
+                self.models,
+                strength=float(strength),
+                gallery=gallery,
+                edit=edit or "",
+                whole=whole,
+                strip_metadata=strip,
+            )
+        except IDGuardError as error:
+            raise gr.Error(str(error).replace(upload, path.name), duration=None, print_exception=False) from error
+        finally:
+            # forgotten meanwhile: the page was closed, or got another photo
+            if self.files.is_closed(request.session_hash) or not path.exists():
+                self.files.delete(target)
+        return report, gr.update(value=target, interactive=True)
