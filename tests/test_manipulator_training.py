@@ -21,12 +21,13 @@ from art_idguard.manipulators import MANIPULATORS, RelGAN
 from art_idguard.training.base import exclusive_folder, follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import losses as losses
-from art_idguard.training.manipulator import train as training
+from art_idguard.training.manipulator import step as training
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
 from art_idguard.training.manipulator.objectives.base import random_shares
 from art_idguard.training.manipulator.setup import build_run
 from art_idguard.training.manipulator.train import train_manipulator
+from art_idguard.training.seeding import seed_step
 from tests.toys import in_one_and_two_processes, write_portraits
 
 ROOT = Path(__file__).parents[1]
@@ -388,7 +389,7 @@ def test_faces_are_crops_some_mirrored(faces, tmp_path):
     run = build_run(config(faces, tmp_path, margin=8))
     seen = set()
     for step in range(12):
-        training.seed_step(0, step, 0)
+        seed_step(0, step, 0)
         face = run.faces(torch.tensor([3]))[0]
         for mirrored in (False, True):
             whole = training.from_uint8(run.images[3]).flip(-1) if mirrored else training.from_uint8(run.images[3])

@@ -33,13 +33,13 @@ from art_idguard.evaluation.report import CEILING, WHITE_BOX
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import GENERATORS, Protector
 from art_idguard.recognizers import SFace
-from art_idguard.training.manipulator import train as gan
+from art_idguard.training.manipulator import step as gan
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.hardening import PGDAttacker, ProtectorAttacker
 from art_idguard.training.manipulator.objectives import OBJECTIVES
 from art_idguard.training.manipulator.setup import PreloadedGAN
 from art_idguard.training.manipulator.setup import build_run as build_gan_run
-from art_idguard.training.protector import train as protection
+from art_idguard.training.protector import step as protection
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.run import Preloaded
 from art_idguard.training.protector.setup import build_run

@@ -54,7 +54,7 @@ def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplac
     for count, changes in enumerate([{}, *variants]):
         prior = build_run(config(workplace, tmp_path, **changes)).protector.prior
         assert len(load_file(kept)) == max(1, count), changes
-        assert prior.shape[-1] == changes.get("size", 64)
+        assert prior.shape[-1] == changes.get("size", 32)
         assert prior.abs().max() <= changes.get("epsilon", 0.05)
 
 

@@ -212,7 +212,7 @@ def config(workplace, output, **changes):
 
 
 def test_resumed_training_through_operations_is_bit_identical(workplace, tmp_path):
-    from art_idguard.training.protector import train as training
+    from art_idguard.training.protector import step as training
 
     whole = train_protector(config(workplace, tmp_path / "whole"), verbose=False)
     broken = config(workplace, tmp_path / "broken")

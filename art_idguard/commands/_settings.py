@@ -9,13 +9,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from art_idguard.training.config import TrainingConfig
+from art_idguard.files.recipe import Settings
 
 
-def add_settings(parser: argparse.ArgumentParser, config: type[TrainingConfig], *, positional: str = "") -> None:
+def add_settings(parser: argparse.ArgumentParser, config: type[Settings], *, positional: str = "") -> None:
     """An option for each field of the settings; the one called `positional` may also come from the recipe."""
     parser.add_argument("--recipe", type=Path, help="TOML file with any of the settings below, which override it")
-    parser.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     help_texts = _field_help(config)
     hints = get_type_hints(config)
@@ -25,13 +24,14 @@ def add_settings(parser: argparse.ArgumentParser, config: type[TrainingConfig], 
             field.name if here else f"--{field.name.replace('_', '-')}",
             default=None if here else argparse.SUPPRESS,
             help=help_texts[field.name].replace("%", "%%"),
-            **here,
-            **_argument(hints[field.name]),
+            **(_argument(hints[field.name]) | here | field.metadata),
         )
 
 
 def _argument(hint: Any) -> dict[str, Any]:
     """What argparse needs to read a value of this type."""
+    if int in get_args(hint) and any(get_origin(part) is Literal for part in get_args(hint)):
+        return {"type": steps}
     (hint,) = [h for h in get_args(hint) if h is not NoneType] if NoneType in get_args(hint) else [hint]
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}

@@ -15,12 +15,15 @@ def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
     train = commands.add_parser("train", help="train a protector (Algorithm 1)")
     add_settings(train, ProtectorConfig)
+    train.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     train.set_defaults(run=_run)
     manipulator = commands.add_parser("train-manipulator", help="train a manipulator by its own losses")
     add_settings(manipulator, ManipulatorConfig, positional="manipulator")
+    manipulator.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     manipulator.set_defaults(run=_train_manipulator)
     harden = commands.add_parser("harden", help="train a manipulator adversarially (Eq. 15)")
     add_settings(harden, HardeningConfig, positional="manipulator")
+    harden.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     harden.set_defaults(run=_harden)
 
 

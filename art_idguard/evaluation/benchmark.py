@@ -1,42 +1,46 @@
-"""`art-idguard evaluate`: a protector beside its baselines on named data sets, as files."""
+"""`art-idguard evaluate`: protectors beside their baselines on named data sets, as files."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from art_idguard import manipulators as manipulators_
-from art_idguard import recognizers as recognizers_
 from art_idguard.baselines.base import Attack, Protection
 from art_idguard.baselines.criterion import criterion_white_box
 from art_idguard.baselines.disrupting import white_box
 from art_idguard.baselines.idguard import id_guard, p_pert, refined
 from art_idguard.baselines.noise import brightness, sign_noise
 from art_idguard.baselines.registry import TRAINED, Baselines, chosen
+from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import After, parse
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.calibration import impostor_pairs, thresholds
 from art_idguard.evaluation.checks import check_numbers, distinct, named
+from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.evaluation.pictures import save_pictures
-from art_idguard.evaluation.protection import Edits, evaluate
+from art_idguard.evaluation.protection import evaluate
 from art_idguard.evaluation.report import CEILING, WHITE_BOX, Report
 from art_idguard.evaluation.tables import markdown
 from art_idguard.files.atomic import write_text
 from art_idguard.hub.loading import official_file, weights_sha256
 from art_idguard.hub.shipped import shipped
+from art_idguard.manipulators import Manipulator
+from art_idguard.manipulators import load as load_manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
+from art_idguard.recognizers import load as load_recognizer
 from art_idguard.recognizers.base import Recognizer
 
 ID_GUARD = "ID-Guard"
-CMUAEdits = Literal["turn", "each"]
-"""The edits in turn in CMUA's steps, or as many steps for each of them, as its official code has it."""
 
 DEFAULT = str(shipped("protectors/default"))
+
+Rows = dict[str, Protection]
+"""Protections by the names of their rows."""
 
 
 class ProtectorSpec(NamedTuple):
@@ -55,188 +59,194 @@ class ProtectorSpec(NamedTuple):
         return cls(name, source)
 
 
-def evaluate_protector(
-    *,
-    protectors: Sequence[str] = (),
-    manipulators: Sequence[str],
-    recognizers: Sequence[str] = (),
-    data: Sequence[str],
-    output: Path,
-    limit: int | None = None,
-    edits: Edits = "all",
-    operations: Sequence[str] = (),
-    refine: int | Literal["auto"] = 0,
-    refine_against: Sequence[str] = (),
-    baselines: Sequence[str] | None = None,
-    baseline_faces: str | None = None,
-    baseline_limit: int = 128,
-    calibrate: str | None = None,
-    baseline_steps: int = 100,
-    cmua_edits: CMUAEdits = "turn",
-    reference_faces: int = 0,
-    reference_steps: int = 40,
-    reference_restarts: int = 1,
-    batch_size: int = 16,
-    seed: int = 0,
-    size: int | None = None,
-    verbose: bool = True,
-) -> dict[str, Report]:
+def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> dict[str, Report]:
     """Measure protectors, side by side, and write <output>/<NAME>.{json,md,png} for each data set.
 
-    Beside it stand a brightness shift and noise of random signs, each as strong as its bound allows. A rerun
+    Beside them stand a brightness shift and noise of random signs, each as strong as their bound allows. A rerun
     goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
 
     Args:
-        protectors: as `ProtectorSpec` reads them, each with a row and one of its P-Pert; by default the one that ships.
-            Without a name of its own the first is ID-Guard and others have their folder's. All have one epsilon.
-        manipulators: folders or Hub ids, or name=file for official checkpoints.
-        recognizers: likewise; first the one that training used, then at least one that it did not
-            (without, the report carries a warning). None given: the SFace that ships.
-        data: data sets as `DataSpec` reads them.
-        output: folder of the results.
-        limit: faces of each data set.
-        edits: every edit for every face, or "cycle" for one, at a fifth of the cost.
-        operations: what all photos, clean and protected, go through before the manipulators see them, such as none,
-            jpeg=75, blur=1, resize=0.5 (`distortions.parse`); every pair of manipulator and operation has its own
-            columns.
-        refine: also the first protector with this many steps of PGD behind it (`RefinedProtector`), which know the
-            recognisers but the last, or the only one, and no face's later edit.
-        refine_against: the manipulators that they know; all by default.
-        baselines: also these, names of `baseline_rows.BASELINES`; none given: all.
-        baseline_faces: data set on whose first faces CMUA, PG and IAP are trained; default: the training split
-            of the first data set, which a mere folder or tar lacks: a warning tells if faces are in both.
-        baseline_limit: how many faces they are trained on (128 in CMUA's paper).
-        baseline_steps: of the training of PG's generators, one for each manipulator, and of IAP's (published: 30,000
-            for PG).
-        cmua_edits: "each" is CMUA's official budget, 10 steps for every edit; in "turn" costs a fifth.
-        calibrate: data set whose file names say who it is, such as LFW (`calibration.people`; framing=align): also how
-            many forgeries each recogniser, at a false accept rate of 1 % and 0.1 % there, takes for another person.
-        reference_faces: attack this many faces by both white boxes, PGD on the whole picture's error and the one aimed
-            at the criterion (`criterion_white_box`); figures are shares of the latter's. It knows the recognisers but
-            the last, or the only one: the last of several takes part in nothing and judges.
-        reference_steps: of each white box.
-        reference_restarts: of the criterion's, each of as many steps; a face keeps its best.
-        batch_size: faces at a time.
-        seed: of noise and of random starts.
-        size: side of the faces in pixels; default: that of the protector.
+        config: the settings.
         verbose: show progress bars.
 
     Raises:
         IDGuardError: unusable weights, data, operations, specifications or numbers, or a protection outside its ball.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    specs = [DataSpec.parse(text) for text in data]
-    strangers = DataSpec.parse(calibrate) if calibrate else None
-    if not specs or not manipulators:
+    specs = [DataSpec.parse(text) for text in config.data]
+    if not specs or not config.manipulators:
         raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
-    if refine_against and not refine:
+    if config.refine_against and not config.refine:
         raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
-    regions = output / "regions.safetensors"
-    recognizers = recognizers or [str(shipped("recognizers/sface"))]
-    guards = _protectors(protectors, device)
-    (first, guard), *_ = guards.items()
-    targets = named([manipulators_.load(spec).to(device) for spec in manipulators])
-    size = guard.prior.shape[-1] if size is None else size
-    check_numbers(
-        targets.values(),
-        size=size,
-        limit=limit,
-        batch_size=batch_size,
-        baseline_limit=baseline_limit,
-        baseline_steps=baseline_steps,
-        reference_faces=reference_faces,
-        reference_steps=reference_steps,
-        reference_restarts=reference_restarts,
-        refine=1 if refine == "auto" else refine,
-    )
-    seen = {f"{name}, {text}": After(m, parse(text)) for name, m in targets.items() for text in operations} or targets
-    judges = named([recognizers_.load(spec).to(device) for spec in recognizers])
-    sources = (*(ProtectorSpec.parse(p).source for p in protectors or [DEFAULT]), *manipulators, *recognizers)
-    weights = {k: weights_sha256(spec) for k, spec in zip((*guards, *targets, *judges), sources, strict=True)}
-    calibration = _calibration(strangers, judges, weights, size, device, output) if strangers else {}
-    known = list(judges)[:-1] or list(judges)  # the last of several judges takes part in nothing
-    own: dict[str, Protection] = {}
-    for name, each in guards.items():
-        own |= {name: id_guard(each), "P-Pert" if name == ID_GUARD else f"P-Pert ({name})": p_pert(each)}
-    protections = dict(own)
-    about: dict[str, Any] = {}
-    if refine:
-        foes = [manipulators_.load(spec).to(device) for spec in refine_against] or list(targets.values())
-        protections[f"{first}, refined"] = refined(
-            RefinedProtector(guard, foes, [judges[name] for name in known], steps=refine)
-        )
-        against = [weights_sha256(m) for m in refine_against or manipulators]
-        about["refine"] = {"steps": refine, "against": against, "recognizers": known}
-    protections["Brightness +epsilon"] = brightness(epsilon=guard.epsilon)
-    protections["±epsilon noise"] = sign_noise(epsilon=guard.epsilon, seed=seed)
-    trained_on: set[str] = set()
-    names = () if baselines is None else chosen(baselines)
-    trained_faces = None
-    if set(names).intersection(TRAINED):
-        train = DataSpec.parse(baseline_faces) if baseline_faces else specs[0]._replace(split="train")
-        trained_faces = train.read(size=size, limit=baseline_limit, regions=regions).to(device)
-        trained_on = set(trained_faces.files)
-    if names:
-        made = Baselines(
-            targets=targets,
-            weights=weights,
-            faces=trained_faces,
-            epsilon=guard.epsilon,
-            seed=seed,
-            steps=baseline_steps,
-            each_edit=cmua_edits == "each",
-            folder=output,
-            verbose=verbose,
-        )
-        rows = made.rows(names)
-        if twice := protections.keys() & rows.keys():
-            raise IDGuardError(f"a protector has the name of a baseline's row, {', '.join(twice)}; give it another")
-        protections |= rows
-        about["baselines"] = made.about(names)
-    references: dict[str, Attack] = {}
-    if reference_faces:
-        options: dict[str, Any] = {"epsilon": guard.epsilon, "steps": reference_steps, "seed": seed}
-        aimed = criterion_white_box([judges[name] for name in known], restarts=reference_restarts, **options)
-        references = {WHITE_BOX: white_box(**options), CEILING: aimed}
-        about["references"] = {
-            "steps": reference_steps,
-            "restarts": reference_restarts,
-            "recognizers": known,
-        }
+    strangers = DataSpec.parse(config.calibrate) if config.calibrate else None
+    parts = _Parts(config, verbose=verbose)
+    calibration = parts.calibration(strangers) if strangers else {}
+    own = parts.own()
+    refined_, about_refined = parts.refined()
+    learnt_from = parts.learnt_from(specs[0])
+    baselines, about_baselines = parts.baselines(learnt_from)
+    protections = own | refined_ | parts.bounds()
+    if twice := protections.keys() & baselines.keys():
+        raise IDGuardError(f"a protector has the name of a baseline's row, {', '.join(twice)}; give it another")
+    references, about_references = parts.references()
+    about = {"weights": parts.weights, "seed": config.seed, **about_refined, **about_baselines, **about_references}
     reports = {}
     for spec in specs:
-        faces = spec.read(size=size, limit=limit, regions=regions).to(device)
-        if shared := trained_on.intersection(faces.files):
-            warnings.warn(
-                f"baselines were trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters "
-                "them; name other faces with --baseline-faces",
-                stacklevel=2,
-            )
+        faces = parts.read(spec, config.limit)
+        if learnt_from is not None:
+            _warn_of_shared(learnt_from, faces, spec)
         measured = evaluate(
-            protections,
-            seen,
+            protections | baselines,
+            parts.seen,
             faces,
-            judges,
-            epsilon=guard.epsilon,
-            batch_size=batch_size,
-            edits=edits,
+            parts.judges,
+            epsilon=parts.guard.epsilon,
+            batch_size=config.batch_size,
+            edits=config.edits,
             references=references,
-            reference_faces=reference_faces,
-            metadata={
-                "data": spec.public(),
-                "weights": weights,
-                "seed": seed,
-                **about,
-            },
-            resume_file=output / f"{spec.name}.jsonl",
+            reference_faces=config.reference_faces,
+            metadata={"data": spec.public(), **about},
+            resume_file=parts.output / f"{spec.name}.jsonl",
             verbose=verbose,
         )
         # Beside the metadata that pins the resume file: a calibration measures nothing anew.
         reports[spec.name] = replace(measured, metadata={**measured.metadata, **calibration})
-        reports[spec.name].to_json(output / f"{spec.name}.json")
-        write_text(output / f"{spec.name}.md", markdown(reports[spec.name]))
-        save_pictures(output / f"{spec.name}.png", own, targets, faces)
+        _write(parts.output / spec.name, reports[spec.name])
+        save_pictures(parts.output / f"{spec.name}.png", own, parts.targets, faces)
     return reports
+
+
+def _warn_of_shared(learnt_from: Faces, faces: Faces, spec: DataSpec) -> None:
+    if shared := set(learnt_from.files).intersection(faces.files):
+        warnings.warn(
+            f"baselines were trained on {len(shared)} of the {len(faces)} faces of {spec.name}, which flatters "
+            "them; name other faces with --baseline-faces",
+            stacklevel=3,
+        )
+
+
+def _write(stem: Path, report: Report) -> None:
+    report.to_json(stem.with_name(f"{stem.name}.json"))
+    write_text(stem.with_name(f"{stem.name}.md"), markdown(report))
+
+
+class _Parts:
+    """The networks of an evaluation, and the rows they make; each with what a report says of it."""
+
+    def __init__(self, config: EvaluationConfig, *, verbose: bool) -> None:
+        self.config, self.verbose = config, verbose
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.output = Path(config.output)
+        self.guards = _protectors(config.protector, self.device)
+        (self.first, self.guard), *_ = self.guards.items()
+        self.targets = named(self._manipulators(config.manipulators))
+        self.size = self.guard.prior.shape[-1] if config.size is None else config.size
+        _check(config, self.targets.values(), self.size)
+        operations = [(text, parse(text)) for text in config.operations]
+        after = {f"{n}, {text}": After(m, operation) for n, m in self.targets.items() for text, operation in operations}
+        self.seen: Mapping[str, Manipulator] = after or self.targets
+        recognizers = config.recognizers or (str(shipped("recognizers/sface")),)
+        self.judges = named([load_recognizer(spec).to(self.device) for spec in recognizers])
+        protectors = (ProtectorSpec.parse(text).source for text in config.protector or [DEFAULT])
+        sources = (*protectors, *config.manipulators, *recognizers)
+        names = (*self.guards, *self.targets, *self.judges)
+        self.weights = {name: weights_sha256(spec) for name, spec in zip(names, sources, strict=True)}
+        self.known = list(self.judges)[:-1] or list(self.judges)  # the last of several takes part in nothing
+
+    def _manipulators(self, specs: Sequence[str]) -> list[Manipulator]:
+        return [load_manipulator(spec).to(self.device) for spec in specs]
+
+    def _known(self) -> list[Recognizer]:
+        return [self.judges[name] for name in self.known]
+
+    def read(self, spec: DataSpec, limit: int | None) -> Faces:
+        """Faces of a data set."""
+        return spec.read(size=self.size, limit=limit, regions=self.output / "regions.safetensors").to(self.device)
+
+    def calibration(self, spec: DataSpec) -> dict[str, Any]:
+        """Where the recognisers' thresholds are, and from whom."""
+        faces = self.read(spec, None)
+        found = thresholds(self.judges, faces, weights=self.weights, kept=self.output / "calibration.safetensors")
+        source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}
+        return {"calibration": source, "thresholds": found}
+
+    def own(self) -> Rows:
+        """Each protector, and its P-Pert."""
+        rows: Rows = {}
+        for name, guard in self.guards.items():
+            rows |= {name: id_guard(guard), "P-Pert" if name == ID_GUARD else f"P-Pert ({name})": p_pert(guard)}
+        return rows
+
+    def refined(self) -> tuple[Rows, dict[str, Any]]:
+        """The first protector with PGD behind it."""
+        config = self.config
+        if not config.refine:
+            return {}, {}
+        targets = self._manipulators(config.refine_against) or list(self.targets.values())
+        protector = RefinedProtector(self.guard, targets, self._known(), steps=config.refine)
+        against = [weights_sha256(spec) for spec in config.refine_against or config.manipulators]
+        about = {"refine": {"steps": config.refine, "against": against, "recognizers": self.known}}
+        return {f"{self.first}, refined": refined(protector)}, about
+
+    def bounds(self) -> Rows:
+        """What a bound alone does."""
+        epsilon, seed = self.guard.epsilon, self.config.seed
+        return {
+            "Brightness +epsilon": brightness(epsilon=epsilon),
+            "±epsilon noise": sign_noise(epsilon=epsilon, seed=seed),
+        }
+
+    def learnt_from(self, first: DataSpec) -> Faces | None:
+        """What baselines are trained on; None where none is."""
+        config = self.config
+        if config.baselines is None or not set(chosen(config.baselines)).intersection(TRAINED):
+            return None
+        spec = DataSpec.parse(config.baseline_faces) if config.baseline_faces else first._replace(split="train")
+        return self.read(spec, config.baseline_limit)
+
+    def baselines(self, faces: Faces | None) -> tuple[Rows, dict[str, Any]]:
+        """The baselines asked for, those that learn from these faces."""
+        config = self.config
+        names = () if config.baselines is None else chosen(config.baselines)
+        if not names:
+            return {}, {}
+        made = Baselines(
+            targets=self.targets,
+            weights=self.weights,
+            faces=faces,
+            epsilon=self.guard.epsilon,
+            seed=config.seed,
+            steps=config.baseline_steps,
+            each_edit=config.cmua_edits == "each",
+            folder=self.output,
+            verbose=self.verbose,
+        )
+        return made.rows(names), {"baselines": made.about(names)}
+
+    def references(self) -> tuple[dict[str, Attack], dict[str, Any]]:
+        """The white boxes, on the picture and on the criterion."""
+        config = self.config
+        if not config.reference_faces:
+            return {}, {}
+        steps, restarts = config.reference_steps, config.reference_restarts
+        options: dict[str, Any] = {"epsilon": self.guard.epsilon, "steps": steps, "seed": config.seed}
+        aimed = criterion_white_box(self._known(), restarts=restarts, **options)
+        about = {"references": {"steps": steps, "restarts": restarts, "recognizers": self.known}}
+        return {WHITE_BOX: white_box(**options), CEILING: aimed}, about
+
+
+def _check(config: EvaluationConfig, targets: Iterable[Manipulator], size: int) -> None:
+    check_numbers(
+        targets,
+        size=size,
+        limit=config.limit,
+        batch_size=config.batch_size,
+        baseline_limit=config.baseline_limit,
+        baseline_steps=config.baseline_steps,
+        reference_faces=config.reference_faces,
+        reference_steps=config.reference_steps,
+        reference_restarts=config.reference_restarts,
+        refine=1 if config.refine == "auto" else config.refine,
+    )
 
 
 def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:
@@ -255,18 +265,3 @@ def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:
         found = ", ".join(f"{name} {guard.epsilon:g}" for name, guard in guards.items())
         raise IDGuardError(f"the protectors have different epsilons ({found}); one table has one bound")
     return guards
-
-
-def _calibration(
-    spec: DataSpec,
-    judges: Mapping[str, Recognizer],
-    weights: Mapping[str, str | None],
-    size: int,
-    device: str,
-    output: Path,
-) -> dict[str, Any]:
-    """A report's metadata on where its recognisers' thresholds are, and from whom."""
-    faces = spec.read(size=size, limit=None, regions=output / "regions.safetensors").to(device)
-    found = thresholds(judges, faces, weights=weights, kept=output / "calibration.safetensors")
-    source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}
-    return {"calibration": source, "thresholds": found}

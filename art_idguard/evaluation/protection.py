@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -15,6 +15,7 @@ from art_idguard.baselines.base import Attack, Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.checks import checked
+from art_idguard.evaluation.config import Edits
 from art_idguard.evaluation.report import REFERENCES, Report
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
@@ -35,9 +36,6 @@ from art_idguard.regions import face_mask
 from art_idguard.types import Edit, Frames, Images, Maps
 
 PHOTO_MEASURES = ("psnr", "ssim", "ciede_mean", "ciede_p95", "ciede_share", "low_frequency", "max_delta")
-
-Edits = Literal["all", "cycle"]
-"""Every face under all edits of a manipulator, or face i under edit i modulo their number."""
 
 
 def evaluate(

@@ -1,12 +1,11 @@
 """The settings of a protector's training; imports nothing heavy, so that the command line can list them."""
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard.errors import IDGuardError
+from art_idguard.files.recipe import Settings
 
 MAY_CHANGE = (
     *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions"),
@@ -21,15 +20,8 @@ POSITIVE = ("minutes", "clip", "epsilon")
 """Numbers that are more than 0; others with a fraction may be 0."""
 
 
-def _as_hinted(value: Any, hint: Any) -> Any:
-    """TOML and the command line have lists for tuples, TOML also 1 for 1.0."""
-    if isinstance(value, list):
-        return tuple(_as_hinted(item, get_args(hint)[0]) for item in value)
-    return float(value) if type(value) is int and float in (hint, *get_args(hint)) else value
-
-
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """What the settings of every training have in common."""
 
     command = ""
@@ -68,34 +60,6 @@ class TrainingConfig:
                 raise IDGuardError(f"{field.name} is {value}; expected more than 0")
         if self.seed >= 2**31:
             raise IDGuardError(f"seed is {self.seed}; expected less than 2**31")
-
-    @classmethod
-    def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings to use where `values` has none and the general default does not fit."""
-        return {}
-
-    @classmethod
-    def from_recipe(cls, path: str | Path | None, **overrides: Any) -> Self:
-        """Settings from a TOML recipe, with `overrides` on top.
-
-        Raises:
-            IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
-        """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = tomllib.loads(Path(path).read_text())
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise IDGuardError(f"cannot read the recipe {path}: {error}") from error
-        values |= overrides
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise IDGuardError(f"unknown settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        if missing := {field.name for field in fields(cls) if field.default is MISSING} - set(values):
-            raise IDGuardError(f"missing settings: {', '.join(sorted(missing))}")
-        values = cls.presets(values) | values
-        hints = get_type_hints(cls)
-        return cls(**{name: _as_hinted(value, hints[name]) for name, value in values.items()})
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Settings that were others when a run was saved, but for those that may change on resuming."""

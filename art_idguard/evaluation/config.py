@@ -1,0 +1,68 @@
+"""The settings of an evaluation; imports nothing heavy, so that the command line can list them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from art_idguard.files.recipe import Settings
+
+Edits = Literal["all", "cycle"]
+"""Every edit for every face, or edit i mod E for face i."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Settings):
+    """Protectors beside their baselines."""
+
+    protector: tuple[str, ...] = field(default=(), metadata={"action": "extend", "metavar": "[NAME=]FOLDER"})
+    """Folders or Hub ids, each with a row and one of its P-Pert; default: the one that ships. Without a name of its own
+    the first is ID-Guard and others have their folder's. All have one epsilon."""
+    manipulators: tuple[str, ...]
+    """Folders or Hub ids, or name=file for official checkpoints."""
+    recognizers: tuple[str, ...] = ()
+    """Likewise; the training's first, then at least one that it did not use (without, the report carries a warning).
+    Default: the SFace that ships."""
+    data: tuple[str, ...]
+    """Data sets, NAME=PATH[,split=test][,framing=resize|align]."""
+    output: str
+    """Folder for NAME.json, .md and .png."""
+    limit: int | None = None
+    """Use this many faces of each data set at most."""
+    edits: Edits = "all"
+    """Every edit for every face, or cycle: face i, edit i mod 5, at a fifth of the cost."""
+    operations: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME=STRENGTH"})
+    """What all photos, clean and protected, go through before the manipulators see them: none, jpeg=75, blur=1,
+    resize=0.5, noise=0.05 (Fig. 13); every pair of manipulator and operation has its own columns."""
+    baselines: tuple[str, ...] | None = field(default=None, metadata={"nargs": "*", "metavar": "NAME"})
+    """Also these (without names: all): noise; disrupting (PGD-10, for each model); cmua; pg and iap, whose generators
+    are trained; anti-forgery (100 steps, for each model)."""
+    baseline_faces: str | None = None
+    """NAME=PATH on whose first faces CMUA, PG and IAP are trained; default: the training split of the first data set,
+    which a mere folder or tar lacks: a warning tells if faces are in both."""
+    baseline_limit: int = 128
+    """How many faces they are trained on (128 in CMUA's paper)."""
+    baseline_steps: int = 100
+    """Of training PG, for each model, and IAP, on batches of 4; for 100 a CPU core needs 5 minutes, and half an hour.
+    PG is published with 30,000."""
+    cmua_edits: Literal["turn", "each"] = "turn"
+    """10 steps of CMUA in which the edits take turns, or its official 10 for each, at five times the cost."""
+    refine: int | Literal["auto"] = field(default=0, metadata={"metavar": "STEPS"})
+    """Also the first protector with this much PGD behind it, auto: until no more is won. It knows the recognizers but
+    the last, or the only one, and no face's later edit."""
+    refine_against: tuple[str, ...] = ()
+    """Manipulators that refining knows; default: all."""
+    reference_faces: int = 0
+    """Faces that white boxes attack: PGD on the whole picture, and one aimed at the criterion, whose share the figures
+    are. It knows all recognizers but the last, or the only one, so that the last of several judges and no more."""
+    reference_steps: int = 40
+    """Steps of each white box."""
+    reference_restarts: int = 1
+    """Of the one aimed at the criterion, each of as many steps; a face keeps its best."""
+    calibrate: str | None = field(default=None, metadata={"metavar": "NAME=PATH"})
+    """Faces named Ada_Lovelace_0001.jpg (LFW: ,framing=align): also how many forgeries each recogniser, at a false
+    accept rate of 1 % and 0.1 % there, takes for another person."""
+    batch_size: int = 16
+    """Faces at a time."""
+    seed: int = 0
+    """Of noise and of random starts."""
+    size: int | None = None
+    """Side of the faces in pixels; default: the protector's."""
