@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from art_idguard import manipulators
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
+from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS, RelGAN
 from art_idguard.training.base import exclusive_folder, follow
 from art_idguard.training.checkpoint import save_checkpoint
@@ -26,7 +27,7 @@ from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
 from art_idguard.training.manipulator.objectives.base import random_shares
 from art_idguard.training.manipulator.setup import build_run
-from art_idguard.training.manipulator.train import train_manipulator
+from art_idguard.training.manipulator.train import require_finite, train_manipulator
 from art_idguard.training.seeding import seed_step
 from tests.toys import in_one_and_two_processes, write_portraits
 
@@ -392,7 +393,7 @@ def test_faces_are_crops_some_mirrored(faces, tmp_path):
         seed_step(0, step, 0)
         face = run.faces(torch.tensor([3]))[0]
         for mirrored in (False, True):
-            whole = training.from_uint8(run.images[3]).flip(-1) if mirrored else training.from_uint8(run.images[3])
+            whole = from_uint8(run.images[3]).flip(-1) if mirrored else from_uint8(run.images[3])
             windows = whole.unfold(1, 64, 1).unfold(2, 64, 1)  # 3, top, left, 64, 64
             seen |= {(mirrored, *place) for place in (windows == face[:, None, None]).all((0, 3, 4)).nonzero().tolist()}
     assert {mirrored for mirrored, *_ in seen} == {False, True}
@@ -525,7 +526,7 @@ def test_nan_before_the_first_checkpoint(faces, tmp_path):
     next(run.discriminator.parameters()).data.fill_(torch.nan)
     training.train_step(run, progress=0.0)
     with pytest.raises(IDGuardError, match=r"step 1: .*no checkpoint yet"):
-        training.require_finite(run)
+        require_finite(run)
 
 
 def test_a_resumed_run_may_take_what_helps_against_nan(faces, tmp_path):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -115,6 +115,7 @@ def warn_if_null(
         )
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What `check_settings` asks of an estimator."""
 

@@ -72,11 +72,7 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
     Raises:
         IDGuardError: unusable weights, data, operations, specifications or numbers, or a protection outside its ball.
     """
-    specs = [DataSpec.parse(text) for text in config.data]
-    if not specs or not config.manipulators:
-        raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
-    if config.refine_against and not config.refine:
-        raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
+    specs = _data(config)
     strangers = DataSpec.parse(config.calibrate) if config.calibrate else None
     parts = _Parts(config, verbose=verbose)
     calibration = parts.calibration(strangers) if strangers else {}
@@ -113,6 +109,15 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
         _write(parts.output / spec.name, reports[spec.name])
         save_pictures(parts.output / f"{spec.name}.png", own, parts.targets, faces)
     return reports
+
+
+def _data(config: EvaluationConfig) -> list[DataSpec]:
+    specs = [DataSpec.parse(text) for text in config.data]
+    if not specs or not config.manipulators:
+        raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
+    if config.refine_against and not config.refine:
+        raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
+    return specs
 
 
 def _warn_of_shared(learnt_from: Faces, faces: Faces, spec: DataSpec) -> None:

@@ -132,10 +132,7 @@ def build_run(
     images, labels = parts[:2] if parts else _labelled(config, kind)
     _check_batch(config, kind, processes=accelerator.num_processes, faces=len(images))
     objective = kind(config, labels)
-    generator, discriminator = (
-        network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
-        for network in _networks(config, kind, parts)
-    )
+    generator, discriminator = (_placed(network, device) for network in _networks(config, kind, parts))
     average = deepcopy(generator).requires_grad_(False).use_batch_statistics(False)
     # Adversarial training keeps the statistics of a trained generator: those of attacked faces are not what it meets.
     if config.distill or (attack is not None and (parts is not None or config.start is not None)):
@@ -164,6 +161,10 @@ def build_run(
     if config.compile and device.type == "cuda":
         generator.compile()  # the discriminator is differentiated twice and cannot be
     return run
+
+
+def _placed(network: Any, device: torch.device) -> Any:
+    return network.to(device).to(memory_format=memory_format(device))
 
 
 def _check_batch(config: ManipulatorConfig, kind: type[GANObjective[Any, Any]], *, processes: int, faces: int) -> None:

@@ -10,16 +10,17 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard import manipulators as manipulators_
-from art_idguard import recognizers
 from art_idguard.data.faces import Faces
 from art_idguard.data.reading import read_faces
 from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.tensors import cached
+from art_idguard.manipulators import load as load_manipulator
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior
+from art_idguard.recognizers import default as default_recognizer
+from art_idguard.recognizers import load as load_recognizer
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import heat_maps, scene
 from art_idguard.training.base import open_run
@@ -37,10 +38,9 @@ def build_run(
     _check_names(config)
     accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device
-    targets = parts.manipulators if parts else [manipulators_.load(spec) for spec in config.manipulators]
-    targets = [target.to(device) for target in targets]
-    judges = [recognizers.load(spec) for spec in config.recognizers] or [recognizers.default()]
-    judges = [judge.to(device) for judge in judges]
+    named = parts.manipulators if parts else map(load_manipulator, config.manipulators)
+    targets = [target.to(device) for target in named]
+    judges = _recognizers(config, device)
     with accelerator.main_process_first():  # one process fills the cache, the others read it
         faces = _faces(config, judges[0], parts).to(device)
     torch.manual_seed(config.seed)
@@ -76,6 +76,11 @@ def build_run(
         for target in targets:
             target.compile()
     return run
+
+
+def _recognizers(config: ProtectorConfig, device: torch.device) -> list[Recognizer]:
+    named = [load_recognizer(spec) for spec in config.recognizers]
+    return [recognizer.to(device) for recognizer in named or [default_recognizer()]]
 
 
 def _digests(faces: Faces, targets: list[Manipulator], judges: list[Recognizer]) -> dict[str, str]:
