@@ -220,7 +220,7 @@ def test_evaluate_writes_a_report(tmp_path, model):
         manipulator.save_pretrained(tmp_path / manipulator.name)
     words = ["--manipulators", tmp_path / "stargan", tmp_path / "relgan", "--data", f"toy={faces}"]
     words += ["--protector", model, "--output", tmp_path / "report", "--edits", "cycle", "--reference-faces", "1"]
-    words += ["--refine-against", tmp_path / "stargan"]
+    words += ["--reference-steps", "3", "--refine-against", tmp_path / "stargan"]
     assert main(["evaluate", *map(str, words)]) == 1
     words += ["--refine", "1"]
     assert main(["evaluate", *map(str, words)]) == 0

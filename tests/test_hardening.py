@@ -121,7 +121,7 @@ def test_inner_maximisation_climbs(make, faces):
 def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(distill, faces, tmp_path):
     images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
     x = to_unit(from_uint8(images[:4])).numpy()
-    settings = TINY | {"manipulator": "stargan", "faces": "arrays", "steps": 60, "channels": 8, "lr": 1e-3, "ema": 0.5}
+    settings = TINY | {"manipulator": "stargan", "faces": "arrays", "steps": 40, "channels": 8, "lr": 1e-3, "ema": 0.5}
 
     def reached(attack, name):
         (generator,) = tiny_manipulators(["stargan"])

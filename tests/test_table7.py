@@ -1,6 +1,7 @@
 """Table VII: white-box attacks on a manipulator and on its hardened version."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 from art_idguard import recognizers
+from art_idguard.attacks import white_boxes
 from art_idguard.attacks.robustness import white_box_table
 from art_idguard.attacks.white_boxes import EPSILON, WHITE_BOXES
 from art_idguard.baselines.carlini_wagner import carlini_wagner
+from art_idguard.baselines.criterion import attack_criterion
 from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
@@ -23,6 +26,12 @@ ROOT = Path(__file__).parents[1]
 SIZE = 64
 ADAPTIVE = "Criterion (ours, adaptive, 100 steps)"
 QUICK = ["Gaussian noise (sigma 0.05)", "FGSM (ART)", "PGD (ours)", "C&W (the paper's, bounded)"]
+
+
+@pytest.fixture(autouse=True)
+def _fewer_steps(monkeypatch):
+    """Of the adaptive attack, whose title has the real number."""
+    monkeypatch.setattr(white_boxes, "attack_criterion", partial(attack_criterion, steps=25))
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,7 @@ def build_run(
     _check_names(config)
     accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device
-    named = parts.manipulators if parts else map(load_manipulator, config.manipulators)
-    targets = [target.to(device) for target in named]
+    targets = [m.to(device) for m in (parts.manipulators if parts else map(load_manipulator, config.manipulators))]
     judges = _recognizers(config, device)
     with accelerator.main_process_first():  # one process fills the cache, the others read it
         faces = _faces(config, judges[0], parts).to(device)
