@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What only a GPU can show, on a machine without network to which 64 MB travel at a time: ART's surface on CUDA, the
-# speed of StarGAN's training, and some minutes of the queue's first entry, from the protector that ships.
+# What only a GPU can show, on a machine without network: ART's surface on CUDA, the speed of StarGAN's training, and
+# some minutes of the queue's first entry, from the protector that ships. What it needs is packed in parts of 64 MB.
 #
 #   here:   hub/on_gpu.sh pack 1|2|3 FACES   fills .pack/, to be sent along with this checkout without its weights
 #                                            (rm hub/*/*/model.safetensors; afterwards: git restore hub)

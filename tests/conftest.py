@@ -47,6 +47,6 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workplace")
     write_portraits(folder / "faces", 10)
     torch.manual_seed(0)
-    for model in (*tiny_manipulators(("stargan", "relgan")), SFace(width=8)):
+    for model in (*tiny_manipulators(("stargan", "relgan")), SFace(width=4)):
         model.save_pretrained(folder / model.name)
     return folder
