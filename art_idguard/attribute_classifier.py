@@ -1,4 +1,4 @@
-"""What a face shows: a small attribute classifier, the judge of whether an edit succeeded."""
+"""A small attribute classifier: hair colour, gender, age and others; it says whether an edit succeeded."""
 
 from itertools import pairwise
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What photos go through before a manipulator sees them: JPEG, resizing, cropping, blur, noise; all differentiable.
+"""Lossy operations on photos (section IV-D4): JPEG, resizing, cropping, blur, noise; all differentiable.
 
 Every operation takes pictures on the [-1, 1] scale and returns as many of the same size on that scale, in their
 dtype. A `Distortion` is one operation with its parameters drawn, so that clean and protected faces get the same.

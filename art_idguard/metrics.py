@@ -1,4 +1,4 @@
-"""What is reported, one value per image; pictures come on the [-1, 1] scale.
+"""Metrics, one value per image: Eq. (16), DSR, identity, visibility; pictures come on the [-1, 1] scale.
 
 LPIPS is left out: the packages that ship its weights need torchvision (as does stlpips-pytorch, its shift-tolerant
 form), and the distance of other features would not be LPIPS.
@@ -44,7 +44,7 @@ _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
 
 
 def l2_face(y: Images, y_hat: Images, face: Maps) -> Float[Tensor, " B"]:
-    """Eq. (16): mean squared difference inside the face mask, on the [-1, 1] scale.
+    """Eq. (16): sum of m (y - y_hat)^2 over sum of m, the mean inside the face mask, on the [-1, 1] scale.
 
     NaN for an empty mask: a face that is not there has no distance.
 

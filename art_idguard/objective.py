@@ -1,4 +1,4 @@
-"""What a protected face is judged by: Eq. (9) of one manipulator, with what it made of the clean face beside it."""
+"""Eq. (14) for one manipulator: the sum of Eq. (9) over the protected versions of the faces."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

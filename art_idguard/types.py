@@ -1,4 +1,4 @@
-"""The words of the project: what passes between its parts.
+"""Types that pass between the parts of the package.
 
 Notation (name here -> the paper's symbol):
     Images -> x, y            Edit.condition -> a            Manipulation.output -> M_k(x)

@@ -1,4 +1,4 @@
-"""What the attacks of this package share: ART's conventions around one function from faces to protected faces."""
+"""Base class of the attacks: ART's conventions around one function from faces to protected faces."""
 
 from abc import ABC, abstractmethod
 from typing import Any

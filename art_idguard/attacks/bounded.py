@@ -1,4 +1,4 @@
-"""What attacks with an L-inf bound have in common, and an estimator as the torch core sees it."""
+"""Base class of attacks with an L-inf bound; an estimator as a list of forging functions."""
 
 from functools import partial
 from typing import Any

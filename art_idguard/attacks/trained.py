@@ -1,4 +1,4 @@
-"""What attacks have in common that are trained once and then protect at no cost."""
+"""Base classes of attacks that are trained once and then protect at no cost."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

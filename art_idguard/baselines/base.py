@@ -1,4 +1,4 @@
-"""What protections and attacks on faces are, and what those that know their manipulators maximise.
+"""Types of protections and attacks, and the distance between forgeries that attacks maximise.
 
 A published photo is protected once, whatever a forger will do to it. So the attacks that know their
 model (Disrupting, CMUA) take its five edits in turn, one a step, and know no face's later edit. The

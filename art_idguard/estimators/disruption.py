@@ -1,4 +1,4 @@
-"""What an attack did to forged faces (section IV-A4), and what a layer made of them."""
+"""Disruption of forged faces by an attack (section IV-A4), and outputs of a model's layer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

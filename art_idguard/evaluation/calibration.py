@@ -1,4 +1,4 @@
-"""From which similarity on a recogniser takes two faces for one person, set by how often strangers pass.
+"""Thresholds of identity similarity at a false accept rate, from pairs of different people.
 
 The 0.4 of section IV-A4 is no recogniser's own; a verification system has a threshold at a false accept rate (FAR).
 """

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, checked before it starts."""
+"""Checks of an evaluation's numbers and names, and of protections' bounds."""
 
 import math
 from collections.abc import Iterable, Sequence

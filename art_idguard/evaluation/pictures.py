@@ -1,4 +1,4 @@
-"""The pictures beside tables: what the manipulators make of photos and of protected or attacked photos."""
+"""Pictures beside tables: forgeries of clean, protected and attacked faces."""
 
 from collections.abc import Mapping
 from pathlib import Path

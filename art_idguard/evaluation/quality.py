@@ -1,4 +1,4 @@
-"""How good a manipulator is: do its edits succeed, is the person kept, does the way back lead home, is it a face?"""
+"""Quality of a manipulator: edit success, identity kept, cycle error, kernel inception distance."""
 
 import json
 import math

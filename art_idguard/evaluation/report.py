@@ -1,4 +1,4 @@
-"""What an evaluation found: values per face, and means with intervals."""
+"""Report of an evaluation: values per face, and means with intervals."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Where the faces are: detection (YuNet) and alignment to the ArcFace template.
+"""Alignment of faces: similarity transforms from five landmarks to the ArcFace and CelebA templates.
 
 Pixel coordinates are OpenCV's: (x, y), integers at the pixels' centres.
 """

@@ -1,4 +1,4 @@
-"""What is computed once and kept in a safetensors file."""
+"""Tensors kept in safetensors files: computed once, written whole."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

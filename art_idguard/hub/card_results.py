@@ -1,4 +1,4 @@
-"""What the evaluations in a model's folder say, for its card: results for the Hub's index, and Markdown."""
+"""Results of the evaluations in a model's folder, for its card: for the Hub's index, and as Markdown."""
 
 import json
 from collections.abc import Iterator, Mapping

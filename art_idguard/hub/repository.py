@@ -1,4 +1,4 @@
-"""The files of a model, in a local folder or on the Hub, and what can go wrong on the way to them."""
+"""Files of a model in a local folder or on the Hub, and the errors on the way to them."""
 
 import json
 import os

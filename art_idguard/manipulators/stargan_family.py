@@ -1,4 +1,4 @@
-"""What several manipulators share: StarGAN's generator, discriminator and labels; normalisation.
+"""The StarGAN family: its generator, discriminator and labels.
 
 Layout of yunjey/stargan 94dd002e93 (MIT); the parameters have their official names, so that the
 official files load.

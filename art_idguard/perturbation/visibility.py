@@ -1,4 +1,4 @@
-"""What an eye notices of a perturbation, taken away: colour, soft gradients, the frame's edge.
+"""Visibility as a constraint: a perturbation without low frequencies, with less colour, fading at the edge.
 
 Under one and the same bound the eye sees a cast over the whole face and hardly sees a fine pattern in brightness. So a
 perturbation loses its low frequencies (delta minus its box blur) and some of its colour before it is bounded.

@@ -1,4 +1,4 @@
-"""What forgeries of a protected photo are at a distance of, and whether that disrupts them."""
+"""Effect of a protection on the forgeries of a photo's faces: L2_face and identity similarity."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What happens to one photo of a batch: protected, written, and judged by what is in the written file."""
+"""One photo of a batch: protected, written, and measured on the written file."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A whole photo: every face in it protected, and what that does to a manipulator.
+"""A whole photo with every face in it protected.
 
 Each face is warped to the framing that the protector was trained on; its perturbation (not the resampled
 picture) is warped back, so that pixels outside faces stay as they are.

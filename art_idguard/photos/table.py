@@ -1,4 +1,4 @@
-"""A CSV of what became of each photo: a row is on the disk before the next photo is done, and a rerun adds to it."""
+"""CSV with a row for each photo: on the disk before the next photo is done; a rerun adds to it."""
 
 import csv
 import io

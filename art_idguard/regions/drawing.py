@@ -1,4 +1,4 @@
-"""What masks are drawn with: ellipses in the face's own frame (torch), hulls of landmarks (cv2)."""
+"""Drawing of masks: ellipses in the face's own frame (torch), hulls of landmarks (cv2)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What happens on the page: a photo comes, is protected, and is forgotten."""
+"""Handlers of the page's events: a photo comes, is protected, and is forgotten."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every training begins with and consists of: its processes, a folder of its own, a budget, a checkpoint."""
+"""Every training: its processes, a folder of its own, a budget, a checkpoint, an end in good order."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""The settings of a protector's training; imports nothing heavy, so that the command line can list them."""
+"""Settings that all trainings have; imports nothing heavy, so that the command line can list them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

@@ -1,4 +1,4 @@
-"""What every training loop shares: the order of the faces, randomness, signals, the log."""
+"""Seeds and the order of the faces: everything random in step t depends on (seed, t) alone."""
 
 from functools import lru_cache
 

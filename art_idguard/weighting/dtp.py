@@ -1,4 +1,4 @@
-"""Dynamic task prioritisation: the learnable weight alone."""
+"""Dynamic task prioritisation (DTP): lambda_k = beta_k of Eq. (13), the learnable weight alone."""
 
 from typing import ClassVar
 

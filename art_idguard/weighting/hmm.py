@@ -1,4 +1,4 @@
-"""Hard model mining."""
+"""Hard model mining (HMM): weight one on the least disrupted model (section IV-D2)."""
 
 from typing import ClassVar
 

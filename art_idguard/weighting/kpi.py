@@ -1,4 +1,4 @@
-"""Strategy II (S-II): prior times learnable weight."""
+"""Strategy II (S-II), Eq. (12): lambda_k = alpha_k beta_k, prior times learnable weight."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal

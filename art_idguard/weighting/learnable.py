@@ -1,4 +1,4 @@
-"""What the weightings with a prior alpha_k or a learnable beta_k of Eq. (12) share."""
+"""Base of the weightings with a learnable weight: beta_k = -(1 - K_k) log K_k of Eq. (13), kept between steps."""
 
 from collections.abc import Sequence
 from typing import Literal

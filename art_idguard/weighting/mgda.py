@@ -1,4 +1,4 @@
-"""Strategy I (S-I): the multiple gradient descent algorithm.
+"""Strategy I (S-I), Eq. (11): the multiple gradient descent algorithm (MGDA).
 
 Notation: w -> lambda of Eq. (11); n_k -> norm of g_k, the gradient of task k; C -> their cosines.
 """

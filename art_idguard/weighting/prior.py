@@ -1,4 +1,4 @@
-"""Fixed weights that say how robust each model is, and the heuristic that finds them."""
+"""Prior weights: lambda_k = alpha_k of Eq. (12), fixed, and the heuristic of section III-C2 that finds them."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Equal weights."""
+"""Equal weights: lambda_k = 1."""
 
 from typing import ClassVar
 

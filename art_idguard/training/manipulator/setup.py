@@ -1,4 +1,4 @@
-"""What a manipulator's training consists of, made from its settings or found at its checkpoint."""
+"""Run of a manipulator's training, made from its settings or at its checkpoint."""
 
 from collections.abc import Callable
 from copy import deepcopy

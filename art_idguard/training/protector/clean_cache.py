@@ -1,4 +1,4 @@
-"""What manipulators make of clean faces, which never changes, kept from step to step and from run to run."""
+"""Cache of M_k(x) and ID(M_k(x)), which never change, from step to step and from run to run."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training shows: progress bar, log.jsonl, TensorBoard, sample pictures."""
+"""Log of a training: progress bar, log.jsonl, TensorBoard, sample pictures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The small-sample heuristic of section III-C2: prior weights, and what a KPI is a share of."""
+"""The small-sample heuristic of section III-C2: prior weights, and the PGD distance that scales the KPIs."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the training of a protector consists of, and what of it is in a step's turn."""
+"""Run of a protector's training: networks, faces, optimiser, and a step's edits."""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a protector's training consists of, made from its settings or found at its checkpoint."""
+"""Run of a protector's training, made from its settings or at its checkpoint."""
 
 import os
 from copy import deepcopy
