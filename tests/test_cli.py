@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -265,7 +266,9 @@ def test_evaluate_at_calibrated_thresholds(tmp_path, model, monkeypatch, capsys)
 
 def test_a_baseline_that_was_trained_on_the_evaluated_faces_is_told(tmp_path, model, monkeypatch):
     """A folder without parts has no other faces to train on."""
-    monkeypatch.setattr("art_idguard.baselines.registry.cmua", lambda *given, **options: torch.zeros(1, 3, 64, 64))
+    monkeypatch.setattr(
+        import_module("art_idguard.baselines.cmua"), "cmua", lambda *given, **options: torch.zeros(1, 3, 64, 64)
+    )
     faces = write_portraits(tmp_path / "faces", 3)
     (stargan,) = tiny_manipulators(("stargan",))
     stargan.save_pretrained(tmp_path / "stargan")

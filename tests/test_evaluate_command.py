@@ -1,11 +1,13 @@
 """`art-idguard evaluate`: which rows its options add, and what the report says of them."""
 
 import json
+from importlib import import_module
 
 import pytest
 import torch
 
-from art_idguard.baselines import registry as baseline_rows
+from art_idguard.baselines import generator
+from art_idguard.baselines.registry import BASELINES
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import benchmark as evaluate_command
@@ -80,6 +82,11 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
     assert f"1 faces, 3 steps each; the criterion's knows {' and '.join(known)}{unseen}." in table
 
 
+def module(baseline):
+    """Whose name may be that of a function in the package."""
+    return import_module(f"art_idguard.baselines.{baseline}")
+
+
 ALWAYS = ("Brightness +epsilon", "±epsilon noise")
 """Rows that stand beside every protector."""
 
@@ -121,8 +128,8 @@ def test_protectors_that_cannot_stand_together_are_named(place, evaluate, tmp_pa
 
 
 def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, monkeypatch):
-    monkeypatch.setattr(baseline_rows, "COLOUR_STEPS", 2)
-    monkeypatch.setattr(baseline_rows, "GENERATOR", {"channels": 8, "norm": "instance"})
+    monkeypatch.setattr(module("anti_forgery"), "STEPS", 2)
+    monkeypatch.setattr(generator, "GENERATOR", {"channels": 8, "norm": "instance"})
     words = ["--baseline-faces", f"others={place / 'others'}", "--baseline-steps", "2", "--baselines"]
     report, table = evaluate(*words)
     each = [f"{name} (stargan)" for name in ("Disrupting", "PG", "Anti-Forgery")]
@@ -130,7 +137,7 @@ def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, mon
     assert list(report["summary"])[2:] == [*ALWAYS, *rows]
     assert all(f"| {row} |" in table for row in rows)
     about = report["metadata"]["baselines"]
-    assert list(about) == list(baseline_rows.BASELINES)
+    assert list(about) == list(BASELINES)
     assert (about["cmua"]["steps"], about["cmua"]["edits"], about["cmua"]["faces"]) == (10, "in turn", 4)
     assert about["pg"] == about["iap"]
     assert (about["iap"]["steps"], about["iap"]["faces"], about["anti-forgery"]["steps"]) == (2, 4, 2)
@@ -140,16 +147,16 @@ def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, mon
 
 
 def test_what_baselines_learnt_is_kept_and_belongs_to_its_setting(place, evaluate, tmp_path, monkeypatch):
-    monkeypatch.setattr(baseline_rows, "GENERATOR", {"channels": 8, "norm": "instance"})
-    trained, train, spread = [], baseline_rows.train_generator, baseline_rows.cmua
+    monkeypatch.setattr(generator, "GENERATOR", {"channels": 8, "norm": "instance"})
+    trained, train, spread = [], generator.train_generator, module("cmua").cmua
 
     def counted(made, *given, title, **options):
         trained.append(title)
         return train(made, *given, title=title, **options)
 
-    monkeypatch.setattr(baseline_rows, "train_generator", counted)
+    monkeypatch.setattr(generator, "train_generator", counted)
     monkeypatch.setattr(
-        baseline_rows,
+        module("cmua"),
         "cmua",
         lambda *given, **options: trained.append(options["each_edit"]) or spread(*given, **options),
     )

@@ -1,14 +1,17 @@
 """CMUA-Watermark (Huang et al. 2022): one perturbation for all faces."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from art_idguard.baselines.base import Forge, face_generator, forgeries, forgery_distance
+from art_idguard.baselines.base import Forge, face_generator, forgeries, forgery_distance, universal
+from art_idguard.baselines.setting import Baseline, BaselineSetting, Rows
 from art_idguard.data.faces import Faces
+from art_idguard.files.tensors import cached
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import Images
@@ -71,3 +74,34 @@ def cmua(
     if perturbation is None:
         raise ValueError("no faces to average over")
     return perturbation
+
+
+STEPS = 10
+"""For each batch and manipulator, its edits in turn; in the official budget for each edit."""
+
+
+def _rows(setting: BaselineSetting) -> Rows:
+    faces, each_edit = setting.learnt_from(), setting.each_edit
+    perturbation = cached(
+        setting.folder / "cmua.safetensors",
+        f"cmua.{setting.key(setting.targets, each_edit=each_edit)}",
+        lambda: cmua(
+            list(setting.targets.values()),
+            faces,
+            epsilon=setting.epsilon,
+            steps=STEPS,
+            each_edit=each_edit,
+            seed=setting.seed,
+            verbose=setting.verbose,
+        ),
+    )
+    return {"CMUA": universal(perturbation, setting.epsilon)}
+
+
+def _budget(setting: BaselineSetting) -> dict[str, Any]:
+    faces = setting.learnt_from()
+    edits = "each" if setting.each_edit else "in turn"
+    return {"steps": STEPS, "edits": edits, "faces": len(faces), "digest": faces.digest()}
+
+
+BASELINE = Baseline(_rows, _budget, learns=True)

@@ -1,8 +1,10 @@
 """Disrupting deepfakes (Ruiz et al. 2020): PGD on a manipulator's output, known or not."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from art_idguard.baselines.base import Attack, Forge, Protection, face_generator, forgeries, forgery_distance
+from art_idguard.baselines.setting import Baseline, BaselineSetting, Rows
 from art_idguard.data.faces import FaceBatch
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation.pgd import pgd
@@ -45,3 +47,11 @@ def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed:
 def _pgd(forges: Sequence[Forge], x: Images, epsilon: float, steps: int, step_size: float, seed: int) -> Images:
     distance, generator = forgery_distance(forges, x), face_generator(x, seed)
     return pgd(distance, x, epsilon=epsilon, steps=steps, step_size=step_size, generator=generator)
+
+
+def _rows(setting: BaselineSetting) -> Rows:
+    options: dict[str, Any] = {"epsilon": setting.epsilon, "seed": setting.seed}
+    return setting.each("Disrupting", lambda name: disrupting(setting.targets[name], **options))
+
+
+BASELINE = Baseline(_rows)

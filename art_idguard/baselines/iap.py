@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.baselines.generator import GeneratorObjective
+from art_idguard.baselines.generator import GeneratorObjective, budget, trained
+from art_idguard.baselines.setting import Baseline, BaselineSetting, Rows
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import Attributes, Images
 
@@ -37,3 +38,10 @@ def correlation(a: Float[Tensor, "B *s"], b: Float[Tensor, "B *s"]) -> Float[Ten
     """Pearson's, of each pair of rows."""
     a, b = (t.flatten(1) - t.flatten(1).mean(dim=1, keepdim=True) for t in (a, b))
     return nn.functional.cosine_similarity(a, b, dim=1)
+
+
+def _rows(setting: BaselineSetting) -> Rows:
+    return {"IAP": trained(setting, "iap", setting.targets, lambda: iap(list(setting.targets.values())))}
+
+
+BASELINE = Baseline(_rows, budget, learns=True)

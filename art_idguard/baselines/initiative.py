@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.baselines.generator import GeneratorObjective
+from art_idguard.baselines.generator import GeneratorObjective, budget, trained
+from art_idguard.baselines.setting import Baseline, BaselineSetting, Rows
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import FaceReconstructor
 from art_idguard.types import ATTRIBUTES, Attributes, Images
@@ -39,3 +40,15 @@ def initiative(manipulator: Manipulator, *, seed: int) -> GeneratorObjective:
         return (forged - faces).abs().mean() * nn.functional.l1_loss(surrogate(protected), surrogate(faces))
 
     return objective
+
+
+def _rows(setting: BaselineSetting) -> Rows:
+    return setting.each(
+        "PG",
+        lambda name: trained(
+            setting, f"pg-{name}", [name], lambda: initiative(setting.targets[name], seed=setting.seed)
+        ),
+    )
+
+
+BASELINE = Baseline(_rows, budget, learns=True)

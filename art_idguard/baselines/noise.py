@@ -3,6 +3,7 @@
 import torch
 
 from art_idguard.baselines.base import Protection, face_generator
+from art_idguard.baselines.setting import Baseline
 from art_idguard.data.faces import FaceBatch
 from art_idguard.images import project
 from art_idguard.types import Images
@@ -35,3 +36,6 @@ def sign_noise(*, epsilon: float, seed: int = 0) -> Protection:
         return project(batch.images + epsilon * signs.to(batch.images), batch.images, epsilon)
 
     return protect
+
+
+BASELINE = Baseline(lambda setting: {"Uniform noise": uniform_noise(epsilon=setting.epsilon, seed=setting.seed)})

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from art_idguard.baselines.base import Attack, Protection
+from art_idguard.baselines.base import Attack
 from art_idguard.baselines.criterion import criterion_white_box
 from art_idguard.baselines.disrupting import white_box
 from art_idguard.baselines.idguard import id_guard, p_pert, refined
 from art_idguard.baselines.noise import brightness, sign_noise
-from art_idguard.baselines.registry import TRAINED, Baselines, chosen
+from art_idguard.baselines.registry import chosen, make_rows
+from art_idguard.baselines.setting import BaselineSetting, Rows
 from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import After, parse
@@ -38,9 +39,6 @@ from art_idguard.recognizers.base import Recognizer
 ID_GUARD = "ID-Guard"
 
 DEFAULT = str(shipped("protectors/default"))
-
-Rows = dict[str, Protection]
-"""Protections by the names of their rows."""
 
 
 class ProtectorSpec(NamedTuple):
@@ -141,6 +139,7 @@ class _Parts:
         self.config, self.verbose = config, verbose
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.output = Path(config.output)
+        self.chosen = {} if config.baselines is None else chosen(config.baselines)
         self.guards = _protectors(config.protector, self.device)
         (self.first, self.guard), *_ = self.guards.items()
         self.targets = named(self._manipulators(config.manipulators))
@@ -203,7 +202,7 @@ class _Parts:
     def learnt_from(self, first: DataSpec) -> Faces | None:
         """What baselines are trained on; None where none is."""
         config = self.config
-        if config.baselines is None or not set(chosen(config.baselines)).intersection(TRAINED):
+        if not any(baseline.learns for baseline in self.chosen.values()):
             return None
         spec = DataSpec.parse(config.baseline_faces) if config.baseline_faces else first._replace(split="train")
         return self.read(spec, config.baseline_limit)
@@ -211,10 +210,9 @@ class _Parts:
     def baselines(self, faces: Faces | None) -> tuple[Rows, dict[str, Any]]:
         """The baselines asked for, those that learn from these faces."""
         config = self.config
-        names = () if config.baselines is None else chosen(config.baselines)
-        if not names:
+        if not self.chosen:
             return {}, {}
-        made = Baselines(
+        setting = BaselineSetting(
             targets=self.targets,
             weights=self.weights,
             faces=faces,
@@ -225,7 +223,8 @@ class _Parts:
             folder=self.output,
             verbose=self.verbose,
         )
-        return made.rows(names), {"baselines": made.about(names)}
+        rows, budgets = make_rows(self.chosen, setting)
+        return rows, {"baselines": budgets}
 
     def references(self) -> tuple[dict[str, Attack], dict[str, Any]]:
         """The white boxes, on the picture and on the criterion."""
