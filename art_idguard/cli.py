@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from art_idguard import __version__
 from art_idguard.commands import attack_manipulator, evaluate, evaluate_manipulator, info, protect, push, serve, train
 from art_idguard.errors import IDGuardError
+from art_idguard.plugins import import_modules
 
 COMMANDS = (protect, train, evaluate, evaluate_manipulator, attack_manipulator, serve, info, push)
 """In the order of the help."""
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     warnings.formatwarning = lambda message, *_, **__: f"art-idguard: warning: {message}\n"
     options = vars(_parser().parse_args(argv))
-    run = options.pop("run")
+    run, modules = options.pop("run"), options.pop("modules")
     try:
+        import_modules(modules)
         return run(**options)
     except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
         print(f"art-idguard: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -40,6 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="art-idguard", description="Protect face photos against GAN manipulation.")
     parser.add_argument("--version", action="version", version=f"art-idguard {__version__}")
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that adds manipulators, recognisers, weightings or baselines of your own (before the command)",
+    )
     commands = parser.add_subparsers(title="commands", required=True)
     for command in COMMANDS:
         command.add(commands)

@@ -11,15 +11,19 @@ from art_idguard.baselines.initiative import BASELINE as PG
 from art_idguard.baselines.noise import BASELINE as NOISE
 from art_idguard.baselines.setting import Baseline, BaselineSetting, Rows
 from art_idguard.errors import IDGuardError
+from art_idguard.plugins import Registry
 
-BASELINES: dict[str, Baseline] = {
-    "noise": NOISE,
-    "disrupting": DISRUPTING,
-    "cmua": CMUA,
-    "pg": PG,
-    "iap": IAP,
-    "anti-forgery": ANTI_FORGERY,
-}
+BASELINES: Registry[Baseline] = Registry(
+    "baselines",
+    {
+        "noise": NOISE,
+        "disrupting": DISRUPTING,
+        "cmua": CMUA,
+        "pg": PG,
+        "iap": IAP,
+        "anti-forgery": ANTI_FORGERY,
+    },
+)
 """In the order of the report."""
 
 
@@ -29,9 +33,9 @@ def chosen(names: Sequence[str]) -> dict[str, Baseline]:
     Raises:
         IDGuardError: a name is unknown.
     """
-    if unknown := set(names) - set(BASELINES):
-        raise IDGuardError(f"unknown baselines: {', '.join(sorted(unknown))}; choose from: {', '.join(BASELINES)}")
-    return {name: baseline for name, baseline in BASELINES.items() if name in (names or BASELINES)}
+    if unknown := [name for name in names if name not in BASELINES]:
+        raise IDGuardError(f"unknown baselines: {', '.join(unknown)}; choose from: {', '.join(BASELINES.names())}")
+    return {name: BASELINES[name] for name in BASELINES.names() if name in names or not names}
 
 
 def make_rows(baselines: dict[str, Baseline], setting: BaselineSetting) -> tuple[Rows, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """A member of a family by the name of a folder, of the Hub or of an official file."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import sha256
 from art_idguard.hub.model import DOWNLOAD_OPTIONS, HubModel
 from art_idguard.hub.repository import WEIGHTS, read_config
+from art_idguard.plugins import Registry
 
 
 def official_file(spec: str | Path) -> tuple[str, str] | None:
@@ -21,7 +21,7 @@ def official_file(spec: str | Path) -> tuple[str, str] | None:
 Member = TypeVar("Member", bound=HubModel)
 
 
-def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: Any) -> Member:
+def load_member(family: Registry[type[Member]], spec: str | Path, **config: Any) -> Member:
     """A frozen member of a family: eval mode, no parameter requires a gradient.
 
     Args:
@@ -39,7 +39,7 @@ def load_member(family: Mapping[str, type[Member]], spec: str | Path, **config: 
     download = {key: value for key, value in config.items() if key in DOWNLOAD_OPTIONS}
     name = official[0] if official else read_config(spec, **download)["model_type"]
     if name not in family:
-        raise IDGuardError(f"unknown model {name!r} in {spec}; choose from: {', '.join(family)}")
+        raise IDGuardError(f"unknown model {name!r} in {spec}; choose from: {', '.join(family.names())}")
     if official:
         return family[name].from_checkpoint(official[1], **config).requires_grad_(False)
     return family[name].from_pretrained(spec, **config).requires_grad_(False)

@@ -12,10 +12,12 @@ from art_idguard.manipulators.hisd import HiSD, HiSDDiscriminator
 from art_idguard.manipulators.relgan import RelGAN, RelGANDiscriminator
 from art_idguard.manipulators.stargan import StarGAN
 from art_idguard.manipulators.stargan_family import Discriminator
+from art_idguard.plugins import Registry
 
-MANIPULATORS: dict[str, type[Manipulator]] = {
-    manipulator.name: manipulator for manipulator in (StarGAN, AttentionGAN, FixedPointGAN, RelGAN, HiSD)
-}
+MANIPULATORS: Registry[type[Manipulator]] = Registry(
+    "manipulators",
+    {manipulator.name: manipulator for manipulator in (StarGAN, AttentionGAN, FixedPointGAN, RelGAN, HiSD)},
+)
 
 
 def load(spec: str | Path, **config: Any) -> Manipulator:

@@ -5,6 +5,7 @@ from typing import Any
 
 from art_idguard.hub.loading import load_member
 from art_idguard.hub.shipped import shipped
+from art_idguard.plugins import Registry
 from art_idguard.recognizers.arcface import ArcFace
 from art_idguard.recognizers.base import Recognizer, cosine
 from art_idguard.recognizers.mobilefacenet import MobileFaceNet
@@ -12,9 +13,10 @@ from art_idguard.recognizers.mobilefacenet_192d import MobileFaceNet192
 from art_idguard.recognizers.sface import SFace
 from art_idguard.recognizers.vggface import VGGFace
 
-RECOGNIZERS: dict[str, type[Recognizer]] = {
-    recognizer.name: recognizer for recognizer in (SFace, MobileFaceNet, MobileFaceNet192, ArcFace, VGGFace)
-}
+RECOGNIZERS: Registry[type[Recognizer]] = Registry(
+    "recognizers",
+    {recognizer.name: recognizer for recognizer in (SFace, MobileFaceNet, MobileFaceNet192, ArcFace, VGGFace)},
+)
 
 
 def load(spec: str | Path, **config: Any) -> Recognizer:

@@ -15,6 +15,7 @@ from inspect import signature
 from typing import get_args
 
 from art_idguard.errors import IDGuardError
+from art_idguard.plugins import Registry
 from art_idguard.weighting.base import Space, TaskStatistics, TaskWeighting
 from art_idguard.weighting.dtp import DTPWeighting
 from art_idguard.weighting.hmm import HMMWeighting
@@ -29,17 +30,20 @@ from art_idguard.weighting.mgda import (
 from art_idguard.weighting.prior import PriorWeighting, prior_weights
 from art_idguard.weighting.uniform import UniformWeighting
 
-WEIGHTINGS: dict[str, type[TaskWeighting]] = {
-    weighting.name: weighting
-    for weighting in (
-        UniformWeighting,
-        PriorWeighting,
-        HMMWeighting,
-        DTPWeighting,
-        KPIWeighting,
-        MGDAWeighting,
-    )
-}
+WEIGHTINGS: Registry[type[TaskWeighting]] = Registry(
+    "weightings",
+    {
+        weighting.name: weighting
+        for weighting in (
+            UniformWeighting,
+            PriorWeighting,
+            HMMWeighting,
+            DTPWeighting,
+            KPIWeighting,
+            MGDAWeighting,
+        )
+    },
+)
 
 
 def make_weighting(
@@ -58,7 +62,7 @@ def make_weighting(
             finite.
     """
     for what, value, known in (
-        ("weighting", name, WEIGHTINGS),
+        ("weighting", name, WEIGHTINGS.names()),
         ("MGDA space", space, get_args(Space)),
         ("MGDA solver", solver, SOLVERS),
     ):
@@ -67,6 +71,11 @@ def make_weighting(
     settings = {"alpha": alpha, "tasks": len(alpha), "space": space, "solver": solver}
     wanted = signature(WEIGHTINGS[name]).parameters
     return WEIGHTINGS[name](**{key: value for key, value in settings.items() if key in wanted})
+
+
+def takes_alpha(name: str) -> bool:
+    """Whether the weighting called `name` has prior weights."""
+    return "alpha" in signature(WEIGHTINGS[name]).parameters
 
 
 __all__ = [
@@ -84,4 +93,5 @@ __all__ = [
     "make_weighting",
     "min_norm_weights",
     "prior_weights",
+    "takes_alpha",
 ]

@@ -40,6 +40,8 @@ class TaskWeighting(nn.Module, ABC):
     """lambda_k of Eq. (4). State that must survive a restart is a buffer."""
 
     name: ClassVar[str]
+    reads_kpi: ClassVar[bool] = False
+    """Whether the weights depend on the KPIs, which are then taken as shares of the probe's."""
 
     @abstractmethod
     def forward(self, statistics: TaskStatistics) -> Float[Tensor, " K"]:

@@ -17,6 +17,7 @@ class HMMWeighting(TaskWeighting):
     """
 
     name: ClassVar[str] = "hmm"
+    reads_kpi: ClassVar[bool] = True
 
     def forward(self, statistics: TaskStatistics) -> Float[Tensor, " K"]:
         """One-hot at the smallest KPI."""

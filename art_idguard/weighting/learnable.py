@@ -1,7 +1,7 @@
 """Base of the weightings with a learnable weight: beta_k = -(1 - K_k) log K_k of Eq. (13), kept between steps."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,8 @@ class LearnableWeighting(TaskWeighting):
     """
 
     beta: Float[Tensor, " K"]
+
+    reads_kpi: ClassVar[bool] = True
 
     def __init__(self, tasks: int, *, lag: Literal[0, 1] = 1) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from art_idguard.regions import Scene, scene
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.run import loss_config
 from art_idguard.types import Edit, Images
-from art_idguard.weighting import TaskWeighting, make_weighting, prior_weights
+from art_idguard.weighting import WEIGHTINGS, TaskWeighting, make_weighting, prior_weights, takes_alpha
 
 PROBE_FACES = 8  # of the small-sample heuristic
 
@@ -33,8 +33,8 @@ def weighting_and_scale(
     """The weighting, and what K_k is a share of; a resumed run takes both from its checkpoint."""
     scale = torch.ones(len(targets))
     alpha = config.alpha or (1.0,) * len(targets)
-    find_alpha = config.alpha is None and config.weighting in ("prior", "kpi")
-    find_scale = loss_config(config).kpi == "share" and config.weighting in ("kpi", "dtp", "hmm")
+    find_alpha = config.alpha is None and takes_alpha(config.weighting)
+    find_scale = loss_config(config).kpi == "share" and WEIGHTINGS[config.weighting].reads_kpi
     if (find_alpha or find_scale) and not resumed:
         found = probe(targets, scene(faces.batch(slice(PROBE_FACES)), aligned=config.aligned), faces, epsilon)
         alpha = tuple(prior_weights(found.distance).tolist()) if find_alpha else alpha
