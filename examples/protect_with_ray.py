@@ -77,7 +77,7 @@ def read(source: str, *, output: Path, column: str) -> "ray.data.Dataset | None"
         tars = ray.data.read_webdataset(glob(source), decoder=None, suffixes=is_picture, include_paths=True)
         return tars.map(from_webdataset)
     root = Path(source).resolve()
-    todo = [p for p in find_photos([str(root)]) if not target_of(output, str(p.relative_to(root))).exists()]
+    todo = [p for p in find_photos([str(root)])[0] if not target_of(output, str(p.relative_to(root))).exists()]
     if not todo:
         return None
     photos = ray.data.read_binary_files([str(path) for path in todo], include_paths=True)

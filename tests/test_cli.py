@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from art_idguard.cli import main
 from art_idguard.evaluation.report import REFERENCES
 from art_idguard.perturbation import Protector
+from art_idguard.photos.manifest import NAME
 from art_idguard.training.protector.config import ProtectorConfig
 from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
@@ -39,7 +40,7 @@ def protect(*words, model, check="none"):
 
 
 def left_behind(folder):
-    return sorted(path.name for path in folder.rglob(".*"))
+    return sorted(path.name for path in folder.rglob(".*") if path.name != NAME)
 
 
 def test_protect_writes_beside_the_photo(photo, model, capsys):
@@ -60,7 +61,7 @@ def test_protect_measures_the_written_file(photo, model, tmp_path, capsys):
 def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
     """The README's main job."""
     assert main(["protect", str(photo), "--output", str(tmp_path / "out"), "--show"]) == 0
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("[!.]*"))
     assert names == ["photo.before-after.png", "photo.protected.png"]
 
 
@@ -87,7 +88,7 @@ def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
     shutil.copy(PORTRAIT, folder / "g-good.png")
     out = tmp_path / "out"
     assert protect(folder, "--output", out, model=model) == 1
-    assert sorted(p.name for p in out.iterdir()) == ["a-good.protected.png", "g-good.protected.png"]
+    assert sorted(p.name for p in out.glob("[!.]*")) == ["a-good.protected.png", "g-good.protected.png"]
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("art-idguard: error:")]
     assert len(errors) == 5
     for name in ("b-empty.jpg", "c-text.png", "d-cut.png", "e-dot.png", "f-faceless.png"):
@@ -108,14 +109,15 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path, model):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         shutil.copy(PORTRAIT, tmp_path / folder / "photo.png")
-    assert protect(tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out", "--overwrite", model=model) == 1
+    assert protect(tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out", "--overwrite", model=model) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
 
 
 def test_globs(tmp_path, model):
     for name in ("one.png", "two.png", "other.png"):
         shutil.copy(PORTRAIT, tmp_path / name)
     assert protect(f"{tmp_path}/*e.png", "--output", tmp_path / "out", model=model) == 0
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["one.protected.png"]
+    assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == ["one.protected.png"]
 
 
 def test_nothing_to_protect_is_an_error(tmp_path, model, capsys):
@@ -314,4 +316,4 @@ def test_a_glob_leaves_our_own_results_out(photo, model):
 def test_a_faceless_photo_as_a_whole_has_nothing_to_show_and_is_no_failure(tmp_path, model):
     Image.new("RGB", (64, 64), "gray").save(tmp_path / "plain.png")
     assert protect(tmp_path / "plain.png", "--whole", "--show", model=model) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["plain.png", "plain.protected.png"]
+    assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["plain.png", "plain.protected.png"]

@@ -54,7 +54,7 @@ class Painter(Manipulator):
         output[:, :, 0, 0] = edit.condition / 10
         return Manipulation(output, x)
 
-    def back(self, edit, x, attributes):
+    def inverse_edit(self, edit, x, attributes):
         return Edit("back", 10 * x[:, :1, 0, 0])
 
 
@@ -104,7 +104,7 @@ def test_every_manipulator_is_measured_and_knows_a_way_back(name, faces, judge):
     x, labels = from_uint8(faces.images), faces.attributes
     edit = model.edits(labels)[1]
     output = model(x, edit).output
-    cycled = model(output, model.back(edit, x, labels)).output
+    cycled = model(output, model.inverse_edit(edit, x, labels)).output
     torch.testing.assert_close(quality.values["cycle"][:, 1], (cycled - x).abs().mean((1, 2, 3)), rtol=1e-4, atol=1e-5)
     assert json.loads(json.dumps(quality.summary(), allow_nan=False))["all edits"]["size"]["mean"] > 0
     assert quality.markdown().count("\n| ") == 8
@@ -113,7 +113,7 @@ def test_every_manipulator_is_measured_and_knows_a_way_back(name, faces, judge):
 def test_relgans_way_back_is_the_opposite_edit(faces):
     (relgan,) = tiny_manipulators(["relgan"])
     edit = relgan.edits(faces.attributes)[0]
-    assert torch.equal(relgan.back(edit, from_uint8(faces.images), faces.attributes).condition, -edit.condition)
+    assert torch.equal(relgan.inverse_edit(edit, from_uint8(faces.images), faces.attributes).condition, -edit.condition)
 
 
 def test_kernel_distance_is_the_unbiased_squared_mmd():

@@ -184,7 +184,7 @@ def test_face_mask_from_landmarks_is_their_convex_hull():
     mask = face_mask_from_landmarks(points, (128, 128))
     hull = ConvexHull(points[0].numpy())
     assert mask.sum().item() == pytest.approx(hull.volume + hull.area / 2, rel=0.02)
-    assert iou(mask, landmark_mask(landmarks, (128, 128)) + mask) > 0.98
+    assert iou(mask, landmark_mask(points, (128, 128)) + mask) > 0.98
 
 
 def test_grad_cam_equals_its_formula(recognizer, faces, frames):

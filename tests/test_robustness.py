@@ -212,14 +212,15 @@ def config(workplace, output, **changes):
 
 
 def test_resumed_training_through_operations_is_bit_identical(workplace, tmp_path):
-    from art_idguard.training.protector import step as training
+    from art_idguard.training.checkpoint import save_checkpoint
+    from art_idguard.training.protector.step import train_step
 
     whole = train_protector(config(workplace, tmp_path / "whole"), verbose=False)
     broken = config(workplace, tmp_path / "broken")
     run = build_run(broken)
     for _ in range(2):
-        training.train_step(run)
-    training.save_checkpoint(run.folder, run.state())
+        train_step(run)
+    save_checkpoint(run.folder, run.state())
     resumed = train_protector(broken, resume=True, verbose=False)
     plain = train_protector(config(workplace, tmp_path / "plain", augment=()), verbose=False)
     weights = [(folder / "model.safetensors").read_bytes() for folder in (whole, resumed, plain)]

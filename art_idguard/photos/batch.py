@@ -1,11 +1,13 @@
 """`art-idguard protect`: photos in, protected photos and a report of each out; one failure spares the others."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from glob import glob
+from itertools import chain, count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -13,11 +15,14 @@ from tqdm import tqdm
 from art_idguard import manipulators, recognizers
 from art_idguard.data.sources import SUFFIXES
 from art_idguard.errors import IDGuardError
+from art_idguard.files.digests import digest
+from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
-from art_idguard.photos.job import SHOWN, PhotoJob
+from art_idguard.photos.job import SHOWN, PhotoJob, shown_beside
+from art_idguard.photos.manifest import Manifest, settings_digest
 from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
 
 PROTECTED = ".protected.png"
@@ -30,20 +35,26 @@ class NoPhotosError(IDGuardError):
     """The inputs stand for nothing."""
 
 
-def find_photos(inputs: Sequence[str]) -> list[Path]:
-    """The files that files, folders (their pictures, recursively) and quoted globs stand for, each once.
+def find_photos(inputs: Sequence[str]) -> tuple[dict[Path, Path], int]:
+    """The files that files, folders (their pictures, recursively) and quoted globs stand for, and how often one again.
+
+    Each comes once, however it is spelled, with its folder within the input folder, "." of a file or a glob's.
 
     Raises:
         NoPhotosError: an input stands for nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, tuple[Path, Path]] = {}
+    again = 0
     for text in inputs:
         path = Path(text)
         matches = sorted(_pictures(path)) if path.is_dir() else [path] if path.is_file() else _glob(text)
         if not matches:
             raise NoPhotosError(f"no photo at {text}; expected a picture, a folder of pictures or a quoted glob")
-        found |= dict.fromkeys(matches)
-    return list(found)
+        for match in matches:
+            within = match.parent.relative_to(path) if path.is_dir() else Path()
+            again += match.resolve() in found
+            found.setdefault(match.resolve(), (match, within))
+    return dict(found.values()), again
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -58,6 +69,26 @@ def _ours(path: Path) -> bool:
 
 def _glob(pattern: str) -> list[Path]:
     return [path for path in map(Path, sorted(glob(pattern, recursive=True))) if path.is_file() and not _ours(path)]
+
+
+@dataclass(kw_only=True)
+class _Batch:
+    """Of a run: where results go, what they are made with, and the records of the folders."""
+
+    output: Path | None
+    suffix: str
+    settings: str
+    overwrite: bool
+    show: bool
+    whole: bool
+    table: PhotoTable
+    manifests: dict[Path, Manifest] = field(default_factory=dict)
+
+    def manifest(self, folder: Path) -> Manifest:
+        """The one of this folder."""
+        if folder not in self.manifests:
+            self.manifests[folder] = Manifest(folder)
+        return self.manifests[folder]
 
 
 def protect_files(
@@ -77,14 +108,17 @@ def protect_files(
     workers: int = 1,
     csv: Path | None = None,
 ) -> int:
-    """Write <name>.protected.png for every photo and print a line on each; returns how many failed.
+    """Write <name>.protected.png for every photo, print a line on each and a summary; returns how many failed.
 
-    A photo whose result is there already is skipped, so a batch that was cut off goes on where it was. At most
-    `workers` photos are in memory.
+    A photo is skipped where the very result that is there was made of its bytes with these settings and weights
+    (`photos.manifest`), so a batch that was cut off goes on where it was; anything else is made anew. A result of
+    another photo is never replaced: the second photo of a name gets a longer one. At most `workers` photos are in
+    memory.
 
     Args:
         inputs: files, folders and globs.
-        output: folder for the results; by default each lies beside its photo.
+        output: folder for the results, in which subfolders of input folders are kept; by default each result lies
+            beside its photo.
         model: folder or Hub id of a protector; by default the one that ships.
         revision: of the Hub model.
         check: manipulator whose forgery of the written file is measured; by default the shipped StarGAN,
@@ -92,7 +126,7 @@ def protect_files(
         show: also write <name>.before-after.png with what each shipped manipulator makes of both, if a face was found.
         whole: protect a photo without a findable face as a whole.
         refine: steps of PGD against the shipped manipulators behind the protector's pass, see `RefinedProtector`.
-        overwrite: replace results that are there already.
+        overwrite: replace results that are there already, also those that nothing is recorded of.
         format: png, or jpeg or webp, which are lossy.
         quality: of jpeg and webp, 1 to 100.
         strip_metadata: leave EXIF and XMP out.
@@ -104,17 +138,12 @@ def protect_files(
     """
     if workers < 1 or not 1 <= quality <= 100:
         raise IDGuardError(f"expected at least one worker and a quality of 1 to 100, found {workers} and {quality}")
-    targets = _targets(find_photos(inputs), output, _RESULTS[format])
+    photos, again = find_photos(inputs)
     table = PhotoTable(csv)
-    protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
-    if refine:
-        protector = RefinedProtector(
-            protector,
-            [manipulators.load(spec) for spec in manipulators.shipped_manipulators()],
-            steps=refine,
-            augment=PHOTO,
-            verbose=len(targets) == 1,
-        )
+    protector, made_with = _protector(model, revision, refine, verbose=len(photos) == 1)
+    made_with |= {"whole": whole, "format": format, "strip_metadata": strip_metadata}
+    if format != "png":
+        made_with["quality"] = quality
     job = PhotoJob(
         protector=protector,
         judge=_judge(check),
@@ -125,48 +154,96 @@ def protect_files(
         quality=quality,
         strip_metadata=strip_metadata,
     )
-    todo, failed = _left_to_do(targets, table, overwrite=overwrite)
-    with tqdm(total=len(targets), initial=len(targets) - len(todo), unit="photo", disable=len(targets) < 2) as bar:
-        for outcome, line in _outcomes(job, todo, workers):
+    batch = _Batch(
+        output=output,
+        suffix=_RESULTS[format],
+        settings=settings_digest(made_with),
+        overwrite=overwrite,
+        show=show,
+        whole=whole,
+        table=table,
+    )
+    todo, unknown = _left_to_do(photos, batch)
+    failed = 0
+    with tqdm(total=len(photos), initial=len(photos) - len(todo), unit="photo", disable=len(photos) < 2) as bar:
+        for outcome, line in _outcomes(job, todo, batch, workers):
             table.add(outcome)
             failed += bool(outcome.error)
             _say(line, error=bool(outcome.error))
             bar.update()
-    return failed
+    if len(photos) + again > 1:
+        skipped = len(photos) - len(todo) - unknown
+        _summarise(len(todo) - failed, skipped, failed + unknown, again)
+    return failed + unknown
 
 
-def _targets(photos: Sequence[Path], output: Path | None, suffix: str) -> dict[Path, Path]:
-    """Where each photo's result goes."""
-    return {path: (output or path.parent) / f"{path.stem}{suffix}" for path in photos}
+def _summarise(protected: int, skipped: int, failed: int, again: int) -> None:
+    repeated = f"; {again} named more than once" if again else ""
+    tqdm.write(f"art-idguard: {protected} protected, {skipped} skipped, {failed} failed{repeated}", file=sys.stderr)
 
 
-def _left_to_do(targets: dict[Path, Path], table: PhotoTable, *, overwrite: bool) -> tuple[dict[Path, Path], int]:
-    """The photos without a result, and how many cannot have one because it would be another photo's."""
+def _protector(
+    model: str | None, revision: str | None, refine: int | Literal["auto"], *, verbose: bool
+) -> tuple[Protector, dict[str, Any]]:
+    """The protector of a run, and what a record says of it."""
+    protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
+    made_with: dict[str, Any] = {"protector": _digest(protector)}
+    if refine:
+        targets = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
+        made_with["refine"] = [refine, *map(_digest, targets)]
+        protector = RefinedProtector(protector, targets, steps=refine, augment=PHOTO, verbose=verbose)
+    return protector, made_with
+
+
+def _target(photo: Path, folder: Path, suffix: str, manifest: Manifest, taken: Container[Path]) -> Path:
+    """Where a photo's result goes: under its stem, or where another photo's is there already, its full name."""
+    numbered = (f"{photo.name}-{number}" for number in count(2))
+    for name in chain((photo.stem, photo.name), numbered):
+        target = folder / f"{name}{suffix}"
+        if target not in taken and not manifest.is_of_another(target, photo):
+            return target
+    raise AssertionError("numbers do not end")
+
+
+def _left_to_do(photos: dict[Path, Path], batch: _Batch) -> tuple[dict[Path, Path], int]:
+    """The photos without a result of their own with these settings, and where it goes; how many cannot have one."""
     todo: dict[Path, Path] = {}
-    owners: dict[Path, Path] = {}
-    clashes = 0
-    for path, target in targets.items():
-        if (owner := owners.setdefault(target, path)) != path:
-            error = f"{path}: {target} is the result of {owner}; use another --output for one of them"
-            table.add(Outcome(str(path), str(target), error=error))
+    taken: set[Path] = set()
+    unknown = 0
+    for photo, within in photos.items():
+        folder = photo.parent if batch.output is None else batch.output / within
+        manifest = batch.manifest(folder)
+        target = _target(photo, folder, batch.suffix, manifest, taken)
+        taken.add(target)
+        complete = not batch.show or batch.whole or shown_beside(target).is_file()
+        if batch.overwrite or not target.exists():
+            todo[photo] = target
+        elif manifest.find(target) is None:
+            reason = "is there already, and nothing says of what it was made; use --overwrite or --output"
+            error = f"{photo}: {target} {reason}"
+            batch.table.add(Outcome(str(photo), str(target), error=error))
             _say(error, error=True)
-            clashes += 1
-        elif target.exists() and not overwrite:
-            reason = f"{target} is there already; use --overwrite to make it anew"
-            _say(f"{path}: {SKIPPED}{reason}")
-            if table.lacks(str(path)):
-                table.add(Outcome(str(path), str(target), error=SKIPPED + reason))
+            unknown += 1
+        elif complete and manifest.is_done(target, photo, batch.settings):
+            reason = f"{target} is there already, made of this photo with these settings; --overwrite makes it anew"
+            _say(f"{photo}: {SKIPPED}{reason}")
+            if batch.table.lacks(str(photo)):
+                batch.table.add(Outcome(str(photo), str(target), error=SKIPPED + reason))
         else:
-            todo[path] = target
-    return todo, clashes
+            todo[photo] = target
+    return todo, unknown
 
 
-def _outcomes(job: PhotoJob, todo: dict[Path, Path], workers: int) -> Iterator[tuple[Outcome, str]]:
+def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch, workers: int) -> Iterator[tuple[Outcome, str]]:
     """What became of each photo, as it is done."""
     threads = max(1, torch.get_num_threads() // workers)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
-            for done in as_completed([pool.submit(job.run, *pair) for pair in todo.items()]):
+            jobs = (
+                pool.submit(job.run, photo, target, batch.manifest(target.parent), batch.settings)
+                for photo, target in todo.items()
+            )
+            for done in as_completed(list(jobs)):
                 yield done.result()
         finally:  # Ctrl-C: the photos in hand are finished, no others are begun
             pool.shutdown(cancel_futures=True)
@@ -174,6 +251,12 @@ def _outcomes(job: PhotoJob, todo: dict[Path, Path], workers: int) -> Iterator[t
 
 def _say(line: str, *, error: bool = False) -> None:
     tqdm.write(f"art-idguard: error: {line}" if error else line, file=sys.stderr if error else sys.stdout)
+
+
+def _digest(model: HubModel) -> str:
+    """Of weights and options."""
+    options: Any = model._hub_mixin_config
+    return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
 
 
 def _judge(check: str | None) -> Manipulator | None:

@@ -1,7 +1,7 @@
 """One photo of a batch: protected, written, and measured on the written file."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,17 +10,25 @@ import torch
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.atomic import replacing
+from art_idguard.files.digests import sha256
 from art_idguard.files.grid import save_grid
 from art_idguard.files.photo import Photo, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photos.effects import Effect, effects, forge
+from art_idguard.photos.manifest import Entry, Manifest, place_of
 from art_idguard.photos.protect import ProtectedPhoto, face_crop, protect_photo
 from art_idguard.photos.table import Outcome
 from art_idguard.recognizers.base import Recognizer
 
 SHOWN = ".before-after.png"
+
+
+def shown_beside(target: Path) -> Path:
+    """Where the picture of before and after lies."""
+    return target.with_name(target.name.partition(".protected.")[0] + SHOWN)
 
 
 class Written(NamedTuple):
@@ -42,8 +50,9 @@ def protect_file(
     format: str = "png",
     quality: int = 95,
     strip_metadata: bool = False,
+    record: Callable[[str], object] = lambda digest: None,
 ) -> Written:
-    """Protect a photo, write it, and read it back.
+    """Protect a photo, write it, and read it back before it takes its name.
 
     Args:
         path: of the photo.
@@ -54,20 +63,31 @@ def protect_file(
         format: png, jpeg or webp; see `write_photo`.
         quality: of jpeg and webp.
         strip_metadata: leave EXIF and XMP out.
+        record: told the SHA-256 of the file just before it is there.
 
     Raises:
-        IDGuardError: no usable photo, no face, or a PNG beyond the bound, which is removed, for it must not happen.
+        IDGuardError: no usable photo, no face, a file that cannot be read back, or a PNG beyond the bound, which must
+            not happen; what was at `target` before is left as it was.
     """
     photo = read_photo(path)
     protected = protect_photo(photo, protector, detector, whole=whole)
     kept = protected.photo.without_metadata() if strip_metadata else protected.photo
-    write_photo(kept, target, format=format, quality=quality)
-    written = read_photo(target)
-    levels, bound = difference(photo, written, target), epsilon_to_levels(protector.epsilon)
-    if levels > bound and format == "png":
-        target.unlink()
-        raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
+    with replacing(target) as temporary:
+        write_photo(kept, temporary, format=format, quality=quality)
+        written = _read_back(temporary, target)
+        levels, bound = difference(photo, written, target), epsilon_to_levels(protector.epsilon)
+        if levels > bound and format == "png":
+            raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
+        record(sha256(temporary))
     return Written(photo, protected, written, levels)
+
+
+def _read_back(temporary: Path, target: Path) -> Photo:
+    try:
+        return read_photo(temporary)
+    except IDGuardError as error:
+        found = str(error).replace(str(temporary), str(target))
+        raise IDGuardError(f"the protected file could not be read back and is not kept: {found}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +108,14 @@ class PhotoJob:
     quality: int = 95
     strip_metadata: bool = False
 
-    def run(self, path: Path, target: Path) -> tuple[Outcome, str]:
+    def run(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
         """Protect `path` into `target`; returns what became of it and a line that says so.
 
-        Nothing is raised for a bad photo: the outcome has the error.
+        Nothing is raised for a bad photo: the outcome has the error. `settings` go into the manifest.
         """
         start = time.perf_counter()
         try:
-            outcome, verdict = self._protect(path, target)
+            outcome, verdict = self._protect(path, target, manifest, settings)
             return outcome._replace(seconds=round(time.perf_counter() - start, 2)), verdict
         except Exception as error:  # one photo that cannot be protected spares the others
             message = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -104,7 +124,8 @@ class PhotoJob:
             message = " ".join(message.split())
             return Outcome(str(path), str(target), error=message), message
 
-    def _protect(self, path: Path, target: Path) -> tuple[Outcome, str]:
+    def _protect(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
+        content = sha256(path)
         photo, protected, written, levels = protect_file(
             path,
             target,
@@ -114,6 +135,7 @@ class PhotoJob:
             format=self.format,
             quality=self.quality,
             strip_metadata=self.strip_metadata,
+            record=lambda found: manifest.add(Entry(target.name, place_of(path), content, settings, found)),
         )
         outcome = Outcome(str(path), str(target), len(protected.frames), levels)
         verdict = f"{path} -> {target}: {self._changed(outcome)}"
@@ -127,7 +149,7 @@ class PhotoJob:
             if real.l2_face < ideal.l2_face / 4:
                 verdict += "; warning: of L2_face less than a quarter is left in the file"
         if self.gallery and protected.frames:
-            picture = target.with_name(f"{path.stem}{SHOWN}")
+            picture = shown_beside(target)
             self._save_before_after(picture, photo, written, protected)
             verdict += f"; before and after in {picture}"
         return outcome, verdict

@@ -1,0 +1,201 @@
+"""What `art-idguard protect` takes for done: made of this photo, with these settings and weights, and whole."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from art_idguard.cli import main
+from art_idguard.files.atomic import replacing
+from art_idguard.files.photo import read_photo
+from art_idguard.perturbation import Protector
+from art_idguard.photos import batch, job
+from art_idguard.photos.manifest import NAME, Entry, Manifest
+from tests.toys import write_portraits
+
+
+@pytest.fixture
+def place(tmp_path):
+    write_portraits(tmp_path / "portraits", 3, size=96)
+    for seed, name in enumerate(("model", "other")):
+        made = Protector(generator_config={"channels": 8, "norm": "instance"}, size=32)
+        made.prior.data.fill_(0.01 * seed)
+        made.save_pretrained(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def protect(place, capsys):
+    """Run the batch on inputs; gives failed photos, skipped ones, and results by name."""
+
+    def run(*inputs, output=None, **options):
+        options = {"model": str(place / "model"), "check": "none"} | options
+        failed = batch.protect_files(list(map(str, inputs)), output=output, **options)
+        return failed, capsys.readouterr().out.count("skipped: ")
+
+    return run
+
+
+def portrait(place, number, to):
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(place / "portraits" / f"00{number}.png", to)
+    return to
+
+
+def is_protection_of(result, photo):
+    a, b = read_photo(result).pixels.astype(int), read_photo(photo).pixels.astype(int)
+    return a.shape == b.shape and 0 < abs(a - b).max() <= 7
+
+
+CHANGES = {
+    "weights": {"model": "other"},
+    "metadata": {"strip_metadata": True},
+    "whole": {"whole": True},
+    "format": {"format": "webp"},
+    "quality": {"format": "webp", "quality": 80},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_settings_are_done_anew_and_the_same_are_not(change, place, protect):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    assert protect(photo) == (0, 0)
+    assert protect(photo) == (0, 1)
+    options = {key: str(place / value) if key == "model" else value for key, value in CHANGES[change].items()}
+    assert protect(photo, **options) == (0, 0)
+    assert protect(photo, **options) == (0, 1)
+
+
+def test_a_newer_photo_of_the_same_name_is_protected(place, protect):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    protect(photo)
+    portrait(place, 1, photo)
+    assert protect(photo) == (0, 0)
+    assert is_protection_of(place / "in" / "a.protected.png", photo)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_every_photo_of_a_name_gets_its_own_result(together, place, protect):
+    """Of two folders into one, and of two formats beside each other, in one run or in several."""
+    photos = [portrait(place, i, place / folder / "x.png") for i, folder in enumerate(("a", "b", "c"))]
+    out = place / "out"
+    for some in [photos] if together else [[photo] for photo in photos]:
+        assert protect(*some, output=out) == (0, 0)
+    names = ["x.protected.png", "x.png.protected.png", "x.png-2.protected.png"]
+    for name, photo in zip(names, photos, strict=True):
+        assert is_protection_of(out / name, photo)
+    assert protect(*photos, output=out) == (0, 3)
+    Image.open(photos[1]).save(place / "a" / "x.bmp")
+    assert protect(photos[0]) == protect(place / "a" / "x.bmp") == (0, 0)
+    assert is_protection_of(place / "a" / "x.bmp.protected.png", place / "a" / "x.bmp")
+
+
+def test_a_folder_that_moved_with_its_results_is_done(place, protect):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    protect(photo)
+    shutil.move(photo.parent, place / "moved")
+    assert protect(place / "moved") == (0, 1)
+
+
+def test_folders_within_a_folder_are_kept(place, protect):
+    photos = [portrait(place, i, place / "in" / year / "IMG_1.png") for i, year in enumerate(("2019", "2020/May"))]
+    assert protect(place / "in", output=place / "out") == (0, 0)
+    for photo in photos:
+        result = place / "out" / photo.parent.relative_to(place / "in") / "IMG_1.protected.png"
+        assert is_protection_of(result, photo)
+
+
+def test_a_photo_spelled_in_several_ways_is_done_once(place, protect, monkeypatch):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    (place / "link.png").symlink_to(photo)
+    monkeypatch.chdir(photo.parent)
+    photos, again = batch.find_photos(["a.png", str(photo), "../in/a.png", str(place / "link.png")])
+    assert (list(photos), again) == ([Path("a.png")], 3)
+
+
+def test_a_damaged_or_unrecorded_result_is_no_result(place, protect, capsys):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    protect(photo)
+    result = place / "in" / "a.protected.png"
+    result.write_bytes(result.read_bytes()[:-9])
+    assert protect(photo) == (0, 0)
+    assert is_protection_of(result, photo)
+    (place / "in" / NAME).unlink()
+    before = result.read_bytes()
+    assert batch.protect_files([str(photo)], model=str(place / "model"), check="none") == 1
+    assert "nothing says of what it was made; use --overwrite" in capsys.readouterr().err
+    assert result.read_bytes() == before
+    assert protect(photo, overwrite=True) == (0, 0)
+    assert protect(photo) == (0, 1)
+
+
+def test_a_result_that_cannot_be_read_back_is_not_kept(place, protect, monkeypatch, capsys):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    write = job.write_photo
+
+    def damaged(photo, path, **options):
+        write(photo, path, **options)
+        path.write_text("x")
+
+    monkeypatch.setattr(job, "write_photo", damaged)
+    assert protect(photo) == (1, 0)
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["a.png"]
+
+
+def test_an_asked_for_picture_of_before_and_after_is_made(place, protect, monkeypatch):
+    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", list)
+    photo = portrait(place, 0, place / "in" / "a.png")
+    protect(photo)
+    monkeypatch.setattr(batch, "shown_beside", lambda target: target.with_name("absent"))
+    assert protect(photo, show=True) == (0, 0)
+
+
+def test_a_batch_ends_with_a_summary(place, protect, capsys):
+    for i, name in enumerate("ab"):
+        portrait(place, i, place / "in" / f"{name}.png")
+    protect(place / "in" / "a.png")
+    (place / "in" / "c.png").write_text("no picture")
+    words = ["protect", place / "in", place / "in" / "a.png", "--model", place / "model", "--check", "none"]
+    assert main(list(map(str, words))) == 1
+    assert "art-idguard: 1 protected, 1 skipped, 1 failed; 1 named more than once" in capsys.readouterr().err
+
+
+def places(folder):
+    found = {name: Manifest(folder).find(folder / name) for name in "ab"}
+    return {name: entry.place for name, entry in found.items() if entry}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.text("xyz", max_size=3)), max_size=8), st.integers(0, 40))
+def test_a_manifest_cut_anywhere_keeps_its_whole_lines(tmp_path, entries, cut):
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    (folder / NAME).unlink(missing_ok=True)
+    manifest = Manifest(folder)
+    for result, place in entries:
+        manifest.add(Entry(result, place, "photo", "settings", "bytes"))
+    content = (folder / NAME).read_bytes() if entries else b""
+    (folder / NAME).write_bytes(content[: len(content) - cut])
+    whole = [json.loads(line) for line in content[: len(content) - cut].split(b"\n") if line.endswith(b"}")]
+    expected = {entry["result"]: entry["place"] for entry in whole}
+    assert places(folder) == expected
+    Manifest(folder).add(Entry("a", "later", "photo", "settings", "bytes"))
+    assert places(folder) == expected | {"a": "later"}
+
+
+def test_a_link_under_a_guessable_name_leads_nowhere(tmp_path, monkeypatch):
+    """Temporary files are new and have random names: in a shared folder nobody can aim them elsewhere."""
+    with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:
+        assert first != second
+        assert first.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / f".{'0' * 16}.tmp").symlink_to(tmp_path / "victim")
+    monkeypatch.setattr("secrets.token_hex", lambda count: "0" * 2 * count)
+    with pytest.raises(FileExistsError), replacing(tmp_path / "b"):
+        pass
+    assert (tmp_path / "victim").read_text() == "mine"
