@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 
@@ -73,8 +74,7 @@ def install(folder, points):
 def test_an_installed_package_adds_manipulator_baseline_and_weighting(tmp_path, workplace):
     site = install(tmp_path / "site", ENTRY_POINTS)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.getcwd()])}
-    script = "import sys, own; own.Negative().save_pretrained(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", script, tmp_path / "negative"], check=True, env=environment)
+    runpy.run_path(str(site / "own.py"))["Negative"]().save_pretrained(tmp_path / "negative")
     cli = [sys.executable, "-m", "art_idguard.cli"]
     words = ["--manipulators", tmp_path / "negative", "--data", f"toy={workplace / 'faces'}", "--limit", "2"]
     words += ["--baselines", "brighter", "--output", tmp_path / "report", "--size", "64"]

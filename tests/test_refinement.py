@@ -140,7 +140,7 @@ def test_automatic_steps_halve_and_end_where_no_more_is_won():
 
 def test_automatic_refinement_wins_more_than_a_few_steps(parts, x, monkeypatch):
     """By what it maximises, summed over the edits of faces without labels."""
-    monkeypatch.setattr(refinement, "MOST", 15)
+    monkeypatch.setattr(refinement, "MOST", 10)
     protector, manipulators, recognizer = parts
     refined = {s: RefinedProtector(protector, manipulators, [recognizer], steps=s) for s in (3, "auto")}
     objectives = _Objectives(manipulators, [recognizer], _faces(x, refined[3]._labels(x)))

@@ -18,6 +18,8 @@ from art_idguard.training.protector.step import cut_graph_step, parameters
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 from tests.toys import ToyRecognizer
 
+NAMES = {torch.float32: ["kpi", "mgda"], torch.float64: [*WEIGHTINGS, "mgda-parameters"]}
+
 
 def main(workplace, output):
     accelerator = Accelerator(cpu=True)
@@ -31,7 +33,7 @@ def main(workplace, output):
         recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
         targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]
         edits = [t.edits(batch.attributes.to(dtype))[3] for t in targets]
-        for name in [*WEIGHTINGS, "mgda-parameters"]:
+        for name in NAMES[dtype]:
             torch.manual_seed(0)
             protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
             protector.prior.data.uniform_(-0.05, 0.05)

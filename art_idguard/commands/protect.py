@@ -6,10 +6,14 @@ from typing import Any
 
 from art_idguard.commands._settings import steps
 
+DESCRIPTION = """Protect photos. What is there already is skipped if it was made of the same photo with the same
+settings and weights, as the hidden .art-idguard.jsonl beside the results says (by digests); else it is made anew. Exit
+code: 0 where every photo is protected or skipped, 1 where one is not, 2 where there is none. The last line counts."""
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    protect = commands.add_parser("protect", help="protect photos")
+    protect = commands.add_parser("protect", help="protect photos", description=DESCRIPTION)
     protect.add_argument("inputs", nargs="+", help="pictures, folders of pictures, or quoted globs")
     protect.add_argument("--output", type=Path, help="folder for the results (default: beside each photo)")
     protect.add_argument("--model", help="protector: folder or Hub id (default: the one that ships)")
