@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from art_idguard.cli import main
+from art_idguard.errors import IDGuardError
+from art_idguard.files import formats
 from art_idguard.files.atomic import replacing
 from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
@@ -162,6 +164,39 @@ def test_a_batch_ends_with_a_summary(place, protect, capsys):
     words = ["protect", place / "in", place / "in" / "a.png", "--model", place / "model", "--check", "none"]
     assert main(list(map(str, words))) == 1
     assert "art-idguard: 1 protected, 1 skipped, 1 failed; 1 named more than once" in capsys.readouterr().err
+
+
+PHOTOS = {"a.avif": "AVIF", "b.JFIF": "JPEG", "c.jpe": "JPEG", "d.jp2": "JPEG2000", "e.tif": "TIFF", "f.ppm": "PPM"}
+
+
+def test_a_folders_run_reads_what_is_read_by_name(place, protect, capsys):
+    Image.init()
+    names = [name for name, format in PHOTOS.items() if format in Image.SAVE]
+    folder = place / "in"
+    folder.mkdir()
+    with Image.open(place / "portraits" / "000.png") as picture:
+        for name in names:
+            picture.save(folder / name, format=PHOTOS[name])
+    assert protect(folder) == (0, 0)
+    assert len(list(folder.glob("*.protected.png"))) == len(names)
+
+
+def test_a_picture_in_heif_says_what_reads_it(place, protect, monkeypatch, capsys):
+    monkeypatch.setattr(formats, "_known", lambda: ("PNG",))
+    (place / "in").mkdir()
+    (place / "in" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    assert batch.protect_files([str(place / "in")], model=str(place / "model"), check="none") == 1
+    assert "IMG_1.HEIC is a HEIF picture; to read it: pip install pillow-heif" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.eps", "photo.png"])
+def test_no_photo_starts_a_program(name, place, monkeypatch):
+    """PostScript under any name: Pillow would call Ghostscript."""
+    monkeypatch.setattr("subprocess.check_call", lambda *given, **options: pytest.fail("a program was started"))
+    path = place / name
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(IDGuardError, match="of an unknown kind"):
+        read_photo(path)
 
 
 def places(folder):

@@ -25,6 +25,7 @@ from art_idguard.data.sources import Entry, entries
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
 from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.formats import open_picture
 from art_idguard.files.photo import Pixels, read_photo
 from art_idguard.files.tensors import cached_rows
 from art_idguard.images import from_array, to_array
@@ -169,7 +170,8 @@ def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
     """The annotation of a picture that has one."""
     assert entry.mask is not None
     try:
-        index = Image.open(io.BytesIO(entry.mask())).resize((size, size), Image.Resampling.NEAREST)
+        picture = open_picture(io.BytesIO(entry.mask()), Path(entry.name))
+        index = picture.resize((size, size), Image.Resampling.NEAREST)
         return torch.from_numpy(np.array(index)).reshape(size, size).to(torch.uint8)
     except Exception as error:  # as for photos, damaged files make decoders raise anything
         raise IDGuardError(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from art_idguard.data.labels import SPLITS, by_picture, celeba_labels, celeba_part, csv_labels, require_split
 from art_idguard.errors import IDGuardError
+from art_idguard.files.formats import open_picture
 from art_idguard.types import ATTRIBUTES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -148,7 +149,7 @@ def _index_mask(folder: Path, number: int) -> bytes:
     for value, part in enumerate(PARTS, start=1):
         path = folder / str(number // 2000) / f"{number:05d}_{part}.png"
         if path.is_file():
-            index[np.asarray(Image.open(path).convert("L")) > 0] = value
+            index[np.asarray(open_picture(path, path).convert("L")) > 0] = value
     buffer = io.BytesIO()
     Image.fromarray(index).save(buffer, format="PNG")
     return buffer.getvalue()

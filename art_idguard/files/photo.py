@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
+from art_idguard.files.formats import open_picture
 
 MAX_PIXELS = 100_000_000
 
@@ -76,7 +77,7 @@ _QUIET = _NoWarnings()
 
 
 def read_photo(path: Path, content: bytes | None = None) -> Photo:
-    """Read any still picture that Pillow knows as upright 8-bit RGB; `content` is the file's where it was read before.
+    """Read a still picture of one of `formats.FORMATS` as upright 8-bit RGB; `content` is the file's where it is known.
 
     EXIF is kept without orientation (it is applied), thumbnail and maker notes, XMP unless it holds a picture:
     these would show the face as it was. Other metadata (IPTC, comments) is left out.
@@ -87,7 +88,10 @@ def read_photo(path: Path, content: bytes | None = None) -> Photo:
     """
     try:
         source = path if content is None else io.BytesIO(content)
-        with _QUIET, Image.open(source) as picture:  # damaged metadata does not matter, and _still checks the size
+        with (
+            _QUIET,
+            open_picture(source, path) as picture,
+        ):  # damaged metadata does not matter, and _still checks the size
             return _upright_rgb(_still(picture, path))
     except IDGuardError:
         raise

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from art_idguard import manipulators, recognizers
-from art_idguard.data.sources import SUFFIXES
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
+from art_idguard.files.formats import SUFFIXES
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
@@ -28,7 +28,6 @@ from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
 PROTECTED = ".protected.png"
 _RESULTS = {"png": PROTECTED, "jpeg": ".protected.jpg", "webp": ".protected.webp"}
 _OURS = (*_RESULTS.values(), SHOWN)
-_PICTURES = (*SUFFIXES, ".gif", ".tif", ".tiff")
 
 
 class NoPhotosError(IDGuardError):
@@ -59,7 +58,7 @@ def find_photos(inputs: Sequence[str]) -> tuple[dict[Path, Path], int]:
 
 def _pictures(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix.lower() in _PICTURES and not _ours(path):
+        if path.is_file() and path.suffix.lower() in SUFFIXES and not _ours(path):
             yield path
 
 

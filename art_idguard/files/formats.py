@@ -1,0 +1,44 @@
+"""Picture formats that are read: a fixed list; some that Pillow knows are never photos, and one starts a program."""
+
+import io
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from art_idguard.errors import IDGuardError
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+"""Names of Pillow's plug-ins. Not EPS, for which it would start Ghostscript."""
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".hif"),
+)
+"""Of these formats; a folder's other files are no pictures."""
+
+_HEIF = (".heic", ".heif", ".hif")
+
+
+@cache
+def _known() -> tuple[str, ...]:
+    """Those that this machine's Pillow reads; HEIF is an extra package's."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_picture(source: Path | io.BytesIO, path: Path) -> Image.Image:
+    """`Image.open` of a file, or of its content; `path` stands for it in errors.
+
+    Raises:
+        IDGuardError: it is a HEIF picture, and pillow-heif is not installed.
+        UnidentifiedImageError: it is of no format in `FORMATS`.
+    """
+    if path.suffix.lower() in _HEIF and "HEIF" not in _known():
+        raise IDGuardError(f"{path} is a HEIF picture; to read it: pip install pillow-heif")
+    return Image.open(source, formats=_known())
