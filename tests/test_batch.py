@@ -17,7 +17,7 @@ from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
 from art_idguard.photos import batch, job
 from art_idguard.photos.manifest import NAME, Entry, Manifest
-from tests.toys import write_portraits
+from tests.toys import tiny_manipulators, write_portraits
 
 
 @pytest.fixture
@@ -149,11 +149,13 @@ def test_a_result_that_cannot_be_read_back_is_not_kept(place, protect, monkeypat
 
 
 def test_an_asked_for_picture_of_before_and_after_is_made(place, protect, monkeypatch):
-    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", list)
+    tiny_manipulators(("stargan",))[0].save_pretrained(place / "stargan")
+    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [place / "stargan"])
     photo = portrait(place, 0, place / "in" / "a.png")
     protect(photo)
-    monkeypatch.setattr(batch, "shown_beside", lambda target: target.with_name("absent"))
     assert protect(photo, show=True) == (0, 0)
+    assert (place / "in" / "a.before-after.png").is_file()
+    assert protect(photo, show=True) == (0, 1)
 
 
 def test_a_batch_ends_with_a_summary(place, protect, capsys):

@@ -12,7 +12,7 @@ from art_idguard.types import Images
 class AntiForgeryAttack(BoundedAttack):
     """Adam on the a and b channels of the Lab picture, another of the estimator's edits at each step.
 
-    See `perturbation.anti_forgery` for what differs from the published code.
+    See `baselines.anti_forgery` for what differs from the published code.
 
     Args:
         estimator: the manipulator under attack.

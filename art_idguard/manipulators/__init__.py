@@ -21,7 +21,7 @@ MANIPULATORS: Registry[type[Manipulator]] = Registry(
 
 
 def load(spec: str | Path, **config: Any) -> Manipulator:
-    """A frozen manipulator: a folder, a Hub id, or name=file; see `hub.load_member`.
+    """A frozen manipulator: a folder, a Hub id, or name=file; see `hub.loading.load_member`.
 
     `config` has the model's options where they differ from its config.json or its defaults, such as sign=-1
     for weights that the PyTorch repository of RelGAN trained.

@@ -60,7 +60,7 @@ class RefinedProtector(Protector):
         recognizers: frozen; who must not recognise the face. By default the one that ships.
         steps: of sign ascent, see `MOMENTUM`; or "auto", until the thresholds are met or no more is won, see `MOST`.
         step_size: length of the first step in every pixel, on the [-1, 1] scale; it falls linearly to 0.
-        augment: what faces go through on their way to the manipulators, names of `robustness.OPERATIONS`, one a step;
+        augment: what faces go through on their way to the manipulators, names of `distortions.OPERATIONS`, one a step;
             by default they arrive as they are. For photos, see `PHOTO`.
         visibility: what of the result may be seen, whatever the protector's own is.
         verbose: show a progress bar.
