@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def test_every_setting_of_training_is_an_option_with_help(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = capsys.readouterr().out
-    for name in ProtectorConfig.__dataclass_fields__:
+    for name in (field.name for field in fields(ProtectorConfig)):
         assert f"--{name.replace('_', '-')}" in text
 
 

@@ -20,8 +20,9 @@ def add_settings(parser: argparse.ArgumentParser, config: type[Settings], *, pos
     hints = get_type_hints(config)
     for field in fields(config):
         here: dict[str, Any] = {"nargs": "?"} if field.name == positional else {}
+        names = [field.name, *(old for old, new in config.renamed.items() if new == field.name)]
         parser.add_argument(
-            field.name if here else f"--{field.name.replace('_', '-')}",
+            *([field.name] if here else [f"--{name.replace('_', '-')}" for name in names]),
             default=None if here else argparse.SUPPRESS,
             help=help_texts[field.name].replace("%", "%%"),
             **(_argument(hints[field.name]) | here | field.metadata),

@@ -13,6 +13,8 @@ Edits = Literal["all", "cycle"]
 class EvaluationConfig(Settings):
     """Protectors beside their baselines."""
 
+    may_be_zero = ("seed", "refine", "reference_faces")
+
     protector: tuple[str, ...] = field(default=(), metadata={"action": "extend", "metavar": "[NAME=]FOLDER"})
     """Folders or Hub ids, each with a row and one of its P-Pert; default: the one that ships. Without a name of its own
     the first is ID-Guard and others have their folder's. All have one epsilon."""

@@ -2,9 +2,11 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
-from typing import Any, Self, get_args, get_type_hints
+from dataclasses import MISSING, Field, dataclass, fields
+from math import inf
+from pathlib import Path, PurePath
+from types import NoneType
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from art_idguard.errors import IDGuardError
 
@@ -12,6 +14,38 @@ from art_idguard.errors import IDGuardError
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A dataclass whose fields are settings, each with a docstring, which is also its help on the command line."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of settings, which recipes, options and callers may still use, and those of now."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ("seed",)
+    """Whole numbers that may; others are at least 1."""
+
+    def __post_init__(self) -> None:
+        from huggingface_hub.dataclasses import type_validator  # heavy for a list of options
+
+        hints = get_type_hints(type(self))
+        for name, hint in ((field.name, hints[field.name]) for field in fields(self)):
+            value = getattr(self, name)
+            try:
+                type_validator(name, value, hint)
+            except TypeError as error:
+                choices = [get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal]
+                if choices and int not in get_args(hint):
+                    chosen = ", ".join(map(str, choices[0]))
+                    raise IDGuardError(f"unknown {name} {value!r}; choose from: {chosen}") from error
+                raise IDGuardError(f"{name} is {value!r}; expected {_spelled(hint)}") from error
+        for field in fields(self):
+            self._require_range(field)
+
+    def _require_range(self, field: Field[Any]) -> None:
+        value = getattr(self, field.name)
+        if type(value) not in (int, float):
+            return
+        least = 0 if type(value) is float or field.name in self.may_be_zero else 1
+        if not value >= least:  # nan too
+            raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
+        if value == inf and field.default != inf:
+            raise IDGuardError(f"{field.name} is {value}; expected a finite number")
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +66,9 @@ class Settings:
             except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
                 raise IDGuardError(f"cannot read the recipe {path}: {error}") from error
         values |= overrides
+        if twice := [f"{old} and {new}" for old, new in cls.renamed.items() if old in values and new in values]:
+            raise IDGuardError(f"{twice[0]} are one setting; give the second alone")
+        values = {cls.renamed.get(name, name): value for name, value in values.items()}
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise IDGuardError(f"unknown settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
@@ -43,7 +80,25 @@ class Settings:
 
 
 def _as_hinted(value: Any, hint: Any) -> Any:
-    """TOML and the command line have lists for tuples, TOML also 1 for 1.0."""
-    if isinstance(value, list):
-        return tuple(_as_hinted(item, get_args(hint)[0]) for item in value)
+    """TOML and the command line have lists for tuples, TOML also 1 for 1.0; callers may give one part, or a path."""
+    of_many = tuple in (get_origin(hint), *map(get_origin, get_args(hint)))
+    if of_many and isinstance(value, (str, PurePath)):
+        value = (value,)
+    if isinstance(value, (list, tuple)):
+        (item,) = {get_args(h)[0] for h in (hint, *get_args(hint)) if get_origin(h) is tuple} or {Any}
+        return tuple(_as_hinted(part, item) for part in value)
+    if isinstance(value, PurePath):
+        return str(value)
     return float(value) if type(value) is int and float in (hint, *get_args(hint)) else value
+
+
+def _spelled(hint: Any) -> str:
+    """A type as a person reads it."""
+    if get_origin(hint) is tuple:
+        return f"a list, each {_spelled(get_args(hint)[0])}"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_args(hint):
+        return " or ".join(_spelled(part) for part in get_args(hint))
+    names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", NoneType: "nothing"}
+    return names.get(hint, str(hint))

@@ -1,8 +1,8 @@
 """Settings that all trainings have; imports nothing heavy, so that the command line can list them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
@@ -12,9 +12,6 @@ MAY_CHANGE = (
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
 )
 """Settings that a resumed run may change; the second line helps where a loss was not finite."""
-
-MAY_BE_ZERO = ("seed", "margin", "warmup", "lowpass", "fade")
-"""Whole numbers that may; others are at least 1."""
 
 POSITIVE = ("minutes", "clip", "epsilon")
 """Numbers that are more than 0; others with a fraction may be 0."""
@@ -26,6 +23,7 @@ class TrainingConfig(Settings):
 
     command = ""
     """The command that trains with them."""
+    may_be_zero = ("seed", "margin", "warmup", "lowpass", "fade")
 
     faces: str
     """Folder, tar, or data set folder with <split>.csv and <split>*.tar."""
@@ -47,17 +45,10 @@ class TrainingConfig(Settings):
     """Everything random in step t depends on (seed, t) alone; where steps are the budget, resuming changes nothing."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            value, hint = getattr(self, field.name), hints[field.name]
-            choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), None)
-            if choices and value is not None and value not in choices:
-                raise IDGuardError(f"unknown {field.name} {value!r}; choose from: {', '.join(map(str, choices))}")
-            least = 0 if float in (hint, *get_args(hint)) or field.name in MAY_BE_ZERO else 1
-            if type(value) in (int, float) and not value >= least:  # nan too
-                raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
-            if value == 0 and field.name in POSITIVE:
-                raise IDGuardError(f"{field.name} is {value}; expected more than 0")
+        super().__post_init__()
+        for name in POSITIVE:
+            if getattr(self, name, None) == 0:
+                raise IDGuardError(f"{name} is {getattr(self, name)}; expected more than 0")
         if self.seed >= 2**31:
             raise IDGuardError(f"seed is {self.seed}; expected less than 2**31")
 

@@ -1,6 +1,7 @@
 """The settings of a protector's training."""
 
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Literal
 
 from art_idguard.errors import IDGuardError
@@ -15,6 +16,7 @@ class ProtectorConfig(TrainingConfig):
     """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
 
     command = "train"
+    renamed = MappingProxyType({"recognizer": "recognizers"})
 
     manipulators: tuple[str, ...]
     """Folders or Hub ids, or name=file for an official checkpoint."""
