@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -204,3 +205,12 @@ def test_mgda_asks_for_its_space_once_and_keeps_the_gap(solver, space):
     weights = weighting(TaskStatistics(torch.ones(3), torch.ones(3), pull))
     assert calls == [space]
     assert weighting.gap == duality_gap(gramian, weights) < 0.05
+
+
+def test_threads_do_not_share_a_solution():
+    """The compiled problem is one for all of them."""
+    gramians = [torch.diag(torch.tensor([1.0, float(k)], dtype=torch.float64)) for k in range(1, 25)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        weights = list(pool.map(min_norm_weights, gramians))
+    for gramian, found in zip(gramians, weights, strict=True):
+        torch.testing.assert_close(found, min_norm_weights(gramian))

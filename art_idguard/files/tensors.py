@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,7 +16,7 @@ def cached(path: str | Path | None, key: str, compute: Callable[[], Tensor]) -> 
     """`compute()`, or what an earlier call kept under `key` in the file at `path`.
 
     Raises:
-        IDGuardError: the file is damaged.
+        IDGuardError: the file is damaged, or not one of these.
     """
     kept = _load(path)
     if key not in kept:
@@ -39,7 +39,7 @@ def cached_rows(
         compute: from positions in `identities` to their rows.
 
     Raises:
-        IDGuardError: the file is damaged.
+        IDGuardError: the file is damaged, or not one of these.
     """
     kept = _load(path)
     owners = kept[f"{key}.of"].tolist() if key in kept else []
@@ -54,21 +54,27 @@ def cached_rows(
 
 
 def _load(path: str | Path | None) -> dict[str, Tensor]:
+    if path is None or not Path(path).exists():
+        return {}
     try:
-        return load_file(path) if path is not None and Path(path).is_file() else {}
-    except SafetensorError as error:
+        with safe_open(path, "pt") as file:
+            keys, ours = set(file.keys()), (file.metadata() or {}).get("kept by") == "art-idguard"
+        if not ours and not all(f"{key.removesuffix('.of')}.of" in keys for key in keys):  # rows of older versions
+            raise IDGuardError(f"{path} is no cache of art-idguard and would be overwritten; choose another path")
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
         raise IDGuardError(f"{path} is damaged ({error}); delete it, what it kept is made anew") from error
 
 
 def _save(tensors: dict[str, Tensor], path: str | Path | None) -> None:
     if path is not None:
-        save_atomically(tensors, Path(path))
+        save_atomically(tensors, Path(path), {"kept by": "art-idguard"})
 
 
-def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
+def save_atomically(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file; it is whole or absent."""
     with replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; save_file's is for its owner alone
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata)
         temporary.chmod(mode)

@@ -1,8 +1,10 @@
 """Every training: its processes, a folder of its own, a budget, a checkpoint, an end in good order."""
 
+import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,23 +13,52 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from art_idguard.errors import IDGuardError
-from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
+from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
 
 Run = TypeVar("Run", bound="TrainingRun")
+
+
+RANKS = tuple(
+    f"{library}{name}"
+    for library, names in {
+        "": ("RANK", "LOCAL_RANK", "WORLD_SIZE"),
+        "PMI_": ("RANK", "SIZE"),
+        "OMPI_COMM_WORLD_": ("RANK", "LOCAL_RANK", "SIZE"),
+        "MV2_COMM_WORLD_": ("RANK", "LOCAL_RANK", "SIZE"),
+        "MPI_": ("LOCALRANKID",),
+    }.items()
+    for name in names
+)
+"""Environment variables by which launchers tell a process its place."""
 
 
 def make_accelerator(precision: str = "no") -> Accelerator:
     """Accelerate keeps the first precision of a process; here each training has its own.
 
     Without `cpu` it takes the processes that torchrun starts on a machine without a GPU for strangers.
+
+    Raises:
+        IDGuardError: the processes that a launcher has announced do not meet.
     """
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+    launched = {name: os.environ[name] for name in RANKS if name in os.environ}
+    if launched and "MASTER_ADDR" not in os.environ:  # every launcher of several processes says where they meet
+        warnings.warn(f"one process: {', '.join(launched)} left over without MASTER_ADDR", stacklevel=2)
+        for name in launched:
+            del os.environ[name]
+    try:
+        return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+    except ValueError as error:
+        raise IDGuardError(
+            f"cannot join the other processes: {error}. Use accelerate launch, or unset {', '.join(launched)}"
+        ) from error
+    finally:
+        os.environ.update(launched)
 
 
 def faster_precision(device: torch.device) -> str:
@@ -53,6 +84,21 @@ def follow(average: nn.Module, current: nn.Module, decay: float, updates: int) -
     to, of = average.state_dict(), current.state_dict()
     moving = [key for key, value in to.items() if value.is_floating_point()]
     torch._foreach_lerp_([to[key] for key in moving], [of[key] for key in moving], 1 - decay)
+
+
+@contextmanager
+def guest() -> Iterator[None]:
+    """Torch's generators and accelerate's shared state are those of the program around a training again afterwards."""
+    states = [AcceleratorState._shared_state, GradientState._shared_state]
+    before = [dict(state) for state in states]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            for state, kept in zip(states, before, strict=True):
+                state.clear()
+                state.update(kept)
 
 
 @contextmanager
@@ -95,13 +141,13 @@ def run_training(
         finish: saves what was trained, and returns its folder.
         on_stop: told when the training has been stopped, and at which step.
     """
-    with exclusive_folder(config):
+    with guest(), exclusive_folder(config):
         run = build_run()
         if run.progress() < 1:
             with stop_signals() as stopped:
                 loop(run, stopped)
-        folder = finish(run)
-    if run.progress() < 1:
+        folder, progress = finish(run), run.progress()
+    if progress < 1:
         on_stop(f"training stopped at step {run.step} of {config.steps}")
     return folder
 
@@ -186,6 +232,24 @@ class TrainingRun:
                 "bring them back, or choose another output folder"
             )
         self.step, self.elapsed = state["step"], state["elapsed"]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained."""
+        raise NotImplementedError
+
+    def save_checkpoint(self) -> None:
+        """Replace the run's checkpoint.
+
+        Raises:
+            IDGuardError: the weights are not finite, which the last update may have made them; or the disk is full.
+        """
+        for name, network in self.networks.items():
+            if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+                raise IDGuardError(
+                    f"step {self.step}: the weights of the {name} are not finite. {self.recovery_hint()}"
+                )
+        save_checkpoint(self.folder, self.state())
 
     def recovery_hint(self) -> str:
         """What to do where a loss is not finite."""

@@ -1,5 +1,6 @@
 """A run's state in one file that is whole or absent."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,64 @@ from torch.optim import Optimizer
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
+from art_idguard.files.digests import digest
 
 CHECKPOINT = "checkpoint.pt"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the run's checkpoint."""
-    with replacing(folder / CHECKPOINT) as temporary:
-        torch.save(state, temporary)
+    """Replace the run's checkpoint.
+
+    Raises:
+        IDGuardError: it cannot be written.
+    """
+    path = folder / CHECKPOINT
+    try:
+        with replacing(path) as temporary:
+            torch.save(state | {"checksum": _checksum(state)}, temporary)
+    except RuntimeError as error:  # torch's word for a full disk
+        raise IDGuardError(f"cannot write {path}: {error}; free some space and resume") from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """The state of the run in `folder`, on the CPU; None where there is no checkpoint.
 
     Raises:
-        IDGuardError: the file cannot be read.
+        IDGuardError: the file cannot be read, or a byte of its contents has changed since it was written.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or "checksum" not in state:
+            raise ValueError("it holds no run of this version")
+        if state.pop("checksum") != _checksum(state):
+            raise ValueError("its checksum does not hold")
+        return state
     except Exception as error:
         raise IDGuardError(f"cannot resume from {path}: {error}; delete it to start anew") from error
+
+
+def _checksum(state: dict[str, Any]) -> str:
+    """Of every number and name: torch takes a file with a changed byte for another run."""
+    found = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, dict):
+            for name, part in value.items():
+                found.update(repr(name).encode())
+                add(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                add(part)
+        elif isinstance(value, torch.Tensor):
+            found.update(f"{value.dtype}{tuple(value.shape)}{digest([value])}".encode())
+        else:
+            found.update(repr(value).encode())
+
+    add(state)
+    return found.hexdigest()
 
 
 def restore_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Settings that all trainings have; imports nothing heavy, so that the command line can list them."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,10 +9,12 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
 
 MAY_CHANGE = (
-    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions"),
+    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions", "clean_cache"),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
+    *("faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
 )
-"""Settings that a resumed run may change; the second line helps where a loss was not finite."""
+"""Settings that a resumed run may change: the second line helps where a loss was not finite; the third says where
+things lie, whose contents have to be the same (`TrainingRun.inputs`)."""
 
 POSITIVE = ("minutes", "clip", "epsilon")
 """Numbers that are more than 0; others with a fraction may be 0."""
@@ -40,7 +43,7 @@ class TrainingConfig(Settings):
     batch_size: int
     """Faces in one step, over all processes."""
     precision: Literal["no", "bf16"] = "no"
-    """bf16 runs the networks under autocast; losses and updates stay float32."""
+    """bf16 runs the networks under autocast; losses and updates stay float32. Default: what accelerate launch says."""
     seed: int = 0
     """Everything random in step t depends on (seed, t) alone; where steps are the budget, resuming changes nothing."""
 
@@ -51,6 +54,12 @@ class TrainingConfig(Settings):
                 raise IDGuardError(f"{name} is {getattr(self, name)}; expected more than 0")
         if self.seed >= 2**31:
             raise IDGuardError(f"seed is {self.seed}; expected less than 2**31")
+
+    @classmethod
+    def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What `accelerate launch --mixed_precision` asks for."""
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        return {} if launched == "no" else {"precision": launched}
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Settings that were others when a run was saved, but for those that may change on resuming."""

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import write_text
 
 
@@ -50,7 +51,9 @@ class LogFile:
 def _cut(path: Path, step: int) -> Path:
     """The log up to a step; the last line of a killed run may be half a line."""
     if path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        whole = (line for line in lines if line.endswith("\n"))
-        write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+        whole = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if line.endswith("\n")]
+        try:
+            write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+        except (ValueError, TypeError, KeyError) as error:
+            raise IDGuardError(f"{path} is damaged ({error}); move it away to go on without it") from error
     return path

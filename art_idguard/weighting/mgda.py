@@ -3,6 +3,7 @@
 Notation: w -> lambda of Eq. (11); n_k -> norm of g_k, the gradient of task k; C -> their cosines.
 """
 
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -138,13 +139,18 @@ def _solve_exactly(gramian: Matrix) -> Vector:
     c = norms.min() / norms
     values, vectors = np.linalg.eigh(gramian / np.outer(norms, norms))
     root = np.sqrt(values.clip(0))[:, None] * vectors.T
-    problem, root_parameter, c_parameter, u = _problem(len(gramian))
-    root_parameter.value, c_parameter.value = root, c
-    with warnings.catch_warnings():  # an inaccurate solution is polished, and its gap reported
-        warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
-        problem.solve(solver="CLARABEL")
-    weights = _polish(root, c, u.value) * c
+    with _SOLVING:  # threads share the compiled problem
+        problem, root_parameter, c_parameter, u = _problem(len(gramian))
+        root_parameter.value, c_parameter.value = root, c
+        with warnings.catch_warnings():  # an inaccurate solution is polished, and its gap reported
+            warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
+            problem.solve(solver="CLARABEL")
+        solution = u.value
+    weights = _polish(root, c, solution) * c
     return weights / weights.sum()
+
+
+_SOLVING = threading.Lock()
 
 
 @cache

@@ -136,7 +136,7 @@ class ManipulatorConfig(TrainingConfig):
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The published values of the manipulator that `values` names."""
-        return PUBLISHED.get(str(values["manipulator"]), {})
+        return super().presets(values) | PUBLISHED.get(str(values["manipulator"]), {})
 
 
 WARMUP = 1000

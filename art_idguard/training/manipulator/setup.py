@@ -142,7 +142,7 @@ def build_run(
     run = ManipulatorRun(
         config=config,
         accelerator=accelerator,
-        inputs={"faces": digest((images, labels)), "teacher": digest(teacher.state_dict().values() if teacher else ())},
+        inputs=_digests(config, (images, labels), teacher, average, discriminator, attack),
         objective=objective,
         images=images.to(device),
         labels=labels.to(device),
@@ -161,6 +161,26 @@ def build_run(
     if config.compile and device.type == "cuda":
         generator.compile()  # the discriminator is differentiated twice and cannot be
     return run
+
+
+def _digests(
+    config: ManipulatorConfig,
+    faces: tuple[Tensor, Tensor],
+    teacher: nn.Module | None,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    attack: InnerAttack | None,
+) -> dict[str, str]:
+    """What a resumed run has to find again; players that begin at random are made anew from the seed."""
+    networks = {
+        "teacher": teacher,
+        "start": generator if config.start else None,
+        "start_discriminator": discriminator if config.start_discriminator else None,
+        "protector": attack if isinstance(attack, nn.Module) else None,
+    }
+    return {"faces": digest(faces)} | {
+        name: digest((*network.parameters(), *network.buffers())) for name, network in networks.items() if network
+    }
 
 
 def _placed(network: Any, device: torch.device) -> Any:

@@ -22,7 +22,6 @@ from art_idguard.files.grid import save_grid
 from art_idguard.files.tensors import save_atomically
 from art_idguard.images import from_uint8
 from art_idguard.training.base import any_process, run_training
-from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.log import LogFile
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import Terms
@@ -83,7 +82,7 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
                 bar.update(run.step - bar.n)
                 logged = (run.step, run.elapsed)
             if main and keep:
-                save_checkpoint(run.folder, run.state())
+                run.save_checkpoint()
             if main and (last or run.step % config.sample_every == 0):
                 save_sample(run)
             if last:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.losses import LOSSES, LossConfig
@@ -44,6 +44,11 @@ class ProtectorRun(TrainingRun):
     kpi_scale: Float[Tensor, " K"]
     """What K_k of Eq. (13) is a share of, see `LossConfig.kpi`."""
     clean: list[CleanCache] | None
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained."""
+        return {"protector": self.protector}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""

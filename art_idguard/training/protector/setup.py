@@ -50,6 +50,8 @@ def build_run(
         protector.prior.data.copy_(start)
     protector = protector.to(device)
     inputs = _digests(faces, targets, judges)
+    if config.start:
+        inputs["start"] = digest(protector.state_dict().values())
     weighting, kpi_scale = weighting_and_scale(
         config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None
     )

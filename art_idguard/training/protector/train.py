@@ -13,7 +13,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from art_idguard.training.base import any_process, run_training
-from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.log import Log, save_sample
 from art_idguard.training.protector.run import Preloaded, ProtectorRun
@@ -60,7 +59,7 @@ def _loop(run: ProtectorRun, stopped: dict[str, bool], *, verbose: bool) -> None
             log.note(report, bar)
             last = any_process(run.accelerator, stopped["now"]) or progress >= 1
             if main and (last or run.step % config.checkpoint_every == 0):
-                save_checkpoint(run.folder, run.state())
+                run.save_checkpoint()
             if main and (last or run.step % config.sample_every == 0):
                 save_sample(run)
             if last:
