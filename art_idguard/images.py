@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from art_idguard.errors import IDGuardError
 from art_idguard.types import Images
 
 
@@ -43,6 +44,31 @@ class PixelRange(NamedTuple):
     def unsigned(self, images: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Images of the [-1, 1] scale in this range."""
         return self.low + (images + 1) / 2 * self.span
+
+
+def require_signed(images: Tensor) -> None:
+    """Refuse what is on another scale, or laid out otherwise, than the package's own images.
+
+    Raises:
+        IDGuardError: not floating, not (B, 3, H, W), or values that are not finite or beyond [-1, 1] by more than 0.01.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if images.ndim != 4 or images.shape[1] != 3:
+        last = images.ndim == 4 and images.shape[3] == 3
+        hint = "; channels come first: x.permute(0, 3, 1, 2)" if last else "; one image needs x[None]"
+        raise IDGuardError(f"expected RGB images of shape (B, 3, H, W), found {tuple(images.shape)}{hint}")
+    if not images.is_floating_point():
+        raise IDGuardError(
+            f"expected float images within [-1, 1], found {images.dtype}; x.float() / 127.5 - 1 of bytes"
+        )
+    if not images.numel():
+        return
+    low, high = (float(value) for value in images.detach().aminmax())
+    if not (low >= -1.01 and high <= 1.01):  # NaN too
+        raise IDGuardError(
+            f"expected pixels within [-1, 1], found [{low:.3g}, {high:.3g}]; of 0..255 take x / 127.5 - 1"
+        )
 
 
 def from_uint8(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:

@@ -329,10 +329,8 @@ def test_defences_that_are_met_by_no_gradient_are_refused(estimators, x):
             attack.generate(x)
     changed = DisruptingAttack(defended, mode="image", max_iter=2, verbose=False).generate(x)
     assert np.abs(changed - x).max() == pytest.approx(0.01, rel=0.01)
-    standardised = PyTorchManipulator(model, preprocessing=(0.5, 0.5))
-    for other in (defended, standardised):
-        with pytest.raises(ValueError, match="leave preprocessing out"):
-            IAPAttack(other)
+    with pytest.raises(ValueError, match="leave preprocessing out"):
+        IAPAttack(defended)
 
 
 def test_estimators_agree(estimators):

@@ -14,6 +14,7 @@ from art.attacks.evasion import (
 from art.defences.postprocessor import Rounded
 from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators import BaseEstimator, LossGradientsMixin
+from art.preprocessing.standardisation_mean_std import StandardisationMeanStd, StandardisationMeanStdPyTorch
 
 from art_idguard.attacks import ClassifierAttack
 from art_idguard.errors import IDGuardError, NullAttackWarning
@@ -360,6 +361,27 @@ def test_a_layer_that_never_runs_is_named(x):
 
 
 # --- defences
+
+
+@pytest.mark.parametrize("preprocessing", [(0.5, 0.5), (0.0, 255.0), ((0.5,) * 3, (0.5,) * 3)])
+def test_a_manipulator_takes_no_mean_and_std(model, preprocessing):
+    """Its own loader has them, but the estimator scales already: it would forge something else without a word."""
+    with pytest.raises(IDGuardError, match="scales its images from clip_values by itself"):
+        PyTorchManipulator(model, preprocessing=preprocessing)
+    estimator = PyTorchManipulator(model, preprocessing=(0.0, 1.0))
+    with pytest.raises(IDGuardError, match="leave preprocessing out"):
+        estimator.set_params(preprocessing=StandardisationMeanStdPyTorch(0.5, 0.5, device_type="cpu"))
+    images = PyTorchManipulator(lambda x: x, preprocessing=preprocessing, device_type="cpu")  # whose range is its own
+    assert images.predict(np.full((1, 3, 8, 8), 0.5, np.float32)).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", [StandardisationMeanStd, StandardisationMeanStdPyTorch])
+def test_a_defence_that_changes_the_range_is_refused(model, x, kind):
+    options = {"device_type": "cpu"} if kind is StandardisationMeanStdPyTorch else {}
+    estimator = PyTorchManipulator(model, preprocessing_defences=kind(0.5, 0.2, **options), device_type="cpu")
+    for use in (estimator.predict, estimator.get_activations, lambda x: estimator.loss_gradient(x, x)):
+        with pytest.raises(IDGuardError, match=r"preprocessing made pixels within .* leave out what changes the range"):
+            use(x)
 
 
 def test_a_pytorch_defence_is_applied_and_differentiated(model, x):

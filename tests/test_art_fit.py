@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from art.defences.preprocessor import SpatialSmoothing
 
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.data.reading import read_faces
@@ -21,6 +22,10 @@ SIZE = 64
 def x(tmp_path_factory):
     faces = read_faces(write_portraits(tmp_path_factory.mktemp("faces"), 4, SIZE), size=SIZE)
     return to_unit(from_uint8(faces.images)).numpy()
+
+
+def manipulator(**options):
+    return PyTorchManipulator(tiny_manipulators(["stargan"])[0], **options)
 
 
 def attack(**options):
@@ -90,8 +95,8 @@ def test_what_was_measured_of_p_pert_is_forgotten(x):
         ({"speed": 1}, "unknown settings speed"),
         ({"epsilon": 0.03}, "has its own epsilon"),
         ({"lr": -1.0}, "lr is -1.0"),
-        ({"estimators": (PyTorchManipulator(tiny_manipulators(["stargan"])[0], preprocessing=(0.5, 0.5)),)}, "bare"),
-        ({"estimators": (PyTorchManipulator(tiny_manipulators(["stargan"])[0], clip_values=(0.0, 255.0)),)}, "agree"),
+        ({"estimators": (manipulator(preprocessing_defences=SpatialSmoothing(window_size=3)),)}, "bare"),
+        ({"estimators": (manipulator(clip_values=(0.0, 255.0)),)}, "agree"),
     ],
 )
 def test_what_cannot_be_trained_on_is_named(x, change, message):

@@ -444,3 +444,27 @@ def test_visibility_is_part_of_what_is_saved(tmp_path):
     small(lowpass=5, chroma=0.5, fade=2).save_pretrained(tmp_path)
     assert Protector.from_pretrained(tmp_path).visibility == Visibility(5, 0.5, 2)
     assert Protector.from_pretrained(tmp_path, chroma=0.25).visibility == Visibility(5, 0.25, 2)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (lambda x: (x + 1) * 127.5, r"expected pixels within \[-1, 1\], found .* take x / 127.5 - 1"),
+        (lambda x: ((x + 1) * 127.5).byte(), "expected float images within .* found torch.uint8"),
+        (lambda x: x.permute(0, 2, 3, 1), "channels come first"),
+        (lambda x: x[0], "one image needs"),
+        (lambda x: x[:, :1], r"shape \(B, 3, H, W\)"),
+        (lambda x: x * torch.nan, "found \\[nan"),
+        (lambda x: x / 0, "expected pixels within"),
+    ],
+)
+def test_images_on_another_scale_are_refused(wrong, match):
+    """Of them a protector would make a white picture, or torch an error of its own."""
+    protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"})
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    for use in (protector, protector.universal):
+        with pytest.raises(IDGuardError, match=match):
+            use(wrong(images))
+        use(images)
+        use(images[:0] if use is protector.universal else images * 1.005)

@@ -18,8 +18,15 @@ from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators.arrays import batches, check_images, check_settings, to_tensor, warn_of_range
+from art_idguard.estimators.arrays import (
+    batches,
+    check_images,
+    check_settings,
+    to_tensor,
+    warn_of_range,
+)
 from art_idguard.estimators.disruption import Disruption, disruption, output_of
+from art_idguard.estimators.preprocessing import before_torch, refuse_standardisation, within_torch
 from art_idguard.images import PixelRange
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import l2_image
@@ -45,7 +52,7 @@ class PyTorchManipulator(PyTorchEstimator):
             their input without an error.
         preprocessing_defences: as in ART; gradients flow through those made for PyTorch.
         postprocessing_defences: as in ART.
-        preprocessing: as in ART.
+        preprocessing: as in ART; a `Manipulator` scales its images itself, and takes neither mean nor std.
         device_type: "gpu" (where there is one) or "cpu".
 
     A model that is a module is put in eval mode and frozen: wrap a copy of one that you go on training.
@@ -147,7 +154,7 @@ class PyTorchManipulator(PyTorchEstimator):
 
     def forward(self, x: Float[Tensor, "B 3 H W"], edit: str | None = None) -> Float[Tensor, "B 3 H W"]:
         """The model with its preprocessing, by default under its own edit: differentiable, within `clip_values`."""
-        x = self._defended(x)
+        x = within_torch(self, x)
         own = isinstance(self._model, Manipulator)
         output = self.unsigned(self._manipulation(x, edit).output) if own else self._model(x)
         if not isinstance(output, Tensor) or output.shape != x.shape:
@@ -163,10 +170,6 @@ class PyTorchManipulator(PyTorchEstimator):
             )
         return self._model(self.signed(x), self._edits(len(x))[edit or self.edit])
 
-    def _defended(self, x: Tensor) -> Tensor:
-        """Preprocessing that is made for PyTorch."""
-        return self._apply_preprocessing(x, None, no_grad=False)[0] if self.all_framework_preprocessing else x
-
     def distance(self, x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
         """Mean squared difference of M_k(x) and y, on the [-1, 1] scale, beside x by the jitter."""
         noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
@@ -179,7 +182,7 @@ class PyTorchManipulator(PyTorchEstimator):
         Raises:
             IDGuardError: see `check_images`.
         """
-        x = self._before(check_images(x, self.clip_values))
+        x = before_torch(self, check_images(x, self.clip_values))
         forged = np.empty(x.shape, np.float32)
         with torch.no_grad():
             for part in batches(x, batch_size):
@@ -197,7 +200,7 @@ class PyTorchManipulator(PyTorchEstimator):
         clean = check_images(x, self.clip_values)
         if not len(clean):
             return np.zeros(clean.shape, np.float32)
-        inputs = to_tensor(self._before(clean), self.device).requires_grad_()
+        inputs = to_tensor(before_torch(self, clean), self.device).requires_grad_()
         gradient = differentiate(self.distance(inputs, self._output(y, clean)), inputs)
         warn_if_flat(is_steep(gradient))
         result = gradient.cpu().numpy()
@@ -231,7 +234,7 @@ class PyTorchManipulator(PyTorchEstimator):
         name = names[layer] if isinstance(layer, int) else layer
         if framework and isinstance(x, Tensor):
             return self._activation(x, name)
-        x = self._before(check_images(np.asarray(x), self.clip_values))
+        x = before_torch(self, check_images(np.asarray(x), self.clip_values))
         if not len(x):
             raise IDGuardError("found no images: the shape of their activations cannot be told")
         with torch.no_grad():
@@ -241,7 +244,7 @@ class PyTorchManipulator(PyTorchEstimator):
 
     def _activation(self, x: Tensor, name: str) -> Tensor:
         if name == "features" and isinstance(self._model, Manipulator):
-            return self._manipulation(self._defended(x)).features
+            return self._manipulation(within_torch(self, x)).features
         with output_of(self._model, name) as outputs:
             self.forward(x)
         if not outputs:
@@ -281,18 +284,13 @@ class PyTorchManipulator(PyTorchEstimator):
             warnings.warn(f"no face found in {missing} of {len(x)} images; they count as not disrupted", stacklevel=2)
         return Disruption(*values.numpy())
 
-    def _before(self, x: np.ndarray) -> np.ndarray:
-        """Preprocessing that is not made for PyTorch; `forward` does the other."""
-        if not self.all_framework_preprocessing:
-            x, _ = self._apply_preprocessing(np.array(x, np.float32), None)
-        return x
-
     def _check_params(self) -> None:
         super()._check_params()
         if not callable(self._model):
             raise IDGuardError(f"`model` has to be a Manipulator or another callable, found {self._model!r}")
         if isinstance(self._model, nn.Module):
             self._model.to(self.device).eval().requires_grad_(False)
+        refuse_standardisation(self)
         check_settings(self)
         self.edit = self._edit
 

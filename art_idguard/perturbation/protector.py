@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
-from art_idguard.images import resize
+from art_idguard.images import require_signed, resize
 from art_idguard.perturbation.generators.base import Generator
 from art_idguard.perturbation.generators.resnet import ResnetGenerator
 from art_idguard.perturbation.generators.transformer import TransformerGenerator
@@ -106,7 +106,11 @@ class Protector(HubModel):
 
         The prior is resized bilinearly to x. Both results have x's dtype and lie within epsilon of
         x, up to the rounding of the sum.
+
+        Raises:
+            IDGuardError: x is no float (B, 3, H, W) within [-1, 1].
         """
+        require_signed(x)
         prior = self._prior(x)
         raw = self._generate(torch.cat((x, prior), 1)).to(x.dtype)
         perturbation = self.visibility.limit(BOUNDS[self.bound](raw, prior, self.epsilon), x, self.epsilon)
@@ -114,6 +118,7 @@ class Protector(HubModel):
 
     def universal(self, x: Images) -> Perturbation:
         """P-Pert alone, as it is added to these faces: the same for all of them, of their size; runs no generator."""
+        require_signed(x)
         return self.visibility.limit(self._prior(x), x, self.epsilon)
 
     def _prior(self, x: Images) -> Perturbation:

@@ -49,9 +49,7 @@ def build_run(
             start = _initial_prior(config, faces, progress=verbose and accelerator.is_main_process)
         protector.prior.data.copy_(start)
     protector = protector.to(device)
-    inputs = _digests(faces, targets, judges)
-    if config.start:
-        inputs["start"] = digest(protector.state_dict().values())
+    inputs = _digests(faces, targets, judges) | _start_digest(config, protector)
     weighting, kpi_scale = weighting_and_scale(
         config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None
     )
@@ -92,6 +90,10 @@ def _digests(faces: Faces, targets: list[Manipulator], judges: list[Recognizer])
         "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
         "recognizers": digest(tensor for judge in judges for tensor in judge.state_dict().values()),
     }
+
+
+def _start_digest(config: ProtectorConfig, protector: Protector) -> dict[str, str]:
+    return {"start": digest(protector.state_dict().values())} if config.start else {}
 
 
 def _check_names(config: ProtectorConfig) -> None:
