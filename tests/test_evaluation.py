@@ -26,6 +26,7 @@ from art_idguard.evaluation.report import CEILING, REFERENCES, WHITE_BOX, Report
 from art_idguard.evaluation.statistics import estimate, wilson_interval
 from art_idguard.evaluation.tables import markdown
 from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.lock import exclusive
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import colour_difference, identity_similarity, l2_face, low_frequency_share
@@ -219,6 +220,17 @@ def test_a_finished_evaluation_measures_nothing_again(faces, tmp_path):
     file = tmp_path / "values.jsonl"
     measure(faces, {"x": shift}, resume_file=file)
     measure(faces, {"x": never}, resume_file=file)
+
+
+def test_two_evaluations_into_one_file_would_count_faces_twice(faces, tmp_path):
+    file = tmp_path / "values.jsonl"
+    with (
+        exclusive(tmp_path / ".values.jsonl.lock", "evaluation"),
+        pytest.raises(IDGuardError, match=r"another evaluation is at work in .*; choose another output folder"),
+    ):
+        measure(faces, resume_file=file)
+    assert not file.exists()
+    measure(faces, resume_file=file)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from art_idguard import manipulators
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
+from art_idguard.files.lock import exclusive
 from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS, RelGAN
-from art_idguard.training.base import exclusive_folder, follow
+from art_idguard.training.base import follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import losses as losses
 from art_idguard.training.manipulator import step as training
@@ -552,7 +553,7 @@ def test_what_a_run_cannot_go_on_with_is_named(faces, tmp_path):
     save_checkpoint(run.folder, run.state() | {"command": "train"})
     with pytest.raises(IDGuardError, match="holds a run of train, not of train-manipulator;"):
         build_run(config(faces, tmp_path), resume=True)
-    with exclusive_folder(config(faces, tmp_path)), pytest.raises(IDGuardError, match="another training is at work in"):
+    with exclusive(tmp_path / ".lock", "training"), pytest.raises(IDGuardError, match="another training is at work in"):
         train_manipulator(config(faces, tmp_path), resume=True, verbose=False)
 
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from art_idguard.errors import IDGuardError
+from art_idguard.files.lock import exclusive
 from art_idguard.recognizers import SFace
-from art_idguard.training.base import exclusive_folder
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.log import LogFile
 from art_idguard.training.protector.setup import build_run
@@ -95,7 +95,7 @@ def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
 def test_a_folder_has_one_training_at_a_time(workplace, tmp_path):
     settings = config(workplace, tmp_path / "run", steps=1)
     with (
-        exclusive_folder(settings),
+        exclusive(Path(settings.output) / ".lock", "training"),
         pytest.raises(IDGuardError, match=r"another training is at work in .*run; choose another"),
     ):
         train_protector(settings, verbose=False)

@@ -26,6 +26,7 @@ from art_idguard.evaluation.tables import markdown_table
 from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
 from art_idguard.files.journal import Record, append, resume
+from art_idguard.files.lock import exclusive
 from art_idguard.hub.loading import weights_sha256
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators.base import Manipulator
@@ -192,9 +193,11 @@ def white_box_table(
         raise IDGuardError(f"unknown attacks: {', '.join(sorted(unknown))}; choose from: {', '.join(WHITE_BOXES)}")
     about = {**metadata, "faces": len(x), "size": x.shape[-1]}
     setting = {"attacks": list(attacks), "models": list(models), "metadata": about}
-    found = {(record["model"], record["attack"]): record for record in resume(resume_file, setting)}
     todo = [(model, attack) for attack in attacks for model in models]
-    with tqdm(desc="attacking", total=len(todo), initial=len(found), disable=not verbose) as bar:
+    lock = resume_file and resume_file.with_name(f".{resume_file.name}.lock")
+    with exclusive(lock, "attack"), tqdm(desc="attacking", total=len(todo), disable=not verbose) as bar:
+        found = {(record["model"], record["attack"]): record for record in resume(resume_file, setting)}
+        bar.update(len(found))
         for model, attack in todo:
             if (model, attack) in found:
                 continue

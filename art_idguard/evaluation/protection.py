@@ -20,6 +20,7 @@ from art_idguard.evaluation.report import REFERENCES, Report
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.journal import Record, append, resume
+from art_idguard.files.lock import exclusive
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import (
     colour_difference,
@@ -92,8 +93,10 @@ def evaluate(
         "batch_size": batch_size,
         "metadata": dict(metadata or {}),
     }
-    records = resume(resume_file, setting)
-    with tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose) as bar:
+    lock = resume_file and resume_file.with_name(f".{resume_file.name}.lock")
+    progress = tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose)
+    with exclusive(lock, "evaluation"), progress as bar:
+        records = resume(resume_file, setting)
         for i, batch in enumerate(faces.batches(batch_size)):
             if i >= len(records):
                 records.append(run.measure(batch, first=i * batch_size))

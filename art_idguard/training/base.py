@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from art_idguard.errors import IDGuardError
+from art_idguard.files.lock import exclusive
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
 
@@ -101,30 +102,6 @@ def guest() -> Iterator[None]:
                 state.update(kept)
 
 
-@contextmanager
-def exclusive_folder(config: TrainingConfig) -> Iterator[None]:
-    """Keep other trainings out of the run's folder; the lock is gone with this process, even after kill -9.
-
-    Raises:
-        IDGuardError: another training has the folder.
-    """
-    if not make_accelerator().is_main_process:
-        yield
-        return
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IDGuardError(f"another training is at work in {folder}; choose another output folder") from None
-        except (ImportError, OSError):  # a system, or a file system, without locks
-            pass
-        yield
-
-
 def run_training(
     config: TrainingConfig,
     build_run: Callable[[], Run],
@@ -141,7 +118,7 @@ def run_training(
         finish: saves what was trained, and returns its folder.
         on_stop: told when the training has been stopped, and at which step.
     """
-    with guest(), exclusive_folder(config):
+    with guest(), exclusive(_lock(config), "training"):
         run = build_run()
         if run.progress() < 1:
             with stop_signals() as stopped:
@@ -150,6 +127,11 @@ def run_training(
     if progress < 1:
         on_stop(f"training stopped at step {run.step} of {config.steps}")
     return folder
+
+
+def _lock(config: TrainingConfig) -> Path | None:
+    """The main process keeps the folder for all."""
+    return Path(config.output) / ".lock" if make_accelerator().is_main_process else None
 
 
 def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[str, Any] | None]:
