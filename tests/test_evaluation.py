@@ -222,6 +222,14 @@ def test_a_finished_evaluation_measures_nothing_again(faces, tmp_path):
     measure(faces, {"x": never}, resume_file=file)
 
 
+def test_a_recogniser_of_nan_is_an_error(faces):
+    """Not a table of dashes."""
+    judges = eyes()
+    judges["other"].head = lambda features: features.flatten(1) * math.nan
+    with pytest.raises(IDGuardError, match="other returns values that are not finite for clean faces; check its weigh"):
+        evaluate({"Shift": shift}, toys(), faces, judges, epsilon=EPSILON)
+
+
 def test_two_evaluations_into_one_file_would_count_faces_twice(faces, tmp_path):
     file = tmp_path / "values.jsonl"
     with (

@@ -3,7 +3,8 @@
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,19 @@ def white_box_table(
     return Robustness(tuple(models), tuple(found[key] for key in todo), about | environment_info(device))
 
 
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """ART and torchattacks draw their starts from the global generators, which are as before afterwards."""
+    kept = np.random.get_state()
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        torch.manual_seed(SEED)
+        np.random.seed(SEED)
+        try:
+            yield
+        finally:
+            np.random.set_state(kept)
+
+
 def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recognizer) -> Record:
     names = PyTorchManipulator(model, input_shape=x.shape[1:]).edit_names
     values, seconds, notes = np.full((3, len(x)), np.nan), 0.0, set()
@@ -222,10 +236,9 @@ def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recogni
         start = time.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", NullAttackWarning)
-            torch.manual_seed(SEED)  # ART and torchattacks draw their starts from the global generators
-            np.random.seed(SEED)
             try:
-                attacked = WHITE_BOXES[attack].run(estimator, faces, recognizer)
+                with _seeded():
+                    attacked = WHITE_BOXES[attack].run(estimator, faces, recognizer)
             except IDGuardError as error:  # torchattacks is not installed, or the attack refuses
                 notes.add(" ".join(str(error).split()))
                 continue

@@ -208,6 +208,9 @@ class _Evaluation:
         images = batch.images[met]
         output = manipulator(images, edit).output
         embeddings = tuple(r(output, frame) for r in self.recognizers.values())
+        for name, embedding in zip(self.recognizers, embeddings, strict=True):
+            if bool(output.isfinite().all()) and not embedding.isfinite().all():
+                raise IDGuardError(f"{name} returns values that are not finite for clean faces; check its weights")
         return _Clean(images, output, embeddings, face_mask(landmarks, size), frame)
 
     @torch.no_grad()
