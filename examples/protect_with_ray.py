@@ -26,9 +26,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
-from art_idguard.data.sources import SUFFIXES
 from art_idguard.errors import IDGuardError
 from art_idguard.faces import FaceDetector
+from art_idguard.files.formats import SUFFIXES
 from art_idguard.perturbation import Protector
 from art_idguard.photos.batch import PROTECTED, find_photos
 from art_idguard.photos.job import protect_file

@@ -32,7 +32,10 @@ from art_idguard.images import from_array, to_array
 from art_idguard.types import ATTRIBUTES, Attributes, Landmarks
 
 Framing = Literal["resize", "align"]
-"""How a picture becomes a square face: resized whole (official code), or warped to CelebA's framing."""
+"""How a picture becomes a square face: its central square resized, or the face warped to CelebA's framing.
+
+Deviates: the official code squashes an oblong picture. The manipulators learn from central squares, as StarGAN's does.
+"""
 
 
 def read_faces(
@@ -50,13 +53,16 @@ def read_faces(
         source: a folder or tar of pictures (recursively; `<picture>.mask.png` beside a picture is its
             annotation), a data set folder with `<split>*.tar` and perhaps `<split>.csv`, a folder whose
             pictures `<split>.csv` lists (columns file, a path inside the folder or a file name, and attributes
-            as 0/1), or CelebA's or CelebAMask-HQ's own layout.
+            as 0/1), or CelebA as its site or Kaggle ships it, or CelebAMask-HQ: list_attr_celeba.txt (or .csv),
+            list_eval_partition.txt (or .csv) and the pictures, wherever in the folder.
         size: side of the faces in pixels.
         split: which part of a data set: train, val, test or what its files are named after. CelebA is split by its
-            list_eval_partition.txt, without one as StarGAN does (shuffled, 1,999 rows are test). A mere folder or
-            tar has no parts: train, val and test are all of it.
+            list_eval_partition.txt, without one as StarGAN does (shuffled, 1,999 rows are test). Folders named
+            train, val or test are parts. Else a folder or tar has none: train, val and test are all of it, which a
+            line on standard error says of val and test.
         limit: use this many pictures at most, in the order of the source.
-        framing: resize the whole picture, or warp the face to CelebA's framing at full resolution.
+        framing: resize the central square of each picture, or warp the face to CelebA's framing at full resolution,
+            which leaves annotations out.
         regions: file that keeps the points, so that the next start needs no detector.
 
     Faces that the detector does not find are left out, with a warning.
@@ -66,17 +72,20 @@ def read_faces(
     """
     found = entries(Path(source), split, limit)
     images = torch.zeros(len(found), 3, size, size, dtype=torch.uint8)
-    annotated = all(entry.mask is not None for entry in found)
+    annotated = framing == "resize" and all(entry.mask is not None for entry in found)
     annotation = torch.zeros(len(found), size, size, dtype=torch.uint8) if annotated else None
 
     def decode(i: int, entry: Entry) -> str:
         content = _content(entry)
-        face = _framed(_pixels(entry, content), size, framing)
+        pixels = _pixels(entry, content)
+        face = _framed(pixels, size, framing)
         if face is not None:  # black otherwise, wherein no face is found below
             images[i] = face
         if annotation is not None:
             annotation[i] = _classes(entry, size)
-        return f"{hashlib.sha256(content).hexdigest()[:16]}-{size}-{framing}"
+        # Points of oblong pictures may be kept from versions that squashed them.
+        shape = "-square" if framing == "resize" and pixels.shape[0] != pixels.shape[1] else ""
+        return f"{hashlib.sha256(content).hexdigest()[:16]}-{size}-{framing}{shape}"
 
     files = _each(found, decode)
     return _with_landmarks(
@@ -106,7 +115,7 @@ def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = N
 def read_labelled(
     source: str | Path, *, attributes: Sequence[str], size: int, split: str = "train", limit: int | None = None
 ) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N A"]]:
-    """Pictures, cropped to their central square, and their labels; needs no detector.
+    """Pictures, the central square of each, and their labels; needs no detector.
 
     Args:
         source: as for `read_faces`.
@@ -122,8 +131,7 @@ def read_labelled(
     images = torch.zeros(len(found), 3, size, size, dtype=torch.uint8)
 
     def decode(i: int, entry: Entry) -> None:
-        picture = Image.fromarray(_pixels(entry, _content(entry)))
-        images[i] = _channels_first(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+        images[i] = _channels_first(_square(Image.fromarray(_pixels(entry, _content(entry))), size))
 
     _each(found, decode)
     return images, torch.tensor([entry.attributes for entry in found])
@@ -135,6 +143,11 @@ Result = TypeVar("Result")
 def _each(found: Sequence[Entry], decode: Callable[[int, Entry], Result]) -> list[Result]:
     with ThreadPoolExecutor() as pool:
         return list(pool.map(decode, range(len(found)), found))
+
+
+def _square(picture: Image.Image, size: int, method: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+    """The central square, resized: the one geometry of oblong pictures."""
+    return ImageOps.fit(picture, (size, size), method)
 
 
 def _channels_first(picture: Image.Image) -> UInt8[Tensor, "3 S S"]:
@@ -163,7 +176,7 @@ def _framed(pixels: Pixels, size: int, framing: Framing) -> UInt8[Tensor, "3 S S
         landmarks = torch.from_numpy(found[0].landmarks)[None]
         frame = template_frame(landmarks, (pixels.shape[0], pixels.shape[1]), CELEBA_TEMPLATE)
         pixels = to_array(align(from_array(pixels[None]), frame, size, antialias=True))[0]
-    return _channels_first(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    return _channels_first(_square(Image.fromarray(pixels), size))
 
 
 def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
@@ -171,7 +184,7 @@ def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
     assert entry.mask is not None
     try:
         picture = open_picture(io.BytesIO(entry.mask()), Path(entry.name))
-        index = picture.resize((size, size), Image.Resampling.NEAREST)
+        index = _square(picture, size, Image.Resampling.NEAREST)
         return torch.from_numpy(np.array(index)).reshape(size, size).to(torch.uint8)
     except Exception as error:  # as for photos, damaged files make decoders raise anything
         raise IDGuardError(

@@ -9,7 +9,7 @@ from art_idguard.errors import IDGuardError
 
 
 class DataSpec(NamedTuple):
-    """A data set to read, written NAME=PATH[,split=SPLIT][,framing=resize|align]."""
+    """A data set to read, written NAME=PATH[,split=SPLIT][,framing=resize|align]; see `read_faces`."""
 
     name: str
     path: str

@@ -16,6 +16,7 @@ from art_idguard import manipulators, recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.formats import SUFFIXES
+from art_idguard.files.listing import is_debris, visible_files
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
@@ -46,7 +47,7 @@ def find_photos(inputs: Sequence[str]) -> tuple[dict[Path, Path], int]:
     again = 0
     for text in inputs:
         path = Path(text)
-        matches = sorted(_pictures(path)) if path.is_dir() else [path] if path.is_file() else _glob(text)
+        matches = _pictures(path) if path.is_dir() else [path] if path.is_file() else _glob(text)
         if not matches:
             raise NoPhotosError(f"no photo at {text}; expected a picture, a folder of pictures or a quoted glob")
         for match in matches:
@@ -56,18 +57,23 @@ def find_photos(inputs: Sequence[str]) -> tuple[dict[Path, Path], int]:
     return dict(found.values()), again
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and path.suffix.lower() in SUFFIXES and not _ours(path):
-            yield path
+def _pictures(folder: Path) -> list[Path]:
+    return [path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES and not _ours(path)]
 
 
 def _ours(path: Path) -> bool:
-    return path.name.endswith(_OURS) or path.name.startswith(".")
+    return path.name.endswith(_OURS)
 
 
 def _glob(pattern: str) -> list[Path]:
-    return [path for path in map(Path, sorted(glob(pattern, recursive=True))) if path.is_file() and not _ours(path)]
+    """Files that match, but debris only where the pattern itself names it."""
+    found = map(Path, sorted(glob(pattern, recursive=True)))
+    named = Path(pattern).parts
+    return [
+        path
+        for path in found
+        if path.is_file() and not _ours(path) and not is_debris(Path(*(p for p in path.parts if p not in named)))
+    ]
 
 
 @dataclass(kw_only=True)
