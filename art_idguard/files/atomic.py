@@ -1,10 +1,15 @@
 """Files that are whole or absent."""
 
+import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.([0-9a-f]{16}\.tmp|tmp[0-9A-Za-z]{6})")
+"""Names of the temporary files of `replacing` and of safetensors."""
 
 
 @contextmanager
@@ -22,6 +27,31 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other block of this kind is at work in the folder, then keep them out; kill -9 ends the lock, too.
+
+    What killed writers left there before is removed when the block ends well.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, "LOCK_EX")
+        abandoned = [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name) and path.is_file()]
+        yield
+        for path in abandoned:
+            path.unlink(missing_ok=True)
+    finally:
+        _lock(handle, "LOCK_UN")  # closing alone would leave it to a process that was forked meanwhile
+        os.close(handle)
+
+
+def _lock(handle: int, operation: str) -> None:
+    with contextlib.suppress(ImportError, OSError):  # a system, or a file system, without locks
+        import fcntl
+
+        fcntl.flock(handle, getattr(fcntl, operation))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import write_text
 from art_idguard.hub.card_results import index, is_of, markdown, read_results
-from art_idguard.hub.repository import CONFIG, WEIGHTS, parse_config
+from art_idguard.hub.repository import CONFIG, parse_config, weights_of
 from art_idguard.images import epsilon_to_levels, epsilon_to_unit
 
 FACTS = "card.toml"
@@ -206,12 +206,12 @@ def _weights(folder: Path, config: Mapping[str, Any], kind: str) -> dict[str, st
     if config:
         settings = ", ".join(f"{k} {_plain(v)}" for k, v in config.items() if k not in ("model_type", "sha256"))
         rows["kind"] = f"{kind}, `{config['model_type']}`: {settings or 'no settings'}"
-    if (folder / WEIGHTS).is_file():
+    if (weights := weights_of(folder)).is_file():
         try:
-            with safe_open(folder / WEIGHTS, "pt") as file:
+            with safe_open(weights, "pt") as file:
                 tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118  # it is no mapping
         except SafetensorError as error:
-            raise IDGuardError(f"{folder / WEIGHTS} is damaged: {error}") from error
+            raise IDGuardError(f"{weights} is damaged: {error}") from error
         types = sorted({tensor.get_dtype() for tensor in tensors})
         digest = f", sha256 `{config['sha256']}`" if "sha256" in config else ""
         rows["weights"] = f"{sum(map(_numel, tensors)):,} values ({', '.join(types)}){digest}"

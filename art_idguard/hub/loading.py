@@ -8,7 +8,7 @@ from huggingface_hub import try_to_load_from_cache
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import sha256
 from art_idguard.hub.model import DOWNLOAD_OPTIONS, HubModel
-from art_idguard.hub.repository import WEIGHTS, read_config
+from art_idguard.hub.repository import WEIGHTS, read_config, weights_of
 from art_idguard.plugins import Registry
 
 
@@ -50,7 +50,7 @@ def weights_sha256(spec: str) -> str | None:
     official = official_file(spec)
     path = Path(official[1] if official else spec)
     if path.is_dir():
-        path /= WEIGHTS
+        path = weights_of(path)
     elif not path.is_file():
         found = try_to_load_from_cache(spec, WEIGHTS)
         if not isinstance(found, str):

@@ -14,11 +14,11 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from art_idguard.errors import WeightsError
-from art_idguard.files.atomic import write_text
+from art_idguard.files.atomic import alone_in, write_text
 from art_idguard.files.digests import sha256
 from art_idguard.files.tensors import save_atomically
 from art_idguard.hub import cards
-from art_idguard.hub.repository import CONFIG, WEIGHTS, explained, locate, parse_config
+from art_idguard.hub.repository import CONFIG, STAGED, WEIGHTS, explained, finish_save, locate, parse_config
 from art_idguard.hub.weights import check_fit, load_strict, read_state_dict
 
 DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
@@ -115,17 +115,33 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         return model.eval()
 
     def save_pretrained(
-        self, save_directory: str | Path, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any
+        self,
+        save_directory: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **options: Any,
     ) -> str | None:
         """Write config.json, model.safetensors and, unless someone wrote one by hand, a card.
 
+        A model that was in the folder loads until the new one does, whenever this is killed.
+
         Args:
             save_directory: folder.
+            repo_id: where to push to, by default the folder's name.
+            push_to_hub: push as well; returns the commit's address.
             model_card_kwargs: source, what the card says to load; by default the folder's name.
-            options: see `PyTorchModelHubMixin.save_pretrained`.
+            options: of `push_to_hub`.
         """
-        card = {**(model_card_kwargs or {}), "folder": Path(save_directory)}
-        return super().save_pretrained(save_directory, model_card_kwargs=card, **options)
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder):
+            self._save_pretrained(folder)
+            if not cards.is_by_hand(folder):
+                card = self.generate_model_card(folder, **(model_card_kwargs or {}))
+                write_text(folder / cards.CARD, f"{card}\n")
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload config.json, model.safetensors and a card; returns the commit's address.
@@ -145,12 +161,14 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         return cards.generate(folder, source=source, kind=self.family)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_atomically(self.state_dict(), save_directory / WEIGHTS)
+        finish_save(save_directory)
+        staged = save_directory / STAGED
+        save_atomically(self.state_dict(), staged)
         options: Any = self._hub_mixin_config or {}
-        config = {"model_type": self.name, **options, "sha256": sha256(save_directory / WEIGHTS)}
+        config = {"model_type": self.name, **options, "sha256": sha256(staged)}
+        # The rename of config.json replaces the model: `weights_of` finds the weights that it names.
         write_text(save_directory / CONFIG, json.dumps(config, sort_keys=True, indent=2) + "\n")
-        if not cards.is_by_hand(save_directory):
-            (save_directory / cards.CARD).unlink(missing_ok=True)  # the mixin writes it where there is none
+        finish_save(save_directory)
 
 
 def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from huggingface_hub.errors import (
 )
 
 from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.files.digests import sha256
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+STAGED = f".{WEIGHTS}"
+"""The weights of a save that is about to publish them, or was killed after its config.json had replaced the old one."""
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 """Endings of files that can run code when they are read."""
 
@@ -57,8 +60,24 @@ def locate(model: str | Path, filename: str, **download: Any) -> Path:
         return Path(hf_hub_download(str(model), filename, **download))
 
 
+def weights_of(folder: Path) -> Path:
+    """Where a folder's weights are: those that a killed save has left to be renamed, if config.json names them."""
+    staged = folder / STAGED
+    with suppress(WeightsError):
+        named = staged.is_file() and (folder / CONFIG).is_file() and parse_config(folder / CONFIG).get("sha256")
+        if named and named == sha256(staged):
+            return staged
+    return folder / WEIGHTS
+
+
+def finish_save(folder: Path) -> None:
+    """Do the last step of a save that was killed before it; to call in `alone_in`."""
+    if (staged := weights_of(folder)) == folder / STAGED:
+        staged.replace(folder / WEIGHTS)
+
+
 def _inside(folder: Path, filename: str) -> Path:
-    path = folder / filename
+    path = weights_of(folder) if filename == WEIGHTS else folder / filename
     if not path.is_file():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
         hint = f"; {pickles[0]} is refused, a pickle can run code: convert it to safetensors first" if pickles else ""

@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 
 from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.files.atomic import alone_in
 from art_idguard.hub import cards
-from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained
+from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained, finish_save
 from art_idguard.models.loading import load
 
 
@@ -62,6 +63,8 @@ def _files(folder: Path) -> list[Path]:
     """What is to be uploaded; nothing that could run code, and nothing from outside the folder."""
     if not folder.is_dir():
         raise IDGuardError(f"no folder at {folder}; give a model's folder, such as hub/protectors/default")
+    with alone_in(folder):
+        finish_save(folder)
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     files = sorted(path for path in visible if path.is_symlink() or path.is_file())
     for path in files:
