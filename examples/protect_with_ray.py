@@ -59,7 +59,7 @@ class ProtectActor:
             try:
                 path.write_bytes(content or b"")
                 done = protect_file(path, target, self.protector, self.detector, whole=self.whole)
-                return f"protected, {len(done.protected.frames)} face(s), {done.levels} of 255 levels"
+                return f"protected, {len(done.frames)} face(s), {done.levels} of 255 levels"
             except (IDGuardError, OSError) as error:
                 return f"failed: {str(error).replace(str(path), name)}"
 

@@ -4,7 +4,10 @@ import contextlib
 import copy
 import csv
 import json
+import os
 import struct
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -63,8 +66,25 @@ def no_width(path):
     return path
 
 
-def deep(path):
-    Image.fromarray(np.zeros((8, 8), np.float32)).save(path)
+def of_type(path, dtype):
+    Image.fromarray(np.zeros((8, 8), dtype)).save(path)
+    return path
+
+
+def with_12_bits(path):
+    content = of_type(path, np.uint16).read_bytes()
+    bits = struct.pack("<HHIH", 258, 3, 1, 16)
+    assert bits in content
+    return written(path, content.replace(bits, struct.pack("<HHIH", 258, 3, 1, 12)))
+
+
+def with_profile(path, size):
+    Image.new("RGB", (8, 8)).save(path, icc_profile=bytes(size))
+    return path
+
+
+def pipe(path):
+    os.mkfifo(path)
     return path
 
 
@@ -117,6 +137,53 @@ def test_overlapping_faces_stay_inside_the_bound(protector):
 
     protected = protect_photo(photo, protector, Twice())
     assert np.abs(protected.photo.pixels.astype(int) - photo.pixels).max() <= 6
+
+
+@pytest.mark.parametrize("face", [True, False])
+def test_bands_of_a_photo_join_without_a_seam(face, protector, detector, monkeypatch):
+    """Worked on in bands, as large photos are, a photo is protected as in one piece."""
+    protected = []
+    for rows in (1000, 7):
+
+        def parts(length, _across, rows=rows):
+            return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
+
+        for module in ("images", "files.photo", "photos.protect"):
+            monkeypatch.setattr(f"art_idguard.{module}.bands", parts)
+        photo = read_photo(PORTRAIT)
+        if not face:
+            photo = photo._replace(pixels=photo.pixels[300:390, :60])
+        protected.append(protect_photo(photo, protector, detector, whole=True).photo.pixels)
+    assert np.array_equal(*protected)
+    assert (protected[0] != photo.pixels).any()
+
+
+MEASURED = """
+import resource
+from pathlib import Path
+from PIL import Image
+from art_idguard.faces import FaceDetector
+from art_idguard.perturbation import Protector
+from art_idguard.photos.job import protect_file
+from tests.toys import PORTRAIT
+protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).eval()
+close = Image.open(PORTRAIT).convert("RGB").crop((150, 40, 310, 200))
+peaks = []
+for side in (1000, 3000):
+    close.resize((side, side)).save("close.jpg")
+    done = protect_file(Path("close.jpg"), Path("out.png"), protector, FaceDetector())
+    assert len(done.frames) == 1
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[1] - peaks[0]) * 1024 / (3000**2 - 1000**2))
+"""
+
+
+def test_a_close_up_takes_few_bytes_a_pixel(tmp_path):
+    """Less than two copies of it as float would: one of 100 megapixels takes 1.5 GB in all."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEASURED]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 24
 
 
 def test_no_face_is_an_error_or_the_whole_picture(protector, detector):
@@ -241,16 +308,33 @@ def test_damage_gives_a_picture_or_a_clear_error(sound, changes, cut):
         (lambda p: animation(p / "moving.gif"), r"animated .*\(2 frames\)"),
         (lambda p: animation(p / "moving.png"), r"animated .*\(2 frames\)"),
         (lambda p: animation(p / "moving.webp"), r"animated .*\(2 frames\)"),
-        (lambda p: deep(p / "float.tif"), "floating-point"),
+        (lambda p: of_type(p / "float.tif", np.float32), "floating-point"),
+        (lambda p: of_type(p / "whole.tif", np.int32), "32-bit or signed numbers, whose range is unknown"),
+        (lambda p: with_12_bits(p / "medical.tif"), "12-bit"),
+        (lambda p: bomb(p / "column.png", 1, 20_000_000), "1 x 20000000 pixels; expected sides of at most 65,535"),
+        (lambda p: bomb(p / "row.png", 65_536, 2), "expected sides of at most"),
+        (lambda p: bomb(p / "nothing.png", 0, 9), "no readable picture"),
+        (lambda p: with_profile(p / "printer.jpg", 2**20 + 1), "profile of 1,048,577 bytes"),
+        (lambda p: pipe(p / "pipe.png"), "no file at"),
+        (lambda p: p, "no file at"),
         (lambda p: no_width(p / "size.tif"), "no readable picture"),  # Pillow raises TypeError
     ],
-    ids=["absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp", "float", "no width"],
+    ids=[
+        *("absent", "empty", "text", "truncated", "bomb", "large", "gif", "apng", "webp", "float", "int32", "12 bits"),
+        *("column", "row", "nothing", "profile", "pipe", "folder", "no width"),
+    ],
 )
 def test_unusable_files_are_named(tmp_path, make, match):
     path = make(tmp_path)
     with pytest.raises(IDGuardError, match=match) as caught:
         read_photo(path)
     assert path.name in str(caught.value)
+
+
+def test_the_largest_profile_that_is_read_is_written(tmp_path):
+    photo = read_photo(with_profile(tmp_path / "in.jpg", 2**20))
+    write_photo(photo, tmp_path / "out.png")
+    assert read_photo(tmp_path / "out.png").icc_profile == photo.icc_profile == bytes(2**20)
 
 
 def test_interrupted_write_leaves_what_was_there(tmp_path):

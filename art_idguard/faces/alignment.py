@@ -63,6 +63,14 @@ def template_frame(landmarks: Landmarks, size: tuple[int, int], template: Float[
     return torch.cat([axes * (TEMPLATE_SIZE / 2) / half[:, None], offset[..., None]], dim=2)
 
 
+def shrunken_size(frame: Frames, size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width of pictures of `size` when their frames are about `side` pixels wide; never enlarged."""
+    height, width = size
+    area = torch.linalg.det(frame[:, :, :2].double()).abs().min().item()
+    factor = max(1.0, (area * height * width) ** 0.5 / side)
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
 def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) -> Float[Tensor, "B 3 S S"]:
     """Faces in the template's position, `size` pixels square; differentiable by `images`.
 
@@ -77,10 +85,7 @@ def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) 
             may be many times as large as the result.
     """
     if antialias:
-        height, width = images.shape[-2:]
-        area = torch.linalg.det(frame[:, :, :2].double()).abs().min().item()
-        factor = max(1.0, (area * height * width) ** 0.5 / size)
-        images = resize(images, (max(1, round(height / factor)), max(1, round(width / factor))))
+        images = resize(images, shrunken_size(frame, (images.shape[-2], images.shape[-1]), size))
     dtype = torch.promote_types(images.dtype, frame.dtype)
     with torch.autocast(images.device.type, enabled=False):  # bfloat16 is too coarse for coordinates
         grid = F.affine_grid(frame.to(dtype), [len(images), 3, size, size], align_corners=False)

@@ -14,12 +14,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import TiffImageFile
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
 from art_idguard.files.formats import open_picture
+from art_idguard.images import bands
 
 MAX_PIXELS = 100_000_000
+MAX_SIDE = 65_535  # a JPEG's; of one column, far fewer pixels than MAX_PIXELS would take tens of gigabytes
+MAX_PROFILE = 1 << 20  # bytes of colour profile that Pillow reads of a PNG
 
 FORMATS = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}
 """What a photo can be written as, and the longest side it may then have; all but PNG are lossy."""
@@ -35,6 +39,7 @@ _KEPT = (
 # Maker notes may hold a preview, and their offsets break when they move; the size may be that of the turned picture.
 _DROPPED = {_TAG.MakerNote, _TAG.ExifImageWidth, _TAG.ExifImageHeight, _TAG.ExifInteroperabilityOffset}
 _PICTURES_IN_XMP = (b"humbnail", b"GImg", b"GImage", b"GDepth")
+_WITH_PROFILE = ("RGB", "RGBA", "P")  # in other modes it is of other colours than those that are kept
 _SEGMENT = 65_000  # bytes of metadata that fit into one segment of a JPEG
 
 
@@ -84,9 +89,12 @@ def read_photo(path: Path, content: bytes | None = None) -> Photo:
 
     Raises:
         IDGuardError: the file is missing, no picture, damaged, animated, of a kind without a fixed range
-            (floating point), or has over `MAX_PIXELS` pixels.
+            (floating point, 32-bit or signed integers), has over `MAX_PIXELS` pixels, a side over `MAX_SIDE` or a
+            colour profile over `MAX_PROFILE`.
     """
     try:
+        if content is None and not path.is_file():  # to open a FIFO would wait for ever
+            raise IDGuardError(f"no file at {path}")
         source = path if content is None else io.BytesIO(content)
         with (
             _QUIET,
@@ -97,8 +105,6 @@ def read_photo(path: Path, content: bytes | None = None) -> Photo:
         raise
     except Image.DecompressionBombError as error:
         raise IDGuardError(f"{path} is too large ({error}); shrink it below {MAX_PIXELS:,} pixels") from error
-    except FileNotFoundError as error:
-        raise IDGuardError(f"no file at {path}") from error
     except Exception as error:  # damaged files make decoders raise struct.error, TypeError, MemoryError and more
         reason = "of an unknown kind" if isinstance(error, UnidentifiedImageError) else error
         raise IDGuardError(f"{path} is no readable picture ({reason}); expected JPEG, PNG, WebP or the like") from error
@@ -109,27 +115,55 @@ def _still(picture: Image.Image, path: Path) -> Image.Image:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
+    if max(width, height) > MAX_SIDE:
+        raise IDGuardError(
+            f"{path} has {width} x {height} pixels; expected sides of at most {MAX_SIDE:,}; cut it first"
+        )
     # MPO is a phone's JPEG with a depth or gain map behind it: the first picture is the photo.
     if picture.format != "MPO" and (frames := getattr(picture, "n_frames", 1)) > 1:
         raise IDGuardError(f"{path} is animated or has pages ({frames} frames); save the one you need as a picture")
-    if picture.mode == "F":
-        raise IDGuardError(f"{path} holds floating-point numbers, whose range is unknown; save it with 8 bits")
+    if kind := _unknown_range(picture):
+        raise IDGuardError(f"{path} holds {kind} numbers, whose range is unknown; save it with 8 bits")
+    profile = len(picture.info.get("icc_profile") or b"")
+    if profile > MAX_PROFILE and picture.mode in _WITH_PROFILE:
+        raise IDGuardError(
+            f"{path} has a colour profile of {profile:,} bytes, more than {MAX_PROFILE:,}; convert it to sRGB first"
+        )
     return picture
 
 
+def _unknown_range(picture: Image.Image) -> str | None:
+    """What a picture holds whose white nothing tells; a PPM's numbers are scaled to 16 bits."""
+    if picture.mode == "F":
+        return "floating-point"
+    if picture.mode == "I" and picture.format != "PPM":
+        return "32-bit or signed"
+    return "12-bit" if isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TAG.BitsPerSample) == (12,) else None
+
+
 def _upright_rgb(picture: Image.Image) -> Photo:
-    icc_profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
+    icc_profile = picture.info.get("icc_profile") if picture.mode in _WITH_PROFILE else None
     exif = _exif(picture)  # a TIFF's is lost with the first copy
-    picture = ImageOps.exif_transpose(picture)
-    xmp = _xmp(picture)
-    if picture.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip instead of scale
-        grey = np.clip(np.asarray(picture) / np.float32(257), 0, 255)
-        picture = Image.fromarray(grey.round().astype(np.uint8))
+    ImageOps.exif_transpose(picture, in_place=True)
+    return Photo(*_arrays(picture), icc_profile, exif, _xmp(picture))
+
+
+def _arrays(picture: Image.Image) -> tuple[Pixels, UInt8[np.ndarray, "H W"] | None]:
+    """RGB and transparency, in bands: Pillow's own copies of a large picture take gigabytes."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
     alpha = None
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        alpha = np.array(picture.getchannel("A"))
-    return Photo(np.array(picture.convert("RGB")), alpha, icc_profile, exif, xmp)
+    for rows in bands(height, width):
+        band = picture.crop((0, rows.start, width, rows.stop))
+        if band.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip instead of scale
+            grey = np.clip(np.asarray(band) / np.float32(257), 0, 255)
+            band = Image.fromarray(grey.round().astype(np.uint8))
+        if band.has_transparency_data:
+            band = band.convert("RGBA")
+            alpha = np.empty((height, width), np.uint8) if alpha is None else alpha
+            alpha[rows] = np.asarray(band.getchannel("A"))
+        pixels[rows] = np.asarray(band.convert("RGB"))
+    return pixels, alpha
 
 
 def _exif(picture: Image.Image) -> bytes | None:
@@ -208,4 +242,4 @@ def difference(photo: Photo, written: Photo, path: Path) -> int:
     a, b = written.pixels, photo.pixels
     if a.shape != b.shape:
         raise IDGuardError(f"{path} has shape {a.shape}, the photo {b.shape}")
-    return int((np.maximum(a, b) - np.minimum(a, b)).max())
+    return max(int((np.maximum(a[r], b[r]) - np.minimum(a[r], b[r])).max()) for r in bands(*a.shape[:2]))

@@ -19,9 +19,10 @@ from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photos.effects import Effect, effects, forge
 from art_idguard.photos.manifest import Entry, Manifest, place_of
-from art_idguard.photos.protect import ProtectedPhoto, face_crop, protect_photo
+from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.photos.table import Outcome
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.types import Frames, Images
 
 SHOWN = ".before-after.png"
 
@@ -32,11 +33,15 @@ def shown_beside(target: Path) -> Path:
 
 
 class Written(NamedTuple):
-    """A photo, what protects it, what its file holds, and by how many 8-bit levels that differs from the photo."""
+    """A photo, what the file of its protected version holds, and by how many 8-bit levels that differs at most.
+
+    `frames` and `faces` are those of `ProtectedPhoto`.
+    """
 
     photo: Photo
-    protected: ProtectedPhoto
     written: Photo
+    frames: tuple[Frames, ...]
+    faces: tuple[Images, ...]
     levels: int
 
 
@@ -70,16 +75,18 @@ def protect_file(
             not happen; what was at `target` before is left as it was.
     """
     photo = read_photo(path)
-    protected = protect_photo(photo, protector, detector, whole=whole)
-    kept = protected.photo.without_metadata() if strip_metadata else protected.photo
+    protected, frames, faces = protect_photo(photo, protector, detector, whole=whole)
+    if strip_metadata:
+        protected = protected.without_metadata()
     with replacing(target) as temporary:
-        write_photo(kept, temporary, format=format, quality=quality)
+        write_photo(protected, temporary, format=format, quality=quality)
+        del protected  # a large one: what is read back takes its place
         written = _read_back(temporary, target)
         levels, bound = difference(photo, written, target), epsilon_to_levels(protector.epsilon)
         if levels > bound and format == "png":
             raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
         record(sha256(temporary))
-    return Written(photo, protected, written, levels)
+    return Written(photo, written, frames, faces, levels)
 
 
 def _read_back(temporary: Path, target: Path) -> Photo:
@@ -126,7 +133,7 @@ class PhotoJob:
 
     def _protect(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
         content = sha256(path)
-        photo, protected, written, levels = protect_file(
+        done = protect_file(
             path,
             target,
             self.protector,
@@ -137,10 +144,10 @@ class PhotoJob:
             strip_metadata=self.strip_metadata,
             record=lambda found: manifest.add(Entry(target.name, place_of(path), content, settings, found)),
         )
-        outcome = Outcome(str(path), str(target), len(protected.frames), levels)
+        outcome = Outcome(str(path), str(target), len(done.frames), done.levels)
         verdict = f"{path} -> {target}: {self._changed(outcome)}"
-        if self.judge is not None and protected.frames:
-            ideal, real = self._judged(self.judge, photo, written, protected)
+        if self.judge is not None and done.frames:
+            ideal, real = self._judged(self.judge, done)
             outcome = outcome._replace(l2_face=real.l2_face, similarity=real.similarity)
             verdict += (
                 f"; {self.judge.name}: L2_face {real.l2_face:.4f} (in the protector's own frame {ideal.l2_face:.4f}), "
@@ -148,9 +155,9 @@ class PhotoJob:
             )
             if real.l2_face < ideal.l2_face / 4:
                 verdict += "; warning: of L2_face less than a quarter is left in the file"
-        if self.gallery and protected.frames:
+        if self.gallery and done.frames:
             picture = shown_beside(target)
-            self._save_before_after(picture, photo, written, protected)
+            self._save_before_after(picture, done)
             verdict += f"; before and after in {picture}"
         return outcome, verdict
 
@@ -162,19 +169,17 @@ class PhotoJob:
             changed += f", more than the protector's {bound}, because {self.format} is lossy"
         return changed
 
-    def _judged(
-        self, judge: Manipulator, photo: Photo, written: Photo, protected: ProtectedPhoto
-    ) -> tuple[Effect, Effect]:
+    def _judged(self, judge: Manipulator, done: Written) -> tuple[Effect, Effect]:
         """The effect on the largest face in the protector's own frame, and in the written file."""
         side = self.protector.prior.shape[-1]
-        clean, crop = (face_crop(p.pixels, protected.frames[0], side) for p in (photo, written))
-        ideal, real = effects(clean, [protected.faces[0], crop], judge, self.recognizer)
+        clean, crop = (face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written))
+        ideal, real = effects(clean, [done.faces[0], crop], judge, self.recognizer)
         return ideal, real
 
-    def _save_before_after(self, path: Path, photo: Photo, written: Photo, protected: ProtectedPhoto) -> None:
+    def _save_before_after(self, path: Path, done: Written) -> None:
         """Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both."""
         side = self.protector.prior.shape[-1]
-        crops = [face_crop(p.pixels, protected.frames[0], side) for p in (photo, written)]
+        crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
         rows = [[*crops, 10 * (crops[1] - crops[0])]]
         for manipulator in self.gallery:
             forged = forge(manipulator, torch.cat(crops))

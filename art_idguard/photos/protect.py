@@ -4,6 +4,7 @@ Each face is warped to the framing that the protector was trained on; its pertur
 picture) is warped back, so that pixels outside faces stay as they are.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
+from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, shrunken_size, template_frame
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import Photo, Pixels
-from art_idguard.images import epsilon_to_levels, from_array, resize
+from art_idguard.images import bands, epsilon_to_levels, resize, resize_array
 from art_idguard.perturbation import Protector
 from art_idguard.types import Frames, Images
 
@@ -64,11 +65,14 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
     for frame in frames:
         crop = face_crop(photo.pixels, frame, side)
         made.append(_protected(protector, crop))
-        _add(pixels, photo.pixels, *_warp_back(made[-1] - crop, frame, size), levels)
+        for delta, where in _warp_back(made[-1] - crop, frame, size):
+            _add(pixels, photo.pixels, delta, where, levels)
     if not frames:
-        image = resize(from_array(photo.pixels[None]), (side, side))
-        delta = resize(_protected(protector, image) - image, size)
-        _add(pixels, photo.pixels, delta, (slice(None), slice(None)), levels)
+        image = resize_array(photo.pixels, (side, side))
+        wide = resize(_protected(protector, image) - image, (side, size[1]))
+        for columns in bands(size[1], size[0]):
+            delta = resize(wide[..., columns], (size[0], columns.stop - columns.start))
+            _add(pixels, photo.pixels, delta, (slice(None), columns), levels)
     return ProtectedPhoto(photo._replace(pixels=pixels), frames, tuple(made))
 
 
@@ -102,16 +106,19 @@ def _rectangle(frame: Frames, size: tuple[int, int], *, margin: float = 0) -> tu
 
 def _warp_back(
     delta: Images, frame: Frames, size: tuple[int, int]
-) -> tuple[Float[Tensor, "1 3 h w"], tuple[slice, slice]]:
-    """The perturbation in the photo's pixels, fading out at the crop's edge, and the rectangle it covers."""
-    inside, where = _rectangle(frame, size)
-    rows, columns = where
+) -> Iterator[tuple[Float[Tensor, "1 3 h w"], tuple[slice, slice]]]:
+    """The perturbation in the photo's pixels, fading out at the crop's edge: bands of it, and where they lie."""
+    inside, (rows, columns) = _rectangle(frame, size)
     to_crop = torch.linalg.inv(inside[..., :2])
     theta = torch.cat([to_crop, -to_crop @ inside[..., 2:]], dim=2)
-    grid = F.affine_grid(theta, [1, 3, rows.stop - rows.start, columns.stop - columns.start], align_corners=False)
-    edge = ((1 - grid.abs().amax(dim=3)) / TAPER).clamp(0, 1)
-    warped = F.grid_sample(delta, grid, padding_mode="border", align_corners=False)
-    return warped * edge[:, None], where
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    y, x = (torch.linspace(-1, 1, side) * (side - 1) / side for side in (height, width))  # as `affine_grid` has them
+    for band in bands(height, width):
+        points = torch.stack(torch.broadcast_tensors(x, y[band, None], torch.ones(())), dim=2)
+        grid = (points.flatten(0, 1) @ theta[0].T).view(1, -1, width, 2)
+        edge = ((1 - grid.abs().amax(dim=3)) / TAPER).clamp(0, 1)
+        warped = F.grid_sample(delta, grid, padding_mode="border", align_corners=False)
+        yield warped * edge[:, None], (slice(rows.start + band.start, rows.start + band.stop), columns)
 
 
 def _add(
@@ -127,4 +134,5 @@ def _add(
 def face_crop(pixels: Pixels, frame: Frames, size: int) -> Float[Tensor, "1 3 S S"]:
     """A face as a manipulator's user would crop it: in CelebA's framing, `size` pixels square."""
     inside, where = _rectangle(frame, pixels.shape[:2], margin=2 / size)  # room for the antialiasing
-    return align(from_array(pixels[where][None]), inside, size, antialias=True)
+    part = pixels[where]
+    return align(resize_array(part, shrunken_size(inside, part.shape[:2], size)), inside, size)

@@ -24,8 +24,8 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
 from art_idguard.photos.effects import distance, forge
-from art_idguard.photos.job import protect_file
-from art_idguard.photos.protect import ProtectedPhoto, face_crop
+from art_idguard.photos.job import Written, protect_file
+from art_idguard.photos.protect import face_crop
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Images, Protected
 
@@ -94,38 +94,37 @@ def protect_upload(
     if gallery and edit not in models.edits():
         raise IDGuardError(f"the manipulators do not know the edit {edit!r}; choose from: {', '.join(models.edits())}")
     protector = models.protector if strength == 1 else Weakened(models.protector, strength)
-    photo, protected, written, levels = protect_file(
-        path, target, protector, models.detector, whole=whole, strip_metadata=strip_metadata
-    )
-    parts = [f"<p role='status'>{_verdict(protected, levels, protector.epsilon)}</p>", _photos(photo, protected)]
-    if protected.frames and gallery:
+    done = protect_file(path, target, protector, models.detector, whole=whole, strip_metadata=strip_metadata)
+    parts = [f"<p role='status'>{_verdict(done, protector.epsilon)}</p>", _photos(done.photo, done.written)]
+    if done.frames and gallery:
         side = protector.prior.shape[-1]
-        crops = [face_crop(p.pixels, protected.frames[0], side) for p in (photo, written)]
+        crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
         parts.append(_table(torch.cat(crops), gallery, models.recognizer, edit))
     return "".join(parts)
 
 
-def _verdict(protected: ProtectedPhoto, levels: int, epsilon: float) -> str:
-    if not protected.frames:
+def _verdict(done: Written, epsilon: float) -> str:
+    if not done.frames:
         what = "No face was found: the whole picture was protected, and there is no face to judge it by."
-    elif (faces := len(protected.frames)) == 1:
+    elif (faces := len(done.frames)) == 1:
         what = "One face was found and protected."
     else:
         what = f"{faces} faces were found and all of them protected; the table judges the largest."
     return (
-        f"{what} Read back from the written PNG: no value differs by more than <strong>{levels} of 255 levels</strong> "
+        f"{what} Read back from the written PNG: no value differs by more than "
+        f"<strong>{done.levels} of 255 levels</strong> "
         f"(bound at this strength: {epsilon_to_levels(epsilon)}, which is epsilon {epsilon:.3g} on [-1, 1])."
     )
 
 
-def _photos(photo: Photo, protected: ProtectedPhoto) -> str:
+def _photos(photo: Photo, protected: Photo) -> str:
     """The photo, the protected one, and their difference x10 around grey."""
     step = -(-max(photo.pixels.shape) // SHOWN_SIDE)  # every step-th pixel as it is: averaging would hide the noise
-    clean, changed = (p.pixels[::step, ::step].astype(np.int16) for p in (photo, protected.photo))
+    clean, changed = (p.pixels[::step, ::step].astype(np.int16) for p in (photo, protected))
     difference = np.clip(128 + 10 * (changed - clean), 0, 255).astype(np.uint8)
     figures = [
         _figure(photo.pixels, "Original"),
-        _figure(protected.photo.pixels, "Protected"),
+        _figure(protected.pixels, "Protected"),
         _figure(difference, "Perturbation x10 (grey: unchanged)"),
     ]
     return f"<div class='photos'>{''.join(figures)}</div>"
