@@ -16,13 +16,14 @@ from art.defences.preprocessor import SpatialSmoothing, SpatialSmoothingPyTorch
 from art.estimators import BaseEstimator, LossGradientsMixin
 from art.preprocessing.standardisation_mean_std import StandardisationMeanStd, StandardisationMeanStdPyTorch
 
-from art_idguard.attacks import ClassifierAttack
+from art_idguard.attacks import ClassifierAttack, IDGuardAttack
 from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators.arrays import check_mask, warn_if_null
 from art_idguard.estimators.classifier import DisruptionClassifier, DisruptionLogits
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import to_signed, to_unit
 from art_idguard.metrics import l2_image
+from art_idguard.perturbation import Protector
 from tests.toys import tiny_manipulators
 
 SIZE = 32
@@ -358,6 +359,46 @@ def test_a_layer_that_never_runs_is_named(x):
 
     with pytest.raises(IDGuardError, match="takes no part"):
         PyTorchManipulator(WithSpare(), device_type="cpu").get_activations(x, "spare")
+
+
+# --- wrappers
+
+
+@pytest.fixture
+def process_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.nn.DataParallel,
+        lambda m: torch.nn.parallel.DistributedDataParallel(m.requires_grad_()),
+        lambda m: torch.compile(m, backend="eager"),
+        lambda m: torch.compile(torch.nn.DataParallel(m), backend="eager"),
+    ],
+    ids=["DataParallel", "DDP", "compile", "both"],
+)
+def test_what_is_put_around_a_model_is_taken_off(wrap, x):
+    model = tiny_manipulators(["stargan"])[0]
+    plain = PyTorchManipulator(model, device_type="cpu")
+    expected, edits = plain.predict(x), plain.edit_names
+    estimator = PyTorchManipulator(wrap(model), device_type="cpu")
+    assert estimator.edit_names == edits
+    assert np.array_equal(estimator.predict(x), expected)
+    protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).eval()
+    unwrapped = IDGuardAttack(estimator, protector, verbose=False).generate(x)
+    assert np.array_equal(IDGuardAttack(estimator, wrap(protector), verbose=False).generate(x), unwrapped)
+
+
+def test_a_model_that_forges_nan_is_an_error(model, x):
+    broken = tiny_manipulators(["stargan"])[0]
+    next(broken.parameters()).data.fill_(np.nan)
+    with pytest.raises(IDGuardError, match=r"returns values that are not finite .* check its weights"):
+        PyTorchManipulator(broken, device_type="cpu").predict(x)
 
 
 # --- defences

@@ -6,9 +6,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from art_idguard.attacks.base import ProtectionAttack
 from art_idguard.estimators.manipulator import PyTorchManipulator
+from art_idguard.estimators.wrappers import unwrapped
 from art_idguard.perturbation import Protector
 from art_idguard.types import Images
 
@@ -20,7 +22,8 @@ class IDGuardAttack(ProtectionAttack):
 
     Args:
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
-        protector: a trained protector; by default the one that ships.
+        protector: a trained protector; by default the one that ships. What DataParallel or torch.compile put around it
+            is taken off.
         batch_size: images at a time; by default 32 on a GPU and 4 on a CPU, where more are slower.
         verbose: show a progress bar.
         summary_writer: as in ART.
@@ -35,7 +38,7 @@ class IDGuardAttack(ProtectionAttack):
     def __init__(
         self,
         estimator: PyTorchManipulator | None = None,
-        protector: Protector | None = None,
+        protector: Protector | nn.Module | None = None,
         *,
         batch_size: int | None = None,
         verbose: bool = True,
@@ -43,7 +46,7 @@ class IDGuardAttack(ProtectionAttack):
     ) -> None:
         super().__init__(estimator, verbose=verbose, summary_writer=summary_writer)
         self.batch_size = self._fastest_batch() if batch_size is None else batch_size
-        self.protector = Protector.from_pretrained() if protector is None else protector
+        self.protector = Protector.from_pretrained() if protector is None else unwrapped(protector)
         self._check_params()
 
     @classmethod

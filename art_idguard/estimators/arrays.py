@@ -48,6 +48,12 @@ def check_images(x: np.ndarray, clip_values: Any = (0.0, 1.0)) -> Array:
     return x
 
 
+def check_output(forged: Array) -> None:
+    """Raises IDGuardError where a model returned values that are not finite."""
+    if not np.isfinite(forged).all():
+        raise IDGuardError("the model returns values that are not finite (NaN or infinity); check its weights")
+
+
 def to_tensor(x: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """A float32 copy, whatever the array is: read-only, float64, or with strides that torch does not take."""
     # Not ascontiguousarray: an array of one image counts as contiguous even where its stride is negative.

@@ -18,15 +18,10 @@ from torch import Tensor, nn
 
 from art_idguard import manipulators, recognizers
 from art_idguard.errors import IDGuardError
-from art_idguard.estimators.arrays import (
-    batches,
-    check_images,
-    check_settings,
-    to_tensor,
-    warn_of_range,
-)
+from art_idguard.estimators.arrays import batches, check_images, check_output, check_settings, to_tensor, warn_of_range
 from art_idguard.estimators.disruption import Disruption, disruption, output_of
 from art_idguard.estimators.preprocessing import before_torch, refuse_standardisation, within_torch
+from art_idguard.estimators.wrappers import unwrapped
 from art_idguard.images import PixelRange
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import l2_image
@@ -55,7 +50,7 @@ class PyTorchManipulator(PyTorchEstimator):
         preprocessing: as in ART; a `Manipulator` scales its images itself, and takes neither mean nor std.
         device_type: "gpu" (where there is one) or "cpu".
 
-    A model that is a module is put in eval mode and frozen: wrap a copy of one that you go on training.
+    A module loses DataParallel, DDP and torch.compile and is frozen in eval mode: wrap a copy of one in training.
 
     Traps of ART's own attacks: `FastGradientMethod` ignores `mask` on all but classifiers, without a word (take
     `BasicIterativeMethod` with max_iter=1, or `attacks.ClassifierAttack`); bounds are in units of `clip_values`.
@@ -81,7 +76,7 @@ class PyTorchManipulator(PyTorchEstimator):
         device_type: str = "gpu",
     ) -> None:
         super().__init__(
-            model=model,
+            model=unwrapped(model),
             device_type=device_type,
             channels_first=True,
             clip_values=clip_values,
@@ -180,13 +175,14 @@ class PyTorchManipulator(PyTorchEstimator):
         """The forged images, float32, with the shape and range of x.
 
         Raises:
-            IDGuardError: see `check_images`.
+            IDGuardError: see `check_images`; or the forged images are not finite.
         """
         x = before_torch(self, check_images(x, self.clip_values))
         forged = np.empty(x.shape, np.float32)
         with torch.no_grad():
             for part in batches(x, batch_size):
                 forged[part] = self.forward(to_tensor(x[part], self.device)).cpu().numpy()
+        check_output(forged)
         if not isinstance(self._model, Manipulator) and forged.size:
             warn_of_range(forged, self.pixel_range)
         return self._apply_postprocessing(forged, fit=False)
