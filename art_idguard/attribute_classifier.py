@@ -6,6 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from art_idguard.errors import IDGuardError
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.images import resize
@@ -22,13 +23,18 @@ class AttributeClassifier(HubModel):
 
     Args:
         channels: width of the first layer.
-        size: side of the input in pixels; faces are resized to it.
+        size: side of the input in pixels, at most 1024; faces are resized to it.
+
+    Raises:
+        IDGuardError: another size.
     """
 
     name: ClassVar[str] = "attributes"
 
     def __init__(self, *, channels: int = 32, size: int = 64) -> None:
         super().__init__()
+        if not 1 <= size <= 1024:  # the weights do not show it
+            raise IDGuardError(f"size is {size}; expected 1 to 1024 pixels")
         self.size = size
         widths = (channels, 2 * channels, 4 * channels, 6 * channels)
         layers: list[nn.Module] = [_block(3, channels, stride=2)]

@@ -19,7 +19,7 @@ from art_idguard.files.digests import sha256
 from art_idguard.files.tensors import save_atomically
 from art_idguard.hub import cards
 from art_idguard.hub.repository import CONFIG, STAGED, WEIGHTS, explained, finish_save, locate, parse_config
-from art_idguard.hub.weights import check_fit, load_strict, read_state_dict
+from art_idguard.hub.weights import BuildLimit, fitted, load_strict, read_state_dict
 
 DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 _LARGEST = 2**16
@@ -66,6 +66,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
             WeightsError: there is no such model, the Hub does not give it, it is of another kind, or its weights
                 are damaged, are not those that config.json names, or do not fit.
         """
+        call = f"{cls.__name__}.from_pretrained, which takes {', '.join(DOWNLOAD_OPTIONS)} and settings,"
+        options = _checked(options, cls, call)
         download: dict[str, Any] = {
             "cache_dir": cache_dir,
             "force_download": force_download,
@@ -90,11 +92,14 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
 
     @classmethod
     def _load(cls, config: dict[str, Any], weights: Path, source: Path) -> Self:
-        config = _checked(config, cls, source)
         state = read_state_dict(weights)
         try:
-            with torch.device("meta"):  # costs no memory, whatever sizes are asked for
-                check_fit(cls(**config), state, weights)
+            config = _checked(config, cls, source)
+            with (
+                torch.device("meta"),
+                BuildLimit(state, source),
+            ):  # costs neither memory nor time, whatever is asked for
+                fitted(cls(**config), state, weights)
             model = cls(**config)
         except WeightsError:
             raise
@@ -110,7 +115,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or does not fit this model.
         """
-        model = cls(**config)
+        model = cls(**_checked(config, cls, f"{cls.__name__}.from_checkpoint"))
         load_strict(model, read_state_dict(path), path)
         return model.eval()
 
@@ -171,7 +176,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         finish_save(save_directory)
 
 
-def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path) -> dict[str, Any]:
+def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path | str) -> dict[str, Any]:
     """The options, each one of the model's, of its type, and no network's size beyond all reason."""
     hints = get_type_hints(model.__init__)
     known = list(inspect.signature(model).parameters)

@@ -38,8 +38,8 @@ class Visibility:
     fade: int = 0
 
     def __post_init__(self) -> None:
-        if self.lowpass < 0 or (self.lowpass and self.lowpass % 2 == 0):
-            raise IDGuardError(f"lowpass is {self.lowpass}; expected an odd number of pixels, or 0")
+        if not 0 <= self.lowpass <= 255 or (self.lowpass and self.lowpass % 2 == 0):
+            raise IDGuardError(f"lowpass is {self.lowpass}; expected an odd number of pixels up to 255, or 0")
         if not 0 <= self.chroma <= 1:
             raise IDGuardError(f"chroma is {self.chroma}; expected a share between 0 and 1")
         if self.fade < 0:
