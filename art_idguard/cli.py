@@ -4,6 +4,7 @@ Nothing heavy is imported before it is needed.
 """
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from art_idguard import __version__
 from art_idguard.commands import attack_manipulator, evaluate, evaluate_manipulator, info, protect, push, serve, train
 from art_idguard.errors import IDGuardError
+from art_idguard.files.names import printable
 from art_idguard.plugins import import_modules
 
 COMMANDS = (protect, train, evaluate, evaluate_manipulator, attack_manipulator, serve, info, push)
@@ -22,14 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A training that Ctrl-C or SIGTERM stops keeps its checkpoint and what it has learnt, and ends with 130.
     """
-    warnings.formatwarning = lambda message, *_, **__: f"art-idguard: warning: {message}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"art-idguard: warning: {printable(str(message))}\n"
     options = vars(_parser().parse_args(argv))
     run, modules = options.pop("run"), options.pop("modules")
     try:
         import_modules(modules)
         return run(**options)
     except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
-        print(f"art-idguard: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"art-idguard: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:  # on a bare training machine
         print(f"art-idguard: error: this needs {error.name}, which is not installed; install it", file=sys.stderr)

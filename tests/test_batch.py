@@ -1,7 +1,12 @@
 """What `art-idguard protect` takes for done: made of this photo, with these settings and weights, and whole."""
 
+import csv
+import io
 import json
+import os
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,7 @@ from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
 from art_idguard.photos import batch, job
 from art_idguard.photos.manifest import NAME, Entry, Manifest
+from art_idguard.photos.table import Outcome, PhotoTable
 from tests.toys import tiny_manipulators, write_portraits
 
 
@@ -236,3 +242,78 @@ def test_a_link_under_a_guessable_name_leads_nowhere(tmp_path, monkeypatch):
     with pytest.raises(FileExistsError), replacing(tmp_path / "b"):
         pass
     assert (tmp_path / "victim").read_text() == "mine"
+
+
+NAMES = [
+    *("写真.png", "=1+1.png", "-x.png", "new\nline.png", "back\rto the start.png", "\x1b[2J.png", "a\u202egnp.png"),
+    *(os.fsdecode(b"\xff.png"), 'a, "b".png', "n" * 245 + ".png"),
+]
+
+
+def test_no_name_ends_a_batch_or_commands_the_terminal(place, monkeypatch):
+    for name in NAMES:
+        portrait(place, 0, place / "in" / name)
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="cp1252") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.chdir(place / "in")
+    words = ["protect", "--model", str(place / "model"), "--check", "none", "--csv", "table.csv", "--", *NAMES]
+    assert main(words) == 1
+    for stream in streams.values():
+        stream.flush()
+    out, err = (stream.buffer.getvalue().decode("ascii") for stream in streams.values())
+    assert "File name too long" in err
+    for shown in (r"\u5199\u771f", r"new\nline", r"back\rto the start", r"\x1b[2J", r"a\u202egnp", r"\udcff"):
+        assert f"{shown}.png -> " in out
+    assert out.count(" of 255 levels\n") == len(out.splitlines()) == len(NAMES) - 1
+    assert len(list(Path().glob("*.protected.png"))) == len(NAMES) - 1
+    rows = list(csv.reader((place / "in" / "table.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == len(NAMES) + 1
+    assert {row[0][0] for row in rows} & set("=+-@") == set()
+    assert main(words) == 1
+    assert len((place / "in" / "table.csv").read_text("utf-8").splitlines()) == len(rows) + 1
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.characters(exclude_categories=())), max_size=5), st.integers(0, 60))
+def test_every_text_is_a_row_and_a_row_is_a_line(tmp_path, files, cut):
+    path = tmp_path / "table.csv"
+    path.unlink(missing_ok=True)
+    table = PhotoTable(path)
+    for file in files:
+        table.add(Outcome(file, file, error=""))
+    content = path.read_bytes()
+    assert content.count(b"\n") == len(content.decode().splitlines()) == len(files) + 1
+    assert not any(PhotoTable(path).lacks(file) for file in files)
+    cells = [row[0] for row in csv.reader(content.decode().splitlines())]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    path.write_bytes(content[: len(content) - cut])
+    whole = path.read_bytes().count(b"\n")
+    PhotoTable(path).add(Outcome("later", "later"))
+    assert len(list(csv.reader(path.read_text("utf-8").splitlines()))) == max(whole, 1) + 1
+
+
+def test_runs_that_add_to_one_table_lose_no_row(tmp_path):
+    def run(number):
+        for i in range(40):
+            PhotoTable(tmp_path / "table.csv").add(Outcome(f"{number}-{i}", ""))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    header, *rows = csv.reader((tmp_path / "table.csv").read_text("utf-8").splitlines())
+    assert header == list(Outcome._fields)
+    assert {row[0] for row in rows} == {f"{number}-{i}" for number in range(4) for i in range(40)}
+    assert len(rows) == 160
+
+
+@pytest.mark.parametrize("kind", ["quoted", "folder", "pipe"])
+def test_a_table_that_is_none_or_ends_inside_a_cell_is_refused(tmp_path, kind):
+    path = tmp_path / "table.csv"
+    if kind == "quoted":
+        path.write_text(",".join(Outcome._fields) + '\n"a\nb.png')
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(IDGuardError, match=r"table\.csv is no .* choose another"):
+        PhotoTable(path)

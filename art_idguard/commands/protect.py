@@ -39,10 +39,11 @@ def add(commands: Any) -> None:
 
 
 def _run(**options: Any) -> int:
+    from art_idguard.files.names import printable
     from art_idguard.photos.batch import NoPhotosError, protect_files
 
     try:
         return 1 if protect_files(**options) else 0
     except NoPhotosError as error:
-        print(f"art-idguard: error: {error}", file=sys.stderr)
+        print(f"art-idguard: error: {printable(str(error))}", file=sys.stderr)
         return 2

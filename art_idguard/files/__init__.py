@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, kept tensors, journals, digests, photos and grids of pictures."""
+"""Files: written whole or not at all, their names, kept tensors, journals, digests, photos and grids of pictures."""

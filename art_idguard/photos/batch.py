@@ -1,5 +1,6 @@
 """`art-idguard protect`: photos in, protected photos and a report of each out; one failure spares the others."""
 
+import os
 import sys
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +18,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.formats import SUFFIXES
 from art_idguard.files.listing import is_debris, visible_files
+from art_idguard.files.names import printable
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
@@ -221,7 +223,7 @@ def _left_to_do(photos: dict[Path, Path], batch: _Batch) -> tuple[dict[Path, Pat
         target = _target(photo, folder, batch.suffix, manifest, taken)
         taken.add(target)
         complete = not batch.show or batch.whole or shown_beside(target).is_file()
-        if batch.overwrite or not target.exists():
+        if batch.overwrite or not os.path.exists(target):  # also where the name is too long
             todo[photo] = target
         elif manifest.find(target) is None:
             reason = "is there already, and nothing says of what it was made; use --overwrite or --output"
@@ -255,6 +257,7 @@ def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch, workers: int
 
 
 def _say(line: str, *, error: bool = False) -> None:
+    line = printable(line)
     tqdm.write(f"art-idguard: error: {line}" if error else line, file=sys.stderr if error else sys.stdout)
 
 

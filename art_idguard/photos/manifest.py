@@ -69,14 +69,14 @@ class Manifest:
     def is_of_another(self, result: Path, photo: Path) -> bool:
         """Whether a result is there that was made of a photo elsewhere with other bytes."""
         entry = self.find(result)
-        if entry is None or not result.is_file() or entry.place == place_of(photo):
+        if entry is None or not os.path.isfile(result) or entry.place == place_of(photo):
             return False
         return entry.photo != sha256(photo)
 
     def is_done(self, result: Path, photo: Path, settings: str) -> bool:
         """Whether the very file that is there was made of these bytes with these settings."""
         entry = self.find(result)
-        if entry is None or entry.settings != settings or not result.is_file():
+        if entry is None or entry.settings != settings or not os.path.isfile(result):
             return False
         return entry.photo == sha256(photo) and entry.bytes == sha256(result)
 

@@ -2,11 +2,13 @@
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from art_idguard.errors import IDGuardError
+from art_idguard.files.names import cell
 
 SKIPPED = "skipped: "
 """How the error of a photo begins that has a result already."""
@@ -33,8 +35,11 @@ class Outcome(NamedTuple):
 class PhotoTable:
     """The rows of a CSV file with the columns of `Outcome`; a photo that was tried again has its last row last.
 
+    Several runs may add to one file at the same time (a hidden .lock lies beside it). Text is in it as `names.cell` has
+    it, so a row is a line.
+
     Args:
-        path: of the file; a row that a kill has cut off is removed. None: no file.
+        path: of the file; a row that a kill has cut off is removed with the next one. None: no file.
 
     Raises:
         IDGuardError: the file is there and is no such table.
@@ -44,22 +49,16 @@ class PhotoTable:
         self.path = path
         if path is None:
             return
-        content = path.read_bytes() if path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        try:
-            header, *rows = list(csv.reader(io.StringIO(whole.decode(errors="replace")))) or [list(Outcome._fields)]
-        except csv.Error:
-            header = []
-        cut_off = ",".join(Outcome._fields).encode().startswith(content)
-        if header != list(Outcome._fields) or not (whole or cut_off):
-            found = f"has the columns {', '.join(header)}" if whole and header else "is no table"
-            raise IDGuardError(f"{path} {found}, expected {', '.join(Outcome._fields)}; choose another file for --csv")
-        self._done = {row[0] for row in rows if row and (not row[-1] or row[-1].startswith(SKIPPED))}
+        if path.exists() and not path.is_file():
+            raise IDGuardError(f"{path} is no file; choose another for --csv")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.truncate(path, len(whole))
-        if not whole:
-            self._append(Outcome._fields)
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+        with self._lock:
+            content = path.read_bytes() if path.exists() else b""
+            rows = _rows(path, content)
+            if not rows:
+                self._append(Outcome._fields)
+        self._done = {row[0] for row in rows if not row[-1] or row[-1].startswith(SKIPPED)}
 
     def add(self, outcome: Outcome) -> None:
         """Append a row."""
@@ -68,9 +67,31 @@ class PhotoTable:
 
     def lacks(self, file: str) -> bool:
         """Whether there is a table and no row in it of a photo that was protected."""
-        return self.path is not None and file not in self._done
+        return self.path is not None and cell(file) not in self._done
 
-    def _append(self, row: tuple[object, ...]) -> None:
+    def _append(self, values: tuple[object, ...]) -> None:
         assert self.path is not None
-        with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
+        row = io.StringIO()
+        csv.writer(row, lineterminator="\n").writerow(map(cell, values))
+        with self._lock, self.path.open("a+b") as file:
+            end = file.tell()
+            while end and file.seek(end - 1) is not None and file.read(1) != b"\n":  # a kill cut this row off
+                end -= 1
+            file.truncate(end)
+            file.write(row.getvalue().encode())
+
+
+def _rows(path: Path, content: bytes) -> list[list[str]]:
+    """The rows of a table, with its header; none of one that is empty or was cut off in its header."""
+    header = ",".join(Outcome._fields)
+    if header.encode().startswith(content):
+        return []
+    whole = content[: content.rfind(b"\n") + 1].decode(errors="replace")
+    try:
+        rows = list(csv.reader(io.StringIO(whole, newline=""), strict=True))
+    except csv.Error as error:
+        raise IDGuardError(f"{path} is no table ({error}); choose another file for --csv") from error
+    if not rows or rows[0] != list(Outcome._fields):
+        found = f"has the columns {', '.join(rows[0])}" if rows and rows[0] else "is no table"
+        raise IDGuardError(f"{path} {found}, expected {header}; choose another file for --csv")
+    return [row for row in rows if len(row) == len(Outcome._fields)]
