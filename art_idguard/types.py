@@ -6,8 +6,11 @@ Notation (name here -> the paper's symbol):
     Protected.prior -> x + delta_p                           Region.component -> m^bin, Region.heat -> m^hm
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -60,3 +63,14 @@ class Region(NamedTuple):
     """What a recogniser looks at: m^hm of Eq. (6)."""
     face: Maps
     """Brows to chin: the mask of Eq. (16)."""
+
+
+@contextmanager
+def float32() -> Iterator[None]:
+    """Layers and tensors are made in float32, as weights and faces are, whatever torch's default is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

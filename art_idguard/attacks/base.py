@@ -12,7 +12,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators.arrays import batches, check_images, check_mask, to_tensor, warn_if_null
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import PixelRange
-from art_idguard.types import Images
+from art_idguard.types import Images, float32
 
 
 class ProtectionAttack(EvasionAttack, ABC):
@@ -55,6 +55,7 @@ class ProtectionAttack(EvasionAttack, ABC):
     def protect(self, x: Images) -> Images:
         """Protected faces for faces on the [-1, 1] scale, on the attack's device."""
 
+    @float32()
     def generate(
         self, x: np.ndarray, y: np.ndarray | None = None, *, mask: np.ndarray | None = None, **_: Any
     ) -> np.ndarray:

@@ -18,7 +18,7 @@ from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.types import ATTRIBUTES, Images
+from art_idguard.types import ATTRIBUTES, Images, float32
 
 
 class TrainedAttack(BoundedAttack):
@@ -59,6 +59,7 @@ class TrainedAttack(BoundedAttack):
             every[0], eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
         )
 
+    @float32()
     def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Self:
         """Train on faces.
 

@@ -35,6 +35,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.recognizers import load as load_recognizer
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.types import float32
 
 ID_GUARD = "ID-Guard"
 
@@ -57,6 +58,7 @@ class ProtectorSpec(NamedTuple):
         return cls(name, source)
 
 
+@float32()
 def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> dict[str, Report]:
     """Measure protectors, side by side, and write <output>/<NAME>.{json,md,png} for each data set.
 

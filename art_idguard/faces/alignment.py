@@ -21,11 +21,14 @@ ARCFACE_TEMPLATE = torch.tensor(
         [56.0252, 71.7366],
         [41.5493, 92.3655],
         [70.7299, 92.2041],
-    ]
+    ],
+    dtype=torch.float32,
 )
 """The five points of `types.Landmarks` in the crop that face recognisers are trained on (ArcFace)."""
 
-CELEBA_TEMPLATE = torch.tensor([[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2, 84.0], [65.8, 83.7]])
+CELEBA_TEMPLATE = torch.tensor(
+    [[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2, 84.0], [65.8, 83.7]], dtype=torch.float32
+)
 """Mean points of CelebA's square crops, by `FaceDetector`: how manipulators see faces."""
 
 

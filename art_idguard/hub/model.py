@@ -20,6 +20,7 @@ from art_idguard.files.tensors import save_atomically
 from art_idguard.hub import cards
 from art_idguard.hub.repository import CONFIG, STAGED, WEIGHTS, explained, finish_save, locate, parse_config
 from art_idguard.hub.weights import BuildLimit, fitted, load_strict, read_state_dict
+from art_idguard.types import float32
 
 DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 _LARGEST = 2**16
@@ -95,12 +96,10 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         state = read_state_dict(weights)
         try:
             config = _checked(config, cls, source)
-            with (
-                torch.device("meta"),
-                BuildLimit(state, source),
-            ):  # costs neither memory nor time, whatever is asked for
-                fitted(cls(**config), state, weights)
-            model = cls(**config)
+            with float32():
+                with torch.device("meta"), BuildLimit(state, source):  # neither memory nor time, whatever is asked for
+                    fitted(cls(**config), state, weights)
+                model = cls(**config)
         except WeightsError:
             raise
         except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
@@ -115,7 +114,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or does not fit this model.
         """
-        model = cls(**_checked(config, cls, f"{cls.__name__}.from_checkpoint"))
+        with float32():
+            model = cls(**_checked(config, cls, f"{cls.__name__}.from_checkpoint"))
         load_strict(model, read_state_dict(path), path)
         return model.eval()
 

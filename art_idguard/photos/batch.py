@@ -27,6 +27,7 @@ from art_idguard.perturbation.refined import PHOTO, RefinedProtector
 from art_idguard.photos.job import SHOWN, PhotoJob, shown_beside
 from art_idguard.photos.manifest import Manifest, settings_digest
 from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
+from art_idguard.types import float32
 
 PROTECTED = ".protected.png"
 _RESULTS = {"png": PROTECTED, "jpeg": ".protected.jpg", "webp": ".protected.webp"}
@@ -98,6 +99,7 @@ class _Batch:
         return self.manifests[folder]
 
 
+@float32()
 def protect_files(
     inputs: Sequence[str],
     *,

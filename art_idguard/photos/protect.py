@@ -19,7 +19,7 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import Photo, Pixels
 from art_idguard.images import bands, epsilon_to_levels, resize, resize_array
 from art_idguard.perturbation import Protector
-from art_idguard.types import Frames, Images
+from art_idguard.types import Frames, Images, float32
 
 TAPER = 0.1  # share of the half side over which a face's perturbation fades out
 
@@ -35,6 +35,7 @@ class ProtectedPhoto(NamedTuple):
     faces: tuple[Images, ...]
 
 
+@float32()
 def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *, whole: bool = False) -> ProtectedPhoto:
     """Protect every face of a photo, inside the protector's bound in 8-bit levels.
 

@@ -20,6 +20,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.lock import exclusive
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
+from art_idguard.types import float32
 
 Run = TypeVar("Run", bound="TrainingRun")
 
@@ -89,11 +90,11 @@ def follow(average: nn.Module, current: nn.Module, decay: float, updates: int) -
 
 @contextmanager
 def guest() -> Iterator[None]:
-    """Torch's generators and accelerate's shared state are those of the program around a training again afterwards."""
+    """Torch's generators and default, and accelerate's shared state, are the program's around a training afterwards."""
     states = [AcceleratorState._shared_state, GradientState._shared_state]
     before = [dict(state) for state in states]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), float32():
         try:
             yield
         finally:
