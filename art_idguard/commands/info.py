@@ -6,7 +6,7 @@ from typing import Any
 def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
     info = commands.add_parser("info", help="what a model is, or what this installation has")
-    info.add_argument("model", nargs="?", help="folder or Hub id")
+    info.add_argument("model", nargs="?", help="folder, Hub id, or name of what ships")
     info.add_argument("--revision", help="revision of the Hub model")
     info.set_defaults(run=_run)
 

@@ -55,7 +55,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         The environment rules as it does elsewhere: HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN.
 
         Args:
-            pretrained_model_name_or_path: folder or Hub id; a folder of that name wins.
+            pretrained_model_name_or_path: folder, name of what ships (see `shipped.NAMES`), or Hub id; a folder of
+                that name wins.
             revision: branch, tag or commit on the Hub; by default the newest of main.
             cache_dir: where downloads are kept, by default the Hub's cache.
             force_download: download even what the cache has.

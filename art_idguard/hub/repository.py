@@ -1,11 +1,13 @@
 """Files of a model in a local folder or on the Hub, and the errors on the way to them."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
@@ -22,6 +24,7 @@ from huggingface_hub.errors import (
 
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.files.digests import sha256
+from art_idguard.hub.shipped import NAMES, resolve
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -38,26 +41,42 @@ _LOG_IN = "log in with `hf auth login` or set HF_TOKEN to a token that may read 
 
 
 def locate(model: str | Path, filename: str, **download: Any) -> Path:
-    """A file of a model: in a folder, or downloaded to the Hub's cache (once).
+    """A file of a model: in a folder, or downloaded to the Hub's cache (once). Nothing that ships is asked of the Hub.
 
     Args:
-        model: folder or Hub id.
+        model: folder, name of what ships, or Hub id.
         filename: the file's name.
         download: revision, token and so on, as `hf_hub_download` takes them; of no meaning to a folder.
 
     Raises:
         WeightsError: there is no such file, it is a link that leaves the folder, or the Hub does not give it.
     """
+    model = resolve(model)
     if os.path.isfile(model):
         raise WeightsError(f"{model} is a file; {_EXPECTED}")
     if os.path.isdir(model):
         return _inside(Path(model), filename)
+    if _is_path(model):
+        raise WeightsError(f"no folder {model} is here, and nothing of that name ships (but {', '.join(NAMES)})")
     revision = download.get("revision") or "main"
     # The cache has a file named after each revision.
     if os.path.isabs(revision) or ".." in Path(revision).parts:
         raise WeightsError(f"{revision!r} is no revision; expected a branch, a tag or a commit")
     with explained(str(model), filename, revision):
         return Path(hf_hub_download(str(model), filename, **download))
+
+
+def _is_path(model: str | Path) -> bool:
+    """Whether this cannot be meant as USER/NAME of the Hub, which is not asked for it then."""
+    user, _, name = os.fspath(model).partition("/")
+    return (
+        isinstance(model, Path)
+        or not name
+        or "/" in name
+        or user in ("", ".", "..", "~")
+        or os.path.isdir(user)
+        or Path(name).suffix in (*PICKLES, ".safetensors", ".json")
+    )
 
 
 def weights_of(folder: Path) -> Path:
@@ -142,7 +161,7 @@ def explained(model: str, filename: str = "", revision: str = "main") -> Iterato
         raise
     except HFValidationError as error:
         raise WeightsError(f"{model} is neither a folder nor a Hub id: {error}") from error
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of several libraries, which have no common base
         # Behind "not in the cache" and "error while uploading" stands why.
         wraps = isinstance(error, (LocalEntryNotFoundError, RuntimeError))
         cause = (error.__cause__ if wraps else None) or error
@@ -169,8 +188,22 @@ def _reason(error: BaseException, model: str, filename: str, revision: str) -> s
         if status in (401, 403):
             return f"{place} refuses access to {model} ({status}): {_LOG_IN}"
         return f"{place} failed on {name} ({status}): try again later"
+    proxied = getproxies().keys() - {"no"}
+    proxy = ", and the proxy (ALL_PROXY, HTTPS_PROXY)" if proxied else ""
     if isinstance(error, HTTPError):
-        return f"no folder {model} is here, and {place} is out of reach: check the name, the network and HF_ENDPOINT"
+        checks = f"check the name, the network and HF_ENDPOINT{proxy}"
+        return f"no folder {model} is here, and {place} is out of reach: {checks}"
+    if isinstance(error, ImportError):
+        return (
+            f"to reach {place}{' through a proxy' * bool(proxied)} a package is missing: install it, or unset ALL_PROXY"
+        )
+    if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+        return (
+            f"cannot read or write {error.filename or constants.HF_HUB_CACHE}: downloads are kept under HF_HOME; "
+            "set it to a folder that you may write and that has room"
+        )
+    if not isinstance(error, (OSError, RuntimeError)):
+        return f"{place} cannot be asked for {name}: check HF_ENDPOINT{proxy}"
     return f"the transfer of {name} broke off at {place}: try again"
 
 

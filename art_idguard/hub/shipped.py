@@ -1,9 +1,47 @@
-"""Folders of the weights that ship."""
+"""Folders and names of the weights that ship."""
 
+import os
+import re
 from pathlib import Path
+
+from art_idguard.errors import WeightsError
+
+NAMES = {
+    "protector": "protectors/default",
+    **{name: f"manipulators/{name}-celeba128" for name in ("stargan", "attentiongan", "fpgan", "relgan")},
+    **{f"{name}-hardened": f"hardened/{name}-celeba128" for name in ("stargan", "relgan")},
+    "sface": "recognizers/sface",
+    "attributes": "classifiers/attributes-celeba128",
+}
+"""What ships, under its short name: where `shipped` has it."""
+
+_ROOMS = sorted({path.partition("/")[0] for path in NAMES.values()})
+_PATH = re.compile(rf"(?:hub/)?((?:{'|'.join(_ROOMS)})/[\w-]+)/?")
 
 
 def shipped(path: str) -> Path:
     """A file or folder that ships with the package, such as "protectors/default"."""
     installed = Path(__file__).parents[1] / "_hub"
     return (installed if installed.is_dir() else Path(__file__).parents[2] / "hub") / path
+
+
+def resolve(model: str | Path) -> str | Path:
+    """The folder of a model that ships, by one of `NAMES` or its place in the repository; any other as it is.
+
+    A model in a folder of that name, from here, comes first.
+
+    Raises:
+        WeightsError: the name is kept for what ships, and this installation does not have it.
+    """
+    found = _PATH.fullmatch(str(model))
+    path = found[1] if found else NAMES.get(str(model))
+    if path is None or os.path.isfile(model) or os.path.isfile(os.path.join(model, "config.json")):
+        return model
+    if shipped(path).is_dir():
+        return shipped(path)
+    if os.path.isdir(model):
+        return model
+    names = ", ".join(name for name, folder in NAMES.items() if shipped(folder).is_dir())
+    raise WeightsError(
+        f"no folder {model} is here, and {path} does not ship with this installation; what does has the names {names}"
+    )

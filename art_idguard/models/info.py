@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from art_idguard.errors import WeightsError
 from art_idguard.hub.repository import CONFIG, locate, parse_config
-from art_idguard.hub.shipped import shipped
+from art_idguard.hub.shipped import NAMES, resolve, shipped
 from art_idguard.images import epsilon_to_unit
 from art_idguard.models.loading import load
 from art_idguard.perturbation import Protector
@@ -29,7 +29,7 @@ def describe(model: str | None, *, revision: str | None = None) -> dict[str, Any
 def _model(model: str, revision: str | None) -> dict[str, Any]:
     path = locate(model, CONFIG, revision=revision)
     config = parse_config(path)
-    remote = not Path(model).is_dir()
+    remote = not Path(resolve(model)).is_dir()
     commit = path.parent.name if remote else None  # the cache's folder; config, weights and card are of one commit
     network = load(model, revision=commit)
     facts = {"model": model, "kind": config["model_type"]}
@@ -59,11 +59,10 @@ def _card(model: str, revision: str | None) -> dict[str, Any]:
 
 
 def _installation() -> dict[str, Any]:
-    folders = sorted(path.parent for path in shipped("").glob("*/*/config.json"))
     return {
         "art-idguard": version("art-idguard"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "shipped": ", ".join(str(folder.relative_to(shipped(""))) for folder in folders),
+        "shipped": ", ".join(f"{name} ({path})" for name, path in NAMES.items() if shipped(path).is_dir()),
     }

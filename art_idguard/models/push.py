@@ -10,6 +10,7 @@ from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.files.atomic import alone_in
 from art_idguard.hub import cards
 from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained, finish_save
+from art_idguard.hub.shipped import resolve
 from art_idguard.models.loading import load
 
 
@@ -41,6 +42,7 @@ def push_folder(
         IDGuardError: the folder's model does not load, or its card cannot be generated.
         WeightsError: the folder has a pickle or a link that leaves it, or the Hub does not take it.
     """
+    folder = Path(resolve(folder))
     files = _files(folder)
     generate = load(folder).generate_model_card if folder / CONFIG in files else cards.generate
     by_hand = cards.is_by_hand(folder)
