@@ -583,9 +583,9 @@ def test_photos_in_memory_do_not_grow_with_the_batch(folder, monkeypatch):
     class Pixels(np.ndarray):
         __hash__ = object.__hash__
 
-    def counting(path):
+    def counting(path, **options):
         nonlocal most
-        photo = read_photo(path)
+        photo = read_photo(path, **options)
         photo = photo._replace(pixels=photo.pixels.view(Pixels))
         alive.add(photo.pixels)
         most = max(most, len(alive))
@@ -624,10 +624,10 @@ def test_senseless_options_are_refused(folder, options):
 
 
 def test_an_unexpected_failure_spares_the_others(folder, monkeypatch, capsys):
-    def fail(path):
+    def fail(path, **options):
         if path.name == "001.png":
             raise KeyError("surprise")
-        return read_photo(path)
+        return read_photo(path, **options)
 
     monkeypatch.setattr("art_idguard.photos.job.read_photo", fail)
     assert protect(folder) == 2

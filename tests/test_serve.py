@@ -1,6 +1,8 @@
 """The page of `art-idguard serve`: what it computes, what it shows in Chromium, and that nothing stays on disk."""
 
+import contextlib
 import gc
+import http.client
 import os
 import re
 import runpy
@@ -32,6 +34,7 @@ from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
 from art_idguard.photos.effects import effects
 from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.serve import sessions
 from art_idguard.serve.html import Models, Weakened, protect_upload
 from art_idguard.serve.sessions import SessionFiles
 from tests.toys import PORTRAIT, tiny_manipulators
@@ -39,6 +42,7 @@ from tests.toys import PORTRAIT, tiny_manipulators
 gradio = pytest.importorskip("gradio", reason="needs the extra `serve`")
 
 from art_idguard.serve.app import serving  # noqa: E402
+from art_idguard.serve.handlers import Handlers  # noqa: E402
 
 SPACE = Path(__file__).parents[1] / "hub" / "space"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -133,7 +137,7 @@ def test_strength_scales_the_perturbation_before_it_is_rounded(strength, photo, 
     assert f"bound at this strength: {bound}," in html
 
 
-@pytest.mark.parametrize("strength", [0.0, -1.0, 1.5])
+@pytest.mark.parametrize("strength", [0.0, -1.0, 1.5, float("nan"), float("inf"), "1", None, [1]])
 def test_a_strength_outside_its_range_is_refused(strength, photo, models, tmp_path):
     with pytest.raises(IDGuardError, match="strength"):
         protect_upload(photo, tmp_path / "p.png", models, strength=strength)
@@ -281,7 +285,7 @@ def test_chromium_shows_errors_and_forgets_the_photo_before(page, server, photo,
     page.get_by_text("Choose a photo first").wait_for()
     for name, message in (
         ("notes.txt", "notes.txt is no readable picture"),
-        ("enormous.png", "enormous.png has 10001 x 10000 pixels, more than 100,000,000; shrink it first"),
+        ("enormous.png", "enormous.png has 10001 x 10000 pixels, more than 50,000,000; shrink it first"),
         ("faceless.png", "no face found"),
     ):
         upload(page, tmp_path / name)
@@ -336,6 +340,114 @@ def test_old_files_go_with_any_session_and_other_places_stay(tmp_path):
         files.forget("a")
         assert not kept.parent.exists()
     assert not files.folder.exists()
+
+
+def test_the_same_photo_in_two_pages_goes_with_the_last():
+    """Gradio keeps an upload under a name made of its content."""
+    with SessionFiles.temporary() as files:
+        shared = files.new("a", "photo.png")
+        files.keep("b", shared).touch()
+        files.forget("b", but=shared)
+        assert shared.exists()
+        files.keep("b", shared)
+        files.close("a")
+        assert shared.exists()
+        assert not files.has("a", shared)
+        files.close("b")
+        assert not shared.exists()
+
+
+def test_uploads_without_a_page_are_bounded(monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_KEPT", 10_000)
+    with SessionFiles.temporary() as files:
+        untaken = [files.folder / name for name in "abc"]
+        for path in untaken[:2]:
+            path.touch()
+        assert files.have_room()
+        untaken[2].write_bytes(bytes(5000))
+        taken = files.new("page", "photo.png")
+        taken.touch()
+        assert not files.have_room()
+        for path in (*untaken, taken):
+            os.utime(path, (time.time() - 100,) * 2)
+        assert files.have_room()
+        assert [path.exists() for path in (*untaken, taken)] == [False, False, False, True]
+
+
+PAGE = gradio.Request(session_hash="page")
+ANY = [0.0, -1, 2, 10**9, "0", None, float("nan"), [0]]
+
+
+@pytest.mark.parametrize(
+    "chosen", [[0] * 1000, [0.0, -1, 2, 10**9, "0", None, float("nan"), [0]]], ids=["often", "any"]
+)
+def test_a_client_makes_each_manipulator_work_once_at_most(chosen, photo, models):
+    with SessionFiles.temporary() as files:
+        html, update = Handlers(models, files).protect(str(photo), 1, chosen, "Blond_Hair", False, True, PAGE)
+        assert html.count("<tr>") == 3  # the head, the faces, and one manipulator
+        assert Path(update["value"]).is_file()
+
+
+@pytest.mark.parametrize("given", [(None, "Blond_Hair"), ("1", "Blond_Hair"), (1, None), (1, ["Male"]), (1, "Wings")])
+def test_what_a_client_makes_up_is_refused_by_name(given, photo, models):
+    strength, edit = given
+    with (
+        SessionFiles.temporary() as files,
+        pytest.raises(gradio.Error, match=r"strength is a share|do not know the edit"),
+    ):
+        Handlers(models, files).protect(str(photo), strength, [0], edit, False, True, PAGE)
+
+
+def answer(port, host, method="GET", path="/", headers=()):
+    """The status that a request with this Host header gets; no body is sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        connection.putrequest(method, path, skip_host=True)
+        for name, value in (("Host", host), *headers):
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection.getresponse().status
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # Gradio's, where it looks for a port
+def test_strangers_are_refused_and_proxies_of_the_environment_do_not_count(models, monkeypatch):
+    proxies = {
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+    }
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    with serving(models, port=free_port()) as app:
+        assert os.environ.items() >= proxies.items()
+        port = app.server_port
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}"):
+            assert answer(port, host) == 200
+        for host in (f"evil.example:{port}", f"localhost.evil.example:{port}", "192.168.0.7", ""):
+            assert answer(port, host) == 400
+        for path, headers, status in (
+            ("/gradio_api/upload", [("Transfer-Encoding", "chunked")], 411),
+            ("/gradio_api/upload", [("Content-Length", str(60 << 20))], 413),
+            ("/gradio_api/queue/join", [("Content-Length", str(2 << 20))], 413),
+        ):
+            assert answer(port, "localhost", "POST", path, headers) == status
+        monkeypatch.setattr(sessions, "MAX_KEPT", 0)
+        assert answer(port, "localhost", "POST", "/gradio_api/upload", [("Content-Length", "100")]) == 503
+    gc.collect()
+
+
+ADDRESSES = [("127.0.0.1", 99_999), ("127.0.0.1", -1), ("127.0.0.1", 0), ("192.0.2.1", 7860), ("a..b", 7860)]
+
+
+@pytest.mark.parametrize(("host", "port"), [*ADDRESSES, ("x" * 64, 7860), ("2001:db8::1", 7860), ("127.0.0.1", None)])
+def test_an_address_that_cannot_be_used_is_a_line(host, port, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1] if port is None else port
+        assert main(["serve", f"--host={host}", f"--port={port}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"art-idguard: error: cannot serve on .*(expected one of 1 to 65535|--host or --port)", line)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # Gradio's, where it looks for a port

@@ -81,7 +81,7 @@ class _NoWarnings:
 _QUIET = _NoWarnings()
 
 
-def read_photo(path: Path, content: bytes | None = None) -> Photo:
+def read_photo(path: Path, content: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a still picture of one of `formats.FORMATS` as upright 8-bit RGB; `content` is the file's where it is known.
 
     EXIF is kept without orientation (it is applied), thumbnail and maker notes, XMP unless it holds a picture:
@@ -89,7 +89,7 @@ def read_photo(path: Path, content: bytes | None = None) -> Photo:
 
     Raises:
         IDGuardError: the file is missing, no picture, damaged, animated, of a kind without a fixed range
-            (floating point, 32-bit or signed integers), has over `MAX_PIXELS` pixels, a side over `MAX_SIDE` or a
+            (floating point, 32-bit or signed integers), has over `max_pixels` pixels, a side over `MAX_SIDE` or a
             colour profile over `MAX_PROFILE`.
     """
     try:
@@ -100,21 +100,21 @@ def read_photo(path: Path, content: bytes | None = None) -> Photo:
             _QUIET,
             open_picture(source, path) as picture,
         ):  # damaged metadata does not matter, and _still checks the size
-            return _upright_rgb(_still(picture, path))
+            return _upright_rgb(_still(picture, path, max_pixels))
     except IDGuardError:
         raise
     except Image.DecompressionBombError as error:
-        raise IDGuardError(f"{path} is too large ({error}); shrink it below {MAX_PIXELS:,} pixels") from error
+        raise IDGuardError(f"{path} is too large ({error}); shrink it below {max_pixels:,} pixels") from error
     except Exception as error:  # damaged files make decoders raise struct.error, TypeError, MemoryError and more
         reason = "of an unknown kind" if isinstance(error, UnidentifiedImageError) else error
         raise IDGuardError(f"{path} is no readable picture ({reason}); expected JPEG, PNG, WebP or the like") from error
 
 
-def _still(picture: Image.Image, path: Path) -> Image.Image:
+def _still(picture: Image.Image, path: Path, max_pixels: int) -> Image.Image:
     """The picture, if its header says that it is one picture of a bearable size and a known range."""
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise IDGuardError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it first")
+    if width * height > max_pixels:
+        raise IDGuardError(f"{path} has {width} x {height} pixels, more than {max_pixels:,}; shrink it first")
     if max(width, height) > MAX_SIDE:
         raise IDGuardError(
             f"{path} has {width} x {height} pixels; expected sides of at most {MAX_SIDE:,}; cut it first"

@@ -13,7 +13,7 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.atomic import replacing
 from art_idguard.files.digests import sha256
 from art_idguard.files.grid import save_grid
-from art_idguard.files.photo import Photo, difference, read_photo, write_photo
+from art_idguard.files.photo import MAX_PIXELS, Photo, difference, read_photo, write_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
@@ -55,6 +55,7 @@ def protect_file(
     format: str = "png",
     quality: int = 95,
     strip_metadata: bool = False,
+    max_pixels: int = MAX_PIXELS,
     record: Callable[[str], object] = lambda digest: None,
 ) -> Written:
     """Protect a photo, write it, and read it back before it takes its name.
@@ -68,13 +69,14 @@ def protect_file(
         format: png, jpeg or webp; see `write_photo`.
         quality: of jpeg and webp.
         strip_metadata: leave EXIF and XMP out.
+        max_pixels: that the photo may have.
         record: told the SHA-256 of the file just before it is there.
 
     Raises:
         IDGuardError: no usable photo, no face, a file that cannot be read back, or a PNG beyond the bound, which must
             not happen; what was at `target` before is left as it was.
     """
-    photo = read_photo(path)
+    photo = read_photo(path, max_pixels=max_pixels)
     protected, frames, faces = protect_photo(photo, protector, detector, whole=whole)
     if strip_metadata:
         protected = protected.without_metadata()

@@ -15,11 +15,11 @@ from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.perturbation import Protector
+from art_idguard.serve.guard import MAX_UPLOAD, check_address, guards, in_brackets, without_proxies
 from art_idguard.serve.handlers import Handlers
 from art_idguard.serve.html import Models
 from art_idguard.serve.sessions import KEPT_SECONDS, SessionFiles
 
-MAX_UPLOAD = "50mb"
 MAX_WAITING = 16
 
 INTRODUCTION = """
@@ -34,7 +34,7 @@ against any other model. It does not stop anyone from misusing a photo.
 """
 
 LIMITS = """
-**Limits and responsible use.** Photos up to 50 MB and 100 megapixels; no animations or videos. Strength scales the
+**Limits and responsible use.** Photos up to 50 MB and 50 megapixels; no animations or videos. Strength scales the
 perturbation before it is rounded to whole 8-bit levels; the bound that results stands above the pictures.
 The result is a PNG: converting it to JPEG, resizing or cropping it can weaken the effect, and someone who purifies the
 photo or fine-tunes a manipulator on protected photos can undo it. Use photos of yourself, or of people who have agreed:
@@ -122,27 +122,29 @@ def serving(models: Models, *, host: str = "127.0.0.1", port: int | None = None)
     """The running page (its address: `.local_url`) until the block ends.
 
     Raises:
-        IDGuardError: the port is taken.
+        IDGuardError: the address cannot be used.
     """
     with SessionFiles.temporary() as files:
         app = build_app(models, files)
         try:
-            app.launch(
-                server_name=host,
-                server_port=port,
-                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                css=CSS,
-                max_file_size=MAX_UPLOAD,
-                footer_links=[],
-                share=False,
-                run_history=False,  # would keep pictures in the browser
-                enable_monitoring=False,
-                ssr_mode=False,
-                mcp_server=False,
-                prevent_thread_lock=True,
-                quiet=True,
-            )
-        except OSError as error:
+            with without_proxies():
+                app.launch(
+                    server_name=in_brackets(host),
+                    server_port=port,
+                    theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                    css=CSS,
+                    max_file_size=MAX_UPLOAD,
+                    app_kwargs={"middleware": guards(host, files)},
+                    footer_links=[],
+                    share=False,
+                    run_history=False,  # would keep pictures in the browser
+                    enable_monitoring=False,
+                    ssr_mode=False,
+                    mcp_server=False,
+                    prevent_thread_lock=True,
+                    quiet=True,
+                )
+        except Exception as error:  # where its server does not answer, Gradio raises no kind of its own
             raise IDGuardError(f"cannot serve on {host}:{port}: {error}") from error
         try:
             yield app
@@ -160,14 +162,15 @@ def serve(
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        host: address to listen on; 0.0.0.0 lets other computers in.
-        port: to listen on.
+        host: address to listen on; 0.0.0.0 lets other computers in, under any name.
+        port: to listen on, 1 to 65535.
         model: folder or Hub id of a protector; by default the one that ships.
         manipulators: folders, Hub ids or name=file; by default those that ship.
 
     Raises:
-        IDGuardError: a model cannot be used, or the port is taken.
+        IDGuardError: a model or the address cannot be used.
     """
+    check_address(host, port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that pictures are deleted then, too
     with serving(load_models(model=model, manipulators=manipulators), host=host, port=port) as app:
         print(f"art-idguard serves on {app.local_url} (Ctrl-C ends it and deletes all pictures)", flush=True)

@@ -1,5 +1,6 @@
 """Handlers of the page's events: a photo comes, is protected, and is forgotten."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,35 +31,36 @@ class Handlers:
 
     def take(self, upload: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
         """A new photo: what is left of the one before it goes."""
-        self.files.forget(request.session_hash)
-        if upload:
-            self.files.keep(request.session_hash, Path(upload))
+        path = Path(upload) if upload else None
+        self.files.forget(request.session_hash, but=path)
+        if path:
+            self.files.keep(request.session_hash, path)
         return "", gr.update(value=None, interactive=False)
 
     def protect(
         self,
         upload: str | None,
-        strength: float | int,
-        chosen: list[int],
-        edit: str | None,
+        strength: object,
+        chosen: Sequence[object],
+        edit: object,
         whole: bool,
         strip: bool,
         request: gr.Request,
     ) -> tuple[str, dict[str, Any]]:
-        """What is shown of a photo as it is protected, and the file to download."""
+        """What is shown of a photo as it is protected, and the file to download; a client may send anything."""
         if upload is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
-        path = Path(upload)
+        path = self.files.keep(request.session_hash, Path(upload))
         target = self.files.new(request.session_hash, f"{path.stem}{PROTECTED}")
-        gallery = [self.models.manipulators[i] for i in chosen]
+        gallery = [manipulator for i, manipulator in enumerate(self.models.manipulators) if i in chosen]
         try:
             report = protect_upload(
                 path,
                 target,
                 self.models,
-                strength=float(strength),
+                strength=strength,
                 gallery=gallery,
-                edit=edit or "",
+                edit=str(edit),
                 whole=whole,
                 strip_metadata=strip,
             )
@@ -66,6 +68,6 @@ class Handlers:
             raise gr.Error(str(error).replace(upload, path.name), duration=None, print_exception=False) from error
         finally:
             # forgotten meanwhile: the page was closed, or got another photo
-            if self.files.is_closed(request.session_hash) or not path.exists():
+            if not self.files.has(request.session_hash, path):
                 self.files.delete(target)
         return report, gr.update(value=target, interactive=True)

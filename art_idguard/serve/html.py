@@ -29,6 +29,7 @@ from art_idguard.photos.protect import face_crop
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Images, Protected
 
+MAX_PIXELS = 50_000_000  # of a photo, for which others wait
 SHOWN_SIDE = 768  # pixels of the longer side of a photo in the page
 
 
@@ -68,7 +69,7 @@ def protect_upload(
     target: Path,
     models: Models,
     *,
-    strength: float = 1.0,
+    strength: object = 1.0,
     gallery: Sequence[Manipulator] = (),
     edit: str = "Blond_Hair",
     whole: bool = False,
@@ -89,12 +90,14 @@ def protect_upload(
     Raises:
         IDGuardError: the file is no usable photo, it has no face, or an option is unknown.
     """
-    if not 0 < strength <= 1:
-        raise IDGuardError(f"strength is a share of the protector's epsilon in (0, 1]; found {strength}")
+    if not isinstance(strength, int | float) or not 0 < strength <= 1:
+        raise IDGuardError(f"strength is a share of the protector's epsilon in (0, 1]; found {strength!r}")
     if gallery and edit not in models.edits():
         raise IDGuardError(f"the manipulators do not know the edit {edit!r}; choose from: {', '.join(models.edits())}")
     protector = models.protector if strength == 1 else Weakened(models.protector, strength)
-    done = protect_file(path, target, protector, models.detector, whole=whole, strip_metadata=strip_metadata)
+    done = protect_file(
+        path, target, protector, models.detector, whole=whole, strip_metadata=strip_metadata, max_pixels=MAX_PIXELS
+    )
     parts = [f"<p role='status'>{_verdict(done, protector.epsilon)}</p>", _photos(done.photo, done.written)]
     if done.frames and gallery:
         side = protector.prior.shape[-1]

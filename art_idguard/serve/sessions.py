@@ -1,7 +1,8 @@
 """The pictures that a served page has on disk, and how they go again.
 
 An upload and the file to download lie in a folder that only this user can read. They are deleted when their
-page is closed or gets another photo, after `KEPT_SECONDS` at the latest, and with the server.
+page is closed or gets another photo, after `KEPT_SECONDS` at the latest, and with the server. Gradio gives the same
+photo in two pages one place: it goes with the last of them.
 """
 
 import os
@@ -12,9 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from threading import Lock
 from typing import Self
 
 KEPT_SECONDS = 3600
+UNTAKEN_SECONDS = 60
+"""How long an upload waits for a page to take it."""
+
+MAX_KEPT = 1 << 30
+"""Bytes of all pictures together."""
 
 
 class SessionFiles:
@@ -22,8 +29,9 @@ class SessionFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: defaultdict[str | None, list[Path]] = defaultdict(list)
+        self._files: defaultdict[str | None, set[Path]] = defaultdict(set)
         self._closed: set[str | None] = set()
+        self._lock = Lock()
 
     @classmethod
     @contextmanager
@@ -41,14 +49,15 @@ class SessionFiles:
 
     def keep(self, session: str | None, path: Path) -> Path:
         """`path`, which goes with the session: at once, if its page was closed meanwhile."""
-        self._files[session].append(path)
+        with self._lock:
+            self._files[session].add(path)
         if session in self._closed:
             self.forget(session)
         return path
 
-    def is_closed(self, session: str | None) -> bool:
-        """Whether its page was closed."""
-        return session in self._closed
+    def has(self, session: str | None, path: Path) -> bool:
+        """Whether a file still belongs to a session: its page was not closed and got no other photo."""
+        return path in self._files.get(session, ())
 
     def close(self, session: str | None) -> None:
         """Delete the files of a session, now and whenever it still makes some."""
@@ -64,11 +73,31 @@ class SessionFiles:
         if path.parent.parent == self.folder:  # a client may name another place
             shutil.rmtree(path.parent, ignore_errors=True)
 
-    def forget(self, session: str | None) -> None:
-        """Delete the files of a session, and all that is old, such as uploads that were broken off."""
-        for path in self._files.pop(session, []):
+    def forget(self, session: str | None, *, but: Path | None = None) -> None:
+        """Delete the files of a session but one, and all that is old."""
+        with self._lock:
+            others = set[Path]().union(*(files for name, files in self._files.items() if name != session))
+            mine = self._files.pop(session, set())
+        for path in mine - others - {but}:
             self.delete(path)
-        with suppress(FileNotFoundError):  # another session may delete the same
-            for path in self.folder.rglob("*"):
-                if path.is_file() and time.time() - path.stat().st_mtime > KEPT_SECONDS:
+        self._delete_old()
+
+    def have_room(self) -> bool:
+        """Whether one more upload may come."""
+        self._delete_old()
+        return sum(max(size, 4096) for _, size in self._found()) < MAX_KEPT  # 4096: an empty one takes room as well
+
+    def _delete_old(self) -> None:
+        with self._lock:
+            taken = set[Path]().union(*self._files.values())
+        for path, _ in self._found():
+            with suppress(FileNotFoundError):  # another session may delete the same
+                if time.time() - path.stat().st_mtime > (KEPT_SECONDS if path in taken else UNTAKEN_SECONDS):
                     path.unlink()
+
+    def _found(self) -> Iterator[tuple[Path, int]]:
+        """Each file in the folder, and its size."""
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):
+                    yield path, path.stat().st_size
