@@ -260,6 +260,9 @@ def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_
         assert bool(state) == kept
         for number in state:
             assert torch.equal(state[number]["exp_avg_sq"], moments[number]["exp_avg_sq"])
+    (tmp_path / "first" / "checkpoint.pt").write_bytes(b"of another version")
+    with pytest.raises(IDGuardError, match=r"first was trained by another version .*; start with .*first/protector"):
+        build_run(ProtectorConfig(**others | {"start": str(tmp_path / "first")}))
 
 
 def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):

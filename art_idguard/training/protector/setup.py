@@ -164,11 +164,11 @@ def _optimizer(config: ProtectorConfig, protector: Protector) -> torch.optim.Ada
 
 def _take_moments(run: ProtectorRun) -> None:
     """Go on with Adam's moments of the run that `start` names, where it names a run and not a protector alone."""
-    before = run.config.start and Path(run.config.start).is_dir() and load_checkpoint(Path(run.config.start))
-    if not before:
+    if not run.config.start:
         return
     try:
-        restore_moments(run.optimizer, before["optimizer"])
+        if before := load_checkpoint(Path(run.config.start)):
+            restore_moments(run.optimizer, before["optimizer"])
     except (KeyError, ValueError) as error:
         raise IDGuardError(
             f"{run.config.start} was trained by another version ({error}); start with {run.config.start}/protector"
