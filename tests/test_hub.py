@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard, close_session
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from art_idguard.cli import main
 from art_idguard.errors import WeightsError
@@ -472,6 +472,81 @@ def test_info_shows_epsilon_licence_and_results(capsys):
     assert "epsilon: 0.05 on [-1, 1], 0.025 on [0, 1]" in text
     assert "license: non-commercial-research" in text
     assert f"celeba128, test: worst manipulator, l2_face: {worst}" in text
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+HOSTILE = {
+    "aliases": f"{BOMB}license: *a59",
+    "far more": "license: " + "[" * 60_000,
+    "far more metadata": "license: [" + "{a: " * 5000,
+    "damaged": "license: [",
+    "damaged: repo card": "- a",
+    "larger than": "license: " + "x" * 2**20,
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_a_hostile_card_is_refused_at_once(folder, message, capsys):
+    (folder / "README.md").write_text(f"---\n{HOSTILE[message]}\n---\n\n# A model\n")
+    for command in (["info", str(folder)], ["push", str(folder), ID, "--dry-run"]):
+        assert main(command) == 1
+        said = capsys.readouterr()
+        assert f"{folder / 'README.md'}" in said.err
+        assert message in said.err
+        assert len(said.err) < 1000
+    assert same(load(folder), tiny())  # the model is sound
+
+
+def test_a_card_that_is_no_text_is_named(folder, capsys):
+    (folder / "README.md").write_bytes(b"\xff\xfe mine")
+    assert main(["push", str(folder), ID, "--dry-run"]) == 1
+    assert "README.md is no model card" in capsys.readouterr().err
+    tiny().save_pretrained(folder)
+    assert (folder / "README.md").read_bytes() == b"\xff\xfe mine"
+
+
+def test_a_missing_hash_is_not_said_to_be_verified(folder, capsys):
+    changed(folder, sha256=None)
+    assert main(["info", str(folder)]) == 0
+    assert "sha256: none in config.json, not verified" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["protectors/default", "recognizers/sface"])
+def test_saving_what_was_loaded_keeps_weights_precision_and_licence(tmp_path, name):
+    source, copies = ROOT / "hub" / name, [tmp_path / "first", tmp_path / "second"]
+    for before, after in zip([source, copies[0]], copies, strict=True):
+        load(before).save_pretrained(after)
+        kept = load_file(after / "model.safetensors")
+        for key, tensor in load_file(source / "model.safetensors").items():
+            assert kept[key].dtype == tensor.dtype
+            assert torch.equal(kept[key], tensor)
+        cards_ = [ModelCard.load(folder / "README.md").data for folder in (source, after)]
+        assert cards_[0].license == cards_[1].license
+        assert cards_[0].get("license_name") == cards_[1].get("license_name")
+
+
+def test_weights_that_changed_are_saved_as_they_are(folder):
+    model = tiny().half()
+    model.save_pretrained(folder)
+    loaded = load(folder)
+    with torch.no_grad():
+        next(loaded.parameters()).mul_(1 + 2**-20)
+    loaded.save_pretrained(folder)
+    assert same(load(folder), loaded)
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} > {
+        torch.float16,
+        torch.float32,
+    }
+
+
+@pytest.mark.parametrize("place", ["card.toml", "README.md"])
+def test_a_licence_is_taken_from_where_it_stands_and_kept_on_the_hub(hub, folder, place, tmp_path):
+    (folder / "README.md").unlink()
+    card = 'license = "mit"' if place == "card.toml" else "---\nlicense: mit\n---\n# Mine\n"
+    (folder / place).write_text(card)
+    load(folder).push_to_hub(ID)
+    load(ID).save_pretrained(tmp_path / "copy")
+    assert ModelCard.load(tmp_path / "copy" / "README.md").data.license == "mit"
 
 
 def test_a_folder_without_a_model_is_pushed_with_its_card(hub, tmp_path):

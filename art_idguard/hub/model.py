@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
+from torch import Tensor, nn
 
 from art_idguard.errors import WeightsError
 from art_idguard.files.atomic import alone_in, write_text
@@ -30,13 +30,18 @@ _LARGEST = 2**16
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags=["art-idguard"]):
     """A model with from_pretrained, save_pretrained and push_to_hub; `name` is its config's model_type.
 
-    config.json has the constructor's options, model_type, and the sha256 of model.safetensors. Weights are read
-    from safetensors only, strictly, and come back as float32 in eval mode.
+    config.json has the constructor's options, model_type, the licence, and the sha256 of model.safetensors. Weights are
+    read from safetensors only, strictly, and come back as float32 in eval mode; those that did not change are saved in
+    the precision that they were read in.
     """
 
     name: ClassVar[str]
     family: ClassVar[str] = ""
     """What its card calls it, a name of `cards.KINDS`."""
+    licence: Mapping[str, str] = {}
+    """What the model that was loaded said, license and license_name; it is saved with it."""
+    _dtypes: Mapping[str, torch.dtype] = {}
+    """Of the weights as they were loaded."""
 
     @classmethod
     def from_pretrained(
@@ -89,8 +94,10 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
                 f"{weights} is not what it should be: its sha256 is {found}, {path} says {digest}. "
                 f"Delete {weights.resolve()} and get it anew (from the Hub: force_download=True)"
             )
-        given = {key: value for key, value in config.items() if key not in ("model_type", "sha256")}
-        return cls._load(given | options, weights, path)
+        given = {key: value for key, value in config.items() if key not in ("model_type", "sha256", *cards.LICENCE)}
+        model = cls._load(given | options, weights, path)
+        model.licence = cards.licence(path.parent, config)
+        return model
 
     @classmethod
     def _load(cls, config: dict[str, Any], weights: Path, source: Path) -> Self:
@@ -106,6 +113,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
             raise WeightsError(f"{source} does not describe a {cls.__name__}: {error}") from error
         load_strict(model, state, weights)
+        model._dtypes = {name: tensor.dtype for name, tensor in fitted(model, state, weights).items()}
         return model.eval()
 
     @classmethod
@@ -169,12 +177,21 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
     def _save_pretrained(self, save_directory: Path) -> None:
         finish_save(save_directory)
         staged = save_directory / STAGED
-        save_atomically(self.state_dict(), staged)
+        state = {name: _narrowed(value, self._dtypes.get(name)) for name, value in self.state_dict().items()}
+        save_atomically(state, staged)
         options: Any = self._hub_mixin_config or {}
-        config = {"model_type": self.name, **options, "sha256": sha256(staged)}
+        config = {"model_type": self.name, **options, **self.licence, "sha256": sha256(staged)}
         # The rename of config.json replaces the model: `weights_of` finds the weights that it names.
         write_text(save_directory / CONFIG, json.dumps(config, sort_keys=True, indent=2) + "\n")
         finish_save(save_directory)
+
+
+def _narrowed(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """The value in the smaller type that its file had, if that loses nothing."""
+    if dtype is None or dtype.itemsize >= value.dtype.itemsize:
+        return value
+    narrow = value.to(dtype)
+    return narrow if torch.equal(narrow.to(value.dtype), value) else value
 
 
 def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path | str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCardData
 
 from art_idguard.errors import WeightsError
+from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.repository import CONFIG, locate, parse_config
 from art_idguard.hub.shipped import NAMES, resolve, shipped
 from art_idguard.images import epsilon_to_unit
@@ -39,17 +40,18 @@ def _model(model: str, revision: str | None) -> dict[str, Any]:
     facts["parameters"] = f"{sum(p.numel() for p in network.parameters()):,}"
     if isinstance(network, Protector):
         facts["epsilon"] = f"{network.epsilon} on [-1, 1], {epsilon_to_unit(network.epsilon)} on [0, 1]"
-    # from_pretrained has compared them.
-    facts["sha256"] = f"{config['sha256']} (verified)" if "sha256" in config else "none in config.json, not verified"
+    digest = config.get("sha256")  # from_pretrained has compared them, if there is one
+    facts["sha256"] = "none in config.json, not verified" if digest is None else f"{digest} (verified)"
     return facts | _card(model, commit)
 
 
 def _card(model: str, revision: str | None) -> dict[str, Any]:
     """What the model's card says, if it has one."""
     try:
-        data = ModelCard.load(locate(model, "README.md", revision=revision), ignore_metadata_errors=True).data
+        path = locate(model, "README.md", revision=revision)
     except WeightsError:
         return {}
+    data = read_metadata(path)
     facts = {"license": data.get("license_name") or data.get("license") or "not stated"}
     results = data.eval_results if isinstance(data, ModelCardData) else None
     for result in results or []:

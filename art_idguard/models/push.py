@@ -9,6 +9,7 @@ from huggingface_hub import HfApi
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.files.atomic import alone_in
 from art_idguard.hub import cards
+from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained, finish_save
 from art_idguard.hub.shipped import resolve
 from art_idguard.models.loading import load
@@ -45,8 +46,11 @@ def push_folder(
     folder = Path(resolve(folder))
     files = _files(folder)
     generate = load(folder).generate_model_card if folder / CONFIG in files else cards.generate
-    by_hand = cards.is_by_hand(folder)
-    card = (folder / cards.CARD).read_text(encoding="utf-8") if by_hand else str(generate(folder, source=repo_id))
+    if cards.is_by_hand(folder):
+        read_metadata(folder / cards.CARD)  # it is sound
+        card = (folder / cards.CARD).read_text(encoding="utf-8")
+    else:
+        card = str(generate(folder, source=repo_id))
     if dry_run:
         sizes = (f"{path.relative_to(folder)} ({path.stat().st_size:,} bytes)" for path in files)
         return f"would push to {repo_id}, revision {revision or 'main'}: {', '.join(sizes)}, and the card\n\n{card}"
