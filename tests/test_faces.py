@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from skimage import data, transform
 
+from art_idguard.faces import detection
 from art_idguard.faces.alignment import ARCFACE_TEMPLATE, CELEBA_TEMPLATE, align, arcface_frame, template_frame
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.images import from_array, resize
@@ -102,9 +105,7 @@ def test_finds_one_face_and_its_points_at_any_resolution(detector, size):
     picture = data.astronaut()  # NASA, public domain
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     (face,) = detector.detect(picture)
-    # eyes, nose and mouth as a person points at them in the picture of 512 pixels
-    expected = np.array([[203, 101], [246, 103], [224, 127], [203, 140], [244, 141]])
-    assert np.abs(face.landmarks * 512 / size - expected).max() < 8  # the eyes are 43 apart
+    assert np.abs(face.landmarks * 512 / size - POINTS).max() < 8  # the eyes are 43 apart
     left, top, width, height = face.box
     assert (face.landmarks > [left, top]).all()
     assert (face.landmarks < [left + width, top + height]).all()
@@ -122,10 +123,107 @@ def test_several_faces_come_largest_first_and_once(detector):
     picture[:1100, 600:1700] = cv2.resize(face, (1100, 1100))
     picture[900:1000, 100:200] = small
     picture[300:400, 200:300] = small
-    widths = [found.box[2] for found in detector.detect(picture)]
-    assert len(widths) == 3
-    assert widths == sorted(widths, reverse=True)
-    assert widths[0] > 5 * widths[1]
+    areas = [found.box[2] * found.box[3] for found in detector.detect(picture)]
+    assert len(areas) == 3
+    assert areas == sorted(areas, reverse=True)
+    assert areas[0] > 25 * areas[1]
+
+
+POINTS = np.array([[203, 101], [246, 103], [224, 127], [203, 140], [244, 141]])
+"""Eyes, nose and mouth as a person points at them in the astronaut's picture of 512 pixels."""
+
+
+def pasted(picture, width, left, top):
+    """Paste the astronaut's face, so many pixels wide, and return where its points are."""
+    x, y, side = 145, 40, 170
+    size = 2 * width  # the face takes half of the crop
+    crop = data.astronaut()[y : y + side, x : x + side]
+    method = cv2.INTER_AREA if size < side else cv2.INTER_CUBIC
+    picture[top : top + size, left : left + size] = cv2.resize(crop, (size, size), interpolation=method)
+    return (POINTS - [x, y]) * size / side + [left, top]
+
+
+def error(faces, points):
+    """How far the nearest face's points are off, in widths of it."""
+    return min((np.linalg.norm(f.landmarks - points, axis=1).max() / f.box[2] for f in faces), default=np.inf)
+
+
+def quarter(picture, points):
+    """Both, turned by 90 degrees against the clock."""
+    turned = np.ascontiguousarray(np.rot90(picture))
+    return turned, np.stack([points[:, 1], picture.shape[1] - 1 - points[:, 0]], axis=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(700, 12000), (3600, 1300), (2500, 6100)])
+def test_finds_every_face_of_60_pixels_in_a_large_picture(detector, height, width):
+    picture = np.full((height, width, 3), 127, np.uint8)
+    places = [(0, 0), (width // 2 - 60, height // 3), (width - 240, height - 240)]
+    points = [pasted(picture, w, *place) for w, place in zip((60, 75, 110), places, strict=True)]
+    faces = detector.detect(picture)
+    assert len(faces) == 3
+    assert max(error(faces, p) for p in points) < 0.15
+
+
+@pytest.mark.parametrize("left", range(130, 230, 9))
+def test_a_face_on_the_edge_of_a_tile_is_found_once_and_whole(detector, left, monkeypatch):
+    monkeypatch.setattr(detection, "_TILE", 256)
+    monkeypatch.setattr(detection, "_OVERLAP", 100)
+    picture = np.full((300, 900, 3), 127, np.uint8)
+    points = pasted(picture, 60, left, 110)
+    faces = detector.detect(picture)
+    assert len(faces) == 1
+    assert error(faces, points) < 0.15
+
+
+@pytest.mark.parametrize("length", [1, 2048, 2049, 5000, 12000])
+def test_tiles_cover_a_length_with_their_overlap(length):
+    tiles = detection._tiles(length)
+    assert tiles[0].start == 0
+    assert tiles[-1].stop == length
+    assert all(a.stop - b.start >= detection._OVERLAP - 1 for a, b in pairwise(tiles))
+    assert len({tile.stop - tile.start for tile in tiles}) == 1
+    assert tiles[0].stop <= detection._TILE
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("size", [(300, 300), (900, 1400), (300, 4200)])
+def test_a_turned_photos_points_are_on_the_same_parts(detector, size, turns):
+    """Eyes stay eyes, wherever they are: in a phone's photo without EXIF no score of geometry tells."""
+    picture = np.full((*size, 3), 127, np.uint8)
+    points = pasted(picture, 75, size[1] // 3, 100)
+    for _ in range(turns):
+        picture, points = quarter(picture, points)
+    faces = detector.detect(picture)
+    assert len(faces) == 1
+    assert error(faces, points) < 0.15
+    left, top, width, height = faces[0].box
+    assert (points > [left, top]).all()
+    assert (points < [left + width, top + height]).all()
+
+
+def test_one_face_may_be_turned_and_others_not(detector):
+    picture = np.full((200, 340, 3), 127, np.uint8)
+    upright = pasted(picture, 75, 10, 25)
+    part = np.zeros((150, 150, 3), np.uint8)
+    turned = pasted(part, 75, 0, 0)
+    part, turned = quarter(part, turned)
+    picture[25:175, 180:330] = part
+    faces = detector.detect(picture)
+    assert len(faces) == 2
+    assert max(error(faces, points) for points in (upright, np.add(turned, [180, 25]))) < 0.15
+
+
+def test_a_sure_face_costs_no_turns(detector, monkeypatch):
+    searched = []
+    search = detector._search
+    monkeypatch.setattr(detector, "_search", lambda *given, **by: (searched.append(1), search(*given, **by))[1])
+    assert detector.detect(data.astronaut())[0].score > detection._SURE
+    assert len(searched) == 1
+
+
+def test_a_strip_without_room_for_a_face_is_not_searched(detector, monkeypatch):
+    monkeypatch.setattr(detector, "_search", lambda *_: pytest.fail("searched"))
+    assert detector.detect(np.zeros((1, 2_000_000, 3), np.uint8)) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 2), (300, 200)])

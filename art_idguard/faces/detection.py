@@ -1,13 +1,18 @@
 """YuNet: faces and their five landmarks."""
 
 from collections.abc import Sequence
+from itertools import product
+from math import ceil
+from operator import and_
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from art_idguard.hub.shipped import shipped
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
 class Face(NamedTuple):
@@ -22,20 +27,29 @@ class Face(NamedTuple):
 
 _QUIET = Lock()  # the level is one for all threads
 
+_SIDES = (384, 1024)  # pixels of the longer side at which a close-up and an ordinary photo are searched
+_LEAST = 24 / 60  # a large picture is searched at this scale, too, in which a face of 60 pixels has 24
+_STEP = 5  # between one size and the next
+_TILE, _OVERLAP = 2048, 192  # pixels; a face larger than the overlap is found at the next smaller size
+_THINNEST = 8  # pixels of the shorter side, in fewer no face is found
+_SMALL = 50  # pixels at the largest size, below which points are found anew in the face's surroundings
+_SURE = 0.93  # upright faces score more, 9 of 10; of 450 that are upside down, none did
+_TURNED = 0.85  # upright faces score more, 99 of 100; less is not worth a turn
+
 
 class FaceDetector:
     """YuNet (Wu et al. 2023) from the OpenCV Zoo, on the CPU; the network ships with the package.
 
-    It is made for faces of about 10 to 300 pixels, so a picture is searched at several sizes, and a
-    face is taken from the size that shows it closest to 100 pixels wide.
+    It is made for upright faces of about 10 to 300 pixels. So a picture is searched at several sizes, large ones in
+    tiles, and a face is taken from the size that shows it closest to 100 pixels wide. In a picture that is on its side
+    or its head it finds some faces, with points in the wrong places: where no face is found, or one that it is not
+    sure of scores more in a quarter turn, the picture is searched in that turn, too.
 
     Args:
         threshold: the least score of a face, in [0, 1].
-        sides: lengths in pixels of a picture's longer side to search at; all but the first are left
-            out where they would enlarge the picture.
     """
 
-    def __init__(self, *, threshold: float = 0.7, sides: Sequence[int] = (384, 1024)) -> None:
+    def __init__(self, *, threshold: float = 0.7) -> None:
         import cv2  # slow to import, and training on prepared faces does without it
 
         model = shipped("detectors/yunet/face_detection_yunet_2023mar.onnx")
@@ -44,37 +58,140 @@ class FaceDetector:
             level = log.setLogLevel(log.LOG_LEVEL_ERROR)
             self._network = cv2.FaceDetectorYN.create(str(model), "", (0, 0), threshold)
             log.setLogLevel(level)
-        self._sides = sides
 
-    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
-        """The faces of an RGB picture of any size, largest first; none is no error."""
+    def detect(self, picture: Picture) -> list[Face]:
+        """The faces of an RGB picture of any size, largest first; none is no error.
+
+        The points of a face that is turned by quarters are those of the same parts: its eyes may be below its mouth.
+        """
         longer = max(picture.shape[:2])
-        scales = [side / longer for i, side in enumerate(self._sides) if i == 0 or side < longer]
-        found = [(face, s) for s in scales for face in self._search(picture, s)]
-        kept: list[Face] = []
-        for face, _ in sorted(found, key=lambda f: abs(np.log(f[0].box[2] * f[1] / 100))):
-            if not any(_same(face, other) for other in kept):
-                kept.append(face)
-        return sorted(kept, key=lambda face: face.box[2] * face.box[3], reverse=True)
+        scales = [side / longer for side in _sides(longer)]
+        if min(picture.shape[:2]) * scales[-1] < _THINNEST:
+            return []
+        sizes = [_resized(picture, scale) for scale in scales]
+        found: list[Face] = []
+        turns = [0]
+        for turn in turns:  # to which those are added that a face turns out to need
+            for seen in self._search(picture, sizes, turn):
+                face, upright = self._ascertained(picture, seen, turn, scales[-1])
+                if upright == 0 or face.score >= _TURNED:
+                    found.append(face)
+                    turns += {upright}.difference(turns)
+            if not found and turn == 0:
+                turns += [1, 2, 3]
+        found = _distinct(sorted(found, key=lambda face: face.score, reverse=True))
+        return sorted(found, key=lambda face: face.box[2] * face.box[3], reverse=True)
 
-    def _search(self, picture: UInt8[np.ndarray, "H W 3"], scale: float) -> list[Face]:
-        import cv2
+    def _search(self, picture: Picture, sizes: Sequence[Picture], turn: int) -> list[Face]:
+        """The faces that stand upright after so many quarter turns against the clock."""
+        found = []
+        for resized in sizes:
+            back = np.array(picture.shape[1::-1], np.float32) / np.array(resized.shape[1::-1], np.float32)
+            for face in self._in_tiles(np.rot90(resized, turn)):
+                upright = _turned_back(face, turn, resized.shape[:2])
+                distance = abs(np.log(face.box[2] / 100))
+                found.append((distance, _scaled(upright, back)))
+        return _distinct([face for _, face in sorted(found, key=lambda f: f[0])])
 
-        height, width = picture.shape[:2]
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        self._network.setInputSize(size)
-        _, rows = self._network.detect(cv2.resize(picture[..., ::-1], size, interpolation=method))
-        back = np.array([width, height], np.float32) / np.array(size, np.float32)
-        return [] if rows is None else [_face(row, back) for row in rows]
+    def _ascertained(self, picture: Picture, face: Face, turn: int, scale: float) -> tuple[Face, int]:
+        """A face, and the quarter turns after which it is upright.
+
+        Where its score leaves doubt, it is searched for anew, 100 pixels wide, in all turns. Its points are taken from
+        there if it was found in another turn, or too small for good ones; a large profile's would be worse.
+        """
+        if face.score >= _SURE:
+            return face, turn
+        left, top, width, height = face.box
+        side = 2 * max(width, height)
+        x, y = (max(0, int(middle - side / 2)) for middle in (left + width / 2, top + height / 2))
+        around = picture[y : y + ceil(side), x : x + ceil(side)]
+        sizes = [_resized(around, 200 / side)]
+        found = [(_moved(f, x, y), t) for t in range(4) for f in self._search(around, sizes, t)]
+        same = [(f, t) for f, t in found if _same(f, face) and (t == 0 or f.score >= _TURNED)]
+        best = max(same, key=lambda f: f[0].score, default=(face, turn))
+        return best if best[1] != turn or width * scale < _SMALL else (face, turn)
+
+    def _in_tiles(self, picture: Picture) -> list[Face]:
+        """The faces of a picture at its size; those that a tile's edge cuts are left to the next tile."""
+        found = []
+        rows, columns = (_tiles(length) for length in picture.shape[:2])
+        for row, column in product(rows, columns):
+            inner = column.start > 0, row.start > 0, column.stop < picture.shape[1], row.stop < picture.shape[0]
+            for face in self._run(picture[row, column]):
+                face = _moved(face, column.start, row.start)
+                left, top, width, height = face.box
+                over = left < column.start, top < row.start, left + width > column.stop, top + height > row.stop
+                if not any(map(and_, inner, over)):
+                    found.append(face)
+        return found
+
+    def _run(self, picture: Picture) -> list[Face]:
+        self._network.setInputSize(picture.shape[1::-1])
+        _, rows = self._network.detect(np.ascontiguousarray(picture[..., ::-1]))
+        return [] if rows is None else [_face(row) for row in rows]
 
 
-def _face(row: Float32[np.ndarray, " 15"], back: Float32[np.ndarray, " 2"]) -> Face:
-    """One row of YuNet (box, points, score), with OpenCV's resize (pixel centres) undone."""
-    left, top = row[:2] * back
-    width, height = row[2:4] * back
-    landmarks = (row[4:14].reshape(5, 2) + 0.5) * back - 0.5
-    return Face((float(left), float(top), float(width), float(height)), landmarks, float(row[14]))
+def _sides(longer: int) -> Float[np.ndarray, " n"]:
+    """At which lengths of the longer side a picture with one of `longer` pixels is searched."""
+    least, usual = _SIDES
+    finest = max(usual, _LEAST * longer) if longer > usual else least
+    steps = int(np.ceil(np.log(finest / least) / np.log(_STEP)))
+    return np.geomspace(least, finest, steps + 1)
+
+
+def _tiles(length: int) -> list[slice]:
+    """Ranges of one length that cover so many pixels and overlap."""
+    count = max(1, ceil((length - _OVERLAP) / (_TILE - _OVERLAP)))
+    side = ceil((length + (count - 1) * _OVERLAP) / count)
+    starts = (round(i * (length - side) / max(1, count - 1)) for i in range(count))
+    return [slice(start, start + side) for start in starts]
+
+
+def _resized(picture: Picture, scale: float) -> Picture:
+    import cv2
+
+    height, width = picture.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def _face(row: Float32[np.ndarray, " 15"]) -> Face:
+    """One row of YuNet: box, points, score."""
+    left, top, width, height = map(float, row[:4])
+    return Face((left, top, width, height), row[4:14].reshape(5, 2), float(row[14]))
+
+
+def _moved(face: Face, right: int, down: int) -> Face:
+    left, top, width, height = face.box
+    points = face.landmarks + np.array([right, down], np.float32)
+    return Face((left + right, top + down, width, height), points, face.score)
+
+
+def _turned_back(face: Face, turn: int, size: tuple[int, int]) -> Face:
+    """A face of a picture in which `size` (height, width) was turned by so many quarters, in the one before."""
+    (left, top, width, height), points = face.box, face.landmarks
+    for quarter in reversed(range(turn)):
+        side = size[1 - quarter % 2]  # the width before this quarter
+        left, top, width, height = side - top - height, left, height, width
+        points = np.stack([side - 1 - points[:, 1], points[:, 0]], axis=1)
+    return Face((left, top, width, height), points, face.score)
+
+
+def _scaled(face: Face, factor: Float32[np.ndarray, " 2"]) -> Face:
+    """OpenCV's resize (pixel centres) undone."""
+    x, y = map(float, factor)
+    left, top, width, height = face.box
+    landmarks = ((face.landmarks + 0.5) * factor - 0.5).astype(np.float32)
+    return Face((left * x, top * y, width * x, height * y), landmarks, face.score)
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
+    """The first of those that are at one place."""
+    kept: list[Face] = []
+    for face in faces:
+        if not any(_same(face, other) for other in kept):
+            kept.append(face)
+    return kept
 
 
 def _same(a: Face, b: Face) -> bool:
