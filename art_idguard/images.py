@@ -53,7 +53,7 @@ def require_signed(images: Tensor) -> None:
     Raises:
         IDGuardError: not floating, not (B, 3, H, W), or values that are not finite or beyond [-1, 1] by more than 0.01.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or images.is_meta:
         return
     if images.ndim != 4 or images.shape[1] != 3:
         last = images.ndim == 4 and images.shape[3] == 3
@@ -65,7 +65,8 @@ def require_signed(images: Tensor) -> None:
         )
     if not images.numel():
         return
-    low, high = (float(value) for value in images.detach().aminmax())
+    with torch.no_grad():
+        low, high = (float(value) for value in images.aminmax())
     if not (low >= -1.01 and high <= 1.01):  # NaN too
         raise IDGuardError(
             f"expected pixels within [-1, 1], found [{low:.3g}, {high:.3g}]; of 0..255 take x / 127.5 - 1"

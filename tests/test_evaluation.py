@@ -728,14 +728,15 @@ def stargan(tmp_path_factory):
 @pytest.mark.parametrize(
     ("command", "option", "value", "expected"),
     [
-        ("evaluate", "--batch-size", "0", "1 or more"),
-        ("evaluate", "--limit", "-1", "1 or more"),
-        ("evaluate", "--baseline-limit", "0", "1 or more"),
-        ("evaluate", "--reference-faces", "-3", "0 or more"),
-        ("evaluate", "--reference-steps", "0", "1 or more"),
-        ("evaluate", "--reference-restarts", "0", "1 or more"),
-        ("evaluate", "--baseline-steps", "0", "1 or more"),
-        ("evaluate", "--size", "0", "a multiple of 4"),
+        ("evaluate", "--batch-size", "0", "at least 1"),
+        ("evaluate", "--limit", "-1", "at least 1"),
+        ("evaluate", "--baseline-limit", "0", "at least 1"),
+        ("evaluate", "--reference-faces", "-3", "at least 0"),
+        ("evaluate", "--reference-steps", "0", "at least 1"),
+        ("evaluate", "--reference-restarts", "0", "at least 1"),
+        ("evaluate", "--baseline-steps", "0", "at least 1"),
+        ("evaluate", "--size", "0", "at least 1"),
+        ("evaluate", "--size", "66", "a multiple of 4"),
         ("evaluate-manipulator", "--batch-size", "-1", "1 or more"),
         ("evaluate-manipulator", "--size", "66", "a multiple of 4"),
         ("attack-manipulator", "--limit", "0", "1 or more"),
@@ -746,4 +747,5 @@ def test_numbers_that_cannot_be_used_are_named(command, option, value, expected,
     models = ["--manipulators", stargan] if command == "evaluate" else [stargan]
     words = [command, *models, "--data", f"toy={tmp_path}", "--output", str(tmp_path / "out"), option, value]
     assert main(words) == 1
-    assert f"{option} is {value}; expected {expected}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert any(f"{name} is {value}; expected {expected}" in error for name in (option, option[2:].replace("-", "_")))

@@ -203,7 +203,7 @@ def test_truncated_and_absent_files_are_refused(tmp_path):
 
 
 def test_unknown_names_list_the_choices(tmp_path):
-    with pytest.raises(IDGuardError, match=f"unknown model 'stargun'.*{'.*'.join(MANIPULATORS)}"):
+    with pytest.raises(IDGuardError, match=f"there is no 'stargun' among: {'.*'.join(MANIPULATORS)}"):
         load("stargun=G.ckpt")
     with pytest.raises(WeightsError, match="name=file"):
         load(tmp_path)  # a folder without config.json

@@ -461,7 +461,7 @@ def test_visibility_is_part_of_what_is_saved(tmp_path):
 )
 def test_images_on_another_scale_are_refused(wrong, match):
     """Of them a protector would make a white picture, or torch an error of its own."""
-    protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"})
+    protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"}).eval()
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     for use in (protector, protector.universal):
         with pytest.raises(IDGuardError, match=match):

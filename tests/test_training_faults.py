@@ -56,6 +56,8 @@ def training(request):
 @pytest.mark.usefixtures("unchecked")  # the type checker of the tests draws random numbers
 def test_the_program_around_a_training_keeps_its_random_numbers_and_its_accelerator(training, workplace, tmp_path):
     settings, train = training
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
     own = Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=4)
     torch.manual_seed(7), np.random.seed(7), random.seed(7)
     expected = torch.rand(3), np.random.rand(), random.random()

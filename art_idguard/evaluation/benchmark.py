@@ -1,7 +1,7 @@
 """`art-idguard evaluate`: protectors beside their baselines on named data sets, as files."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,7 +146,7 @@ class _Parts:
         (self.first, self.guard), *_ = self.guards.items()
         self.targets = named(self._manipulators(config.manipulators))
         self.size = self.guard.prior.shape[-1] if config.size is None else config.size
-        _check(config, self.targets.values(), self.size)
+        check_numbers(self.targets.values(), size=self.size)
         operations = [(text, parse(text)) for text in config.operations]
         after = {f"{n}, {text}": After(m, operation) for n, m in self.targets.items() for text, operation in operations}
         self.seen: Mapping[str, Manipulator] = after or self.targets
@@ -238,21 +238,6 @@ class _Parts:
         aimed = criterion_white_box(self._known(), restarts=restarts, **options)
         about = {"references": {"steps": steps, "restarts": restarts, "recognizers": self.known}}
         return {WHITE_BOX: white_box(**options), CEILING: aimed}, about
-
-
-def _check(config: EvaluationConfig, targets: Iterable[Manipulator], size: int) -> None:
-    check_numbers(
-        targets,
-        size=size,
-        limit=config.limit,
-        batch_size=config.batch_size,
-        baseline_limit=config.baseline_limit,
-        baseline_steps=config.baseline_steps,
-        reference_faces=config.reference_faces,
-        reference_steps=config.reference_steps,
-        reference_restarts=config.reference_restarts,
-        refine=1 if config.refine == "auto" else config.refine,
-    )
 
 
 def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:

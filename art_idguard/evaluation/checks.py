@@ -24,9 +24,8 @@ def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | N
         IDGuardError: a count is too low, or `size` is no multiple of what the models take.
     """
     for name, count in counts.items():
-        least = 0 if name in ("reference_faces", "refine") else 1
-        if count is not None and count < least:
-            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected {least} or more")
+        if count is not None and count < 1:
+            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected 1 or more")
     multiple = math.lcm(*(model.multiple for model in models))
     if size < 1 or size % multiple:
         raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")

@@ -108,9 +108,11 @@ class Protector(HubModel):
         x, up to the rounding of the sum.
 
         Raises:
-            IDGuardError: x is no float (B, 3, H, W) within [-1, 1].
+            IDGuardError: x is no float (B, 3, H, W) within [-1, 1]; not looked for in training, where it would wait for
+                the device.
         """
-        require_signed(x)
+        if not self.training:
+            require_signed(x)
         prior = self._prior(x)
         raw = self._generate(torch.cat((x, prior), 1)).to(x.dtype)
         perturbation = self.visibility.limit(BOUNDS[self.bound](raw, prior, self.epsilon), x, self.epsilon)
@@ -118,7 +120,8 @@ class Protector(HubModel):
 
     def universal(self, x: Images) -> Perturbation:
         """P-Pert alone, as it is added to these faces: the same for all of them, of their size; runs no generator."""
-        require_signed(x)
+        if not self.training:
+            require_signed(x)
         return self.visibility.limit(self._prior(x), x, self.epsilon)
 
     def _prior(self, x: Images) -> Perturbation:
