@@ -44,8 +44,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         if state.pop("checksum") != _checksum(state):
             raise ValueError("its checksum does not hold")
         return state
-    except Exception as error:
-        raise IDGuardError(f"cannot resume from {path}: {error}; delete it to start anew") from error
+    except Exception as error:  # whose text may tell to switch the safe reading off
+        reason = error if isinstance(error, (ValueError, OSError)) else "it is damaged, or no checkpoint"
+        raise IDGuardError(f"cannot resume from {path}: {reason}; delete it to start anew") from error
 
 
 def _checksum(state: dict[str, Any]) -> str:
