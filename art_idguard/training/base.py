@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -167,7 +168,7 @@ def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict
 
 
 @dataclass(kw_only=True)
-class TrainingRun:
+class TrainingRun(ABC):
     """What all trainings consist of; `step` counts the finished steps, `elapsed` the seconds over all launches."""
 
     config: TrainingConfig
@@ -217,9 +218,9 @@ class TrainingRun:
         self.step, self.elapsed = state["step"], state["elapsed"]
 
     @property
+    @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """What is trained."""
-        raise NotImplementedError
 
     def save_checkpoint(self) -> None:
         """Replace the run's checkpoint.
