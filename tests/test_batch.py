@@ -16,6 +16,7 @@ from PIL import Image
 
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
+from art_idguard.faces.detection import FaceDetector
 from art_idguard.files import formats
 from art_idguard.files.atomic import replacing
 from art_idguard.files.photo import read_photo
@@ -76,6 +77,15 @@ def test_other_settings_are_done_anew_and_the_same_are_not(change, place, protec
     options = {key: str(place / value) if key == "model" else value for key, value in CHANGES[change].items()}
     assert protect(photo, **options) == (0, 0)
     assert protect(photo, **options) == (0, 1)
+
+
+def test_a_photo_in_which_other_faces_would_be_found_now_is_done_anew(place, protect, monkeypatch):
+    photo = portrait(place, 0, place / "in" / "a.png")
+    monkeypatch.setattr(FaceDetector, "revision", FaceDetector.revision - 1)
+    protect(photo)
+    monkeypatch.undo()
+    assert protect(photo) == (0, 0)
+    assert protect(photo) == (0, 1)
 
 
 def test_a_newer_photo_of_the_same_name_is_protected(place, protect):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
 from art_idguard.cli import main
@@ -50,6 +50,14 @@ def test_protect_writes_beside_the_photo(photo, model, capsys):
     difference = np.asarray(Image.open(written)).astype(int) - np.asarray(Image.open(photo))
     assert 0 < np.abs(difference).max() <= 6
     assert "1 face(s), changed by at most" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("blur", "doubtful"), [(0, False), (9, True)])
+def test_a_face_that_is_hardly_one_is_said_to_be(tmp_path, model, blur, doubtful, capsys):
+    photo = tmp_path / "photo.png"
+    Image.open(PORTRAIT).convert("RGB").filter(ImageFilter.GaussianBlur(blur)).save(photo)
+    assert protect(photo, model=model) == 0
+    assert ("not sure of 1 face(s)" in capsys.readouterr().out) == doubtful
 
 
 def test_protect_measures_the_written_file(photo, model, tmp_path, capsys):

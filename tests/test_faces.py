@@ -201,24 +201,38 @@ def test_a_turned_photos_points_are_on_the_same_parts(detector, size, turns):
     assert (points < [left + width, top + height]).all()
 
 
-def test_one_face_may_be_turned_and_others_not(detector):
-    picture = np.full((200, 340, 3), 127, np.uint8)
-    upright = pasted(picture, 75, 10, 25)
-    part = np.zeros((150, 150, 3), np.uint8)
-    turned = pasted(part, 75, 0, 0)
-    part, turned = quarter(part, turned)
-    picture[25:175, 180:330] = part
+@pytest.mark.parametrize("turns", range(4))
+def test_one_face_may_be_turned_and_others_not(detector, turns):
+    """An upright search of this picture sees the upright one alone."""
+    picture = np.full((700, 1000, 3), 127, np.uint8)
+    upright = pasted(picture, 95, 10, 25)
+    part = np.full((200, 200, 3), 127, np.uint8)
+    turned = pasted(part, 95, 0, 0)
+    for _ in range(turns):
+        part, turned = quarter(part, turned)
+    picture[350:550, 600:800] = part
     faces = detector.detect(picture)
     assert len(faces) == 2
-    assert max(error(faces, points) for points in (upright, np.add(turned, [180, 25]))) < 0.15
+    assert max(error(faces, points) for points in (upright, np.add(turned, [600, 350]))) < 0.15
 
 
-def test_a_sure_face_costs_no_turns(detector, monkeypatch):
+def test_faces_that_stand_close_are_both_found(detector):
+    """A child before a grown-up: the boxes overlap, and what is close to one is far from the other."""
+    picture = np.full((360, 420, 3), 127, np.uint8)
+    large, small = pasted(picture, 150, 100, 40), pasted(picture, 55, 50, 200)
+    faces = detector.detect(picture)
+    assert len(faces) == 2
+    assert max(error(faces, points) for points in (large, small)) < 0.15
+
+
+def test_the_largest_face_of_an_upright_picture_costs_no_turns(detector, monkeypatch):
     searched = []
     search = detector._search
     monkeypatch.setattr(detector, "_search", lambda *given, **by: (searched.append(1), search(*given, **by))[1])
-    assert detector.detect(data.astronaut())[0].score > detection._SURE
+    assert detector.largest(data.astronaut()).score > detection._SURE
     assert len(searched) == 1
+    assert detector.largest(np.rot90(data.astronaut(), 2)).score > detection._CLEAR
+    assert detector.largest(np.zeros((64, 64, 3), np.uint8)) is None
 
 
 def test_a_strip_without_room_for_a_face_is_not_searched(detector, monkeypatch):

@@ -18,7 +18,9 @@ from art_idguard.types import Images
 class IDGuardAttack(ProtectionAttack):
     """Eq. (14) for ART: x + G(cat(x, delta_p)), bounded by the protector's epsilon.
 
-    Images of any size. The bound is the protector's: epsilon on its [-1, 1] scale, half of that on [0, 1].
+    Images of any size, as faces fill them: the shipped generator takes about 1 KB of memory for each pixel of a batch.
+    For photos of many megapixels there is `photos.protect_photo`, which works on the faces in them. The bound is the
+    protector's: epsilon on its [-1, 1] scale, half of that on [0, 1].
 
     Args:
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.

@@ -171,9 +171,9 @@ def _pixels(entry: Entry, content: bytes) -> Pixels:
 def _framed(pixels: Pixels, size: int, framing: Framing) -> UInt8[Tensor, "3 S S"] | None:
     """The square face, or None where aligning needs a face and there is none."""
     if framing == "align":
-        if not (found := FaceDetector().detect(pixels)):
+        if (face := FaceDetector().largest(pixels)) is None:
             return None
-        landmarks = torch.from_numpy(found[0].landmarks)[None]
+        landmarks = torch.from_numpy(face.landmarks)[None]
         frame = template_frame(landmarks, (pixels.shape[0], pixels.shape[1]), CELEBA_TEMPLATE)
         pixels = to_array(align(from_array(pixels[None]), frame, size, antialias=True))[0]
     return _channels_first(_square(Image.fromarray(pixels), size))
@@ -211,6 +211,6 @@ def find_landmarks(images: UInt8[Tensor, "N 3 H W"]) -> Landmarks:
     detector = FaceDetector()
     landmarks = torch.full((len(images), 5, 2), torch.nan)
     for i, image in enumerate(tqdm(images, desc="finding faces", disable=len(images) < 500)):
-        if found := detector.detect(image.permute(1, 2, 0).numpy()):
-            landmarks[i] = torch.from_numpy(found[0].landmarks)
+        if face := detector.largest(image.permute(1, 2, 0).numpy()):
+            landmarks[i] = torch.from_numpy(face.landmarks)
     return landmarks

@@ -85,9 +85,9 @@ def evaluate_manipulators(
 def _face(portrait: Path, size: int) -> Images:
     """The largest face of a photo, in CelebA's framing."""
     pixels = read_photo(portrait).pixels
-    if not (found := FaceDetector().detect(pixels)):
+    if (face := FaceDetector().largest(pixels)) is None:
         raise IDGuardError(f"no face found in {portrait}; give a photo with one")
-    frame = template_frame(torch.from_numpy(found[0].landmarks)[None], pixels.shape[:2], CELEBA_TEMPLATE)
+    frame = template_frame(torch.from_numpy(face.landmarks)[None], pixels.shape[:2], CELEBA_TEMPLATE)
     return face_crop(pixels, frame, size)
 
 

@@ -1,6 +1,6 @@
 """YuNet: faces and their five landmarks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from math import ceil
 from operator import and_
@@ -24,6 +24,11 @@ class Face(NamedTuple):
     """In the order of `types.Landmarks`."""
     score: float
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether 99 of 100 upright faces score more: it may be none, or its points may be in the wrong places."""
+        return self.score < _CLEAR
+
 
 _QUIET = Lock()  # the level is one for all threads
 
@@ -34,20 +39,23 @@ _TILE, _OVERLAP = 2048, 192  # pixels; a face larger than the overlap is found a
 _THINNEST = 8  # pixels of the shorter side, in fewer no face is found
 _SMALL = 50  # pixels at the largest size, below which points are found anew in the face's surroundings
 _SURE = 0.93  # upright faces score more, 9 of 10; of 450 that are upside down, none did
-_TURNED = 0.85  # upright faces score more, 99 of 100; less is not worth a turn
+_CLEAR = 0.85  # upright faces score more, 99 of 100; one that is turned has to
 
 
 class FaceDetector:
     """YuNet (Wu et al. 2023) from the OpenCV Zoo, on the CPU; the network ships with the package.
 
     It is made for upright faces of about 10 to 300 pixels. So a picture is searched at several sizes, large ones in
-    tiles, and a face is taken from the size that shows it closest to 100 pixels wide. In a picture that is on its side
-    or its head it finds some faces, with points in the wrong places: where no face is found, or one that it is not
-    sure of scores more in a quarter turn, the picture is searched in that turn, too.
+    tiles, and a face is taken from the size that shows it closest to 100 pixels wide. Of faces on their side or their
+    head it finds few, with points in the wrong places: so every picture is searched in its four quarter turns, and a
+    face that it is not sure of is taken from the turn in which it scores most.
 
     Args:
         threshold: the least score of a face, in [0, 1].
     """
+
+    revision = 2
+    """Grows when other faces are found, so that photos that were protected before are done again."""
 
     def __init__(self, *, threshold: float = 0.7) -> None:
         import cv2  # slow to import, and training on prepared faces does without it
@@ -64,21 +72,26 @@ class FaceDetector:
 
         The points of a face that is turned by quarters are those of the same parts: its eyes may be below its mouth.
         """
+        return self._found(picture, range(4))
+
+    def largest(self, picture: Picture) -> Face | None:
+        """The largest upright face, or the largest of any where there is none: what a data set's picture is of."""
+        faces = self._found(picture, [0]) or self._found(picture, [1, 2, 3])
+        return faces[0] if faces else None
+
+    def _found(self, picture: Picture, turns: Iterable[int]) -> list[Face]:
         longer = max(picture.shape[:2])
         scales = [side / longer for side in _sides(longer)]
         if min(picture.shape[:2]) * scales[-1] < _THINNEST:
             return []
         sizes = [_resized(picture, scale) for scale in scales]
         found: list[Face] = []
-        turns = [0]
-        for turn in turns:  # to which those are added that a face turns out to need
-            for seen in self._search(picture, sizes, turn):
+        for turn in turns:
+            others = [f for f in self._search(picture, sizes, turn) if not any(_same(f, face) for face in found)]
+            for seen in others:
                 face, upright = self._ascertained(picture, seen, turn, scales[-1])
-                if upright == 0 or face.score >= _TURNED:
+                if upright == 0 or face.score >= _CLEAR:
                     found.append(face)
-                    turns += {upright}.difference(turns)
-            if not found and turn == 0:
-                turns += [1, 2, 3]
         found = _distinct(sorted(found, key=lambda face: face.score, reverse=True))
         return sorted(found, key=lambda face: face.box[2] * face.box[3], reverse=True)
 
@@ -107,7 +120,7 @@ class FaceDetector:
         around = picture[y : y + ceil(side), x : x + ceil(side)]
         sizes = [_resized(around, 200 / side)]
         found = [(_moved(f, x, y), t) for t in range(4) for f in self._search(around, sizes, t)]
-        same = [(f, t) for f, t in found if _same(f, face) and (t == 0 or f.score >= _TURNED)]
+        same = [(f, t) for f, t in found if _same(f, face) and (t == 0 or f.score >= _CLEAR)]
         best = max(same, key=lambda f: f[0].score, default=(face, turn))
         return best if best[1] != turn or width * scale < _SMALL else (face, turn)
 
@@ -195,5 +208,11 @@ def _distinct(faces: Sequence[Face]) -> list[Face]:
 
 
 def _same(a: Face, b: Face) -> bool:
-    distance = np.linalg.norm(a.landmarks.mean(axis=0) - b.landmarks.mean(axis=0))
-    return bool(distance < max(a.box[2], b.box[2]) / 2)
+    """Whether the middle of each is in the other's box; of two that stand close, it is not."""
+    return _covers(a, b) and _covers(b, a)
+
+
+def _covers(face: Face, other: Face) -> bool:
+    left, top, width, height = face.box
+    x, y = other.landmarks.mean(axis=0)
+    return bool(left < x < left + width and top < y < top + height)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from art_idguard import manipulators, recognizers
 from art_idguard.errors import IDGuardError
+from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.digests import digest
 from art_idguard.files.formats import SUFFIXES
 from art_idguard.files.listing import is_debris, visible_files
@@ -150,7 +151,7 @@ def protect_files(
     photos, again = find_photos(inputs)
     table = PhotoTable(csv)
     protector, made_with = _protector(model, revision, refine, verbose=len(photos) == 1)
-    made_with |= {"whole": whole, "format": format, "strip_metadata": strip_metadata}
+    made_with |= {"whole": whole, "format": format, "strip_metadata": strip_metadata, "faces": FaceDetector.revision}
     if format != "png":
         made_with["quality"] = quality
     job = PhotoJob(

@@ -35,7 +35,7 @@ def shown_beside(target: Path) -> Path:
 class Written(NamedTuple):
     """A photo, what the file of its protected version holds, and by how many 8-bit levels that differs at most.
 
-    `frames` and `faces` are those of `ProtectedPhoto`.
+    `frames`, `faces` and `doubtful` are those of `ProtectedPhoto`.
     """
 
     photo: Photo
@@ -43,6 +43,7 @@ class Written(NamedTuple):
     frames: tuple[Frames, ...]
     faces: tuple[Images, ...]
     levels: int
+    doubtful: int
 
 
 def protect_file(
@@ -77,7 +78,7 @@ def protect_file(
             not happen; what was at `target` before is left as it was.
     """
     photo = read_photo(path, max_pixels=max_pixels)
-    protected, frames, faces = protect_photo(photo, protector, detector, whole=whole)
+    protected, frames, faces, doubtful = protect_photo(photo, protector, detector, whole=whole)
     if strip_metadata:
         protected = protected.without_metadata()
     with replacing(target) as temporary:
@@ -88,7 +89,7 @@ def protect_file(
         if levels > bound and format == "png":
             raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
         record(sha256(temporary))
-    return Written(photo, written, frames, faces, levels)
+    return Written(photo, written, frames, faces, levels, doubtful)
 
 
 def _read_back(temporary: Path, target: Path) -> Photo:
@@ -148,6 +149,8 @@ class PhotoJob:
         )
         outcome = Outcome(str(path), str(target), len(done.frames), done.levels)
         verdict = f"{path} -> {target}: {self._changed(outcome)}"
+        if done.doubtful:
+            verdict += f"; warning: not sure of {done.doubtful} face(s): none, or in another place? See --show"
         if self.judge is not None and done.frames:
             ideal, real = self._judged(self.judge, done)
             outcome = outcome._replace(l2_face=real.l2_face, similarity=real.similarity)

@@ -27,12 +27,13 @@ TAPER = 0.1  # share of the half side over which a face's perturbation fades out
 class ProtectedPhoto(NamedTuple):
     """The protected pixels, where each face was found, and what the protector made of its crop.
 
-    Without a face the photo was protected as a whole.
+    Without a face the photo was protected as a whole. `doubtful` is how many faces are so to the detector.
     """
 
     photo: Photo
     frames: tuple[Frames, ...]
     faces: tuple[Images, ...]
+    doubtful: int = 0
 
 
 @float32()
@@ -74,7 +75,8 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
         for columns in bands(size[1], size[0]):
             delta = resize(wide[..., columns], (size[0], columns.stop - columns.start))
             _add(pixels, photo.pixels, delta, (slice(None), columns), levels)
-    return ProtectedPhoto(photo._replace(pixels=pixels), frames, tuple(made))
+    doubtful = sum(face.doubtful for face in faces)
+    return ProtectedPhoto(photo._replace(pixels=pixels), frames, tuple(made), doubtful)
 
 
 @torch.no_grad()

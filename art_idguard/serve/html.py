@@ -113,6 +113,8 @@ def _verdict(done: Written, epsilon: float) -> str:
         what = "One face was found and protected."
     else:
         what = f"{faces} faces were found and all of them protected; the table judges the largest."
+    if done.doubtful:
+        what += f" {done.doubtful} may be none, or stand otherwise: look at the pictures."
     return (
         f"{what} Read back from the written PNG: no value differs by more than "
         f"<strong>{done.levels} of 255 levels</strong> "
