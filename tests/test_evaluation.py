@@ -20,8 +20,9 @@ from art_idguard.cli import main
 from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.measures import PHOTOS
 from art_idguard.evaluation.pictures import save_pictures
-from art_idguard.evaluation.protection import PHOTO_MEASURES, evaluate
+from art_idguard.evaluation.protection import evaluate
 from art_idguard.evaluation.report import CEILING, REFERENCES, WHITE_BOX, Report
 from art_idguard.evaluation.statistics import estimate, wilson_interval
 from art_idguard.evaluation.tables import markdown
@@ -327,7 +328,7 @@ def made_report(l2, similarity):
     """A report of given values (P, K, N), one edit."""
     l2, similarity = (torch.tensor(v)[..., None] for v in (l2, similarity))
     protections = (*("A", "B", "C")[: len(l2) - 2], *REFERENCES)
-    photos = {m: torch.ones(len(l2), l2.shape[2]) for m in PHOTO_MEASURES}
+    photos = {m.name: torch.ones(len(l2), l2.shape[2]) for m in PHOTOS}
     values = {"l2_face": l2, "l2_residual": l2 / 2, "l2_image": l2, "similarity.eye": similarity}
     return Report(protections, ("s", "r"), {"s": ("e",), "r": ("e",)}, ("eye",), values, photos, {"seed": 0})
 
@@ -380,8 +381,9 @@ def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):
 
 def test_misdirected_is_below_the_threshold_of_each_false_accept_rate(made):
     made = replace(made, metadata={"thresholds": {"eye": {"1%": 0.3, "0.1%": 0.55}}})
-    assert made.measures[-2:] == ("misdirected@1%.eye", "misdirected@0.1%.eye")
-    strict, lenient = (made.cells(m)[..., 0] for m in made.measures[-2:])
+    names = list(made.measures)[-2:]
+    assert names == ["misdirected@1%.eye", "misdirected@0.1%.eye"]
+    strict, lenient = (made.cells(name)[..., 0] for name in names)
     assert strict[0].tolist() == [[1, 0], [1, 1]]
     assert strict[1].tolist() == [[0, 0], [0, 0]]  # 0.3 is not below 0.3
     assert lenient[1].tolist() == [[1, 1], [0, 0]]

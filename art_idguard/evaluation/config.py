@@ -24,7 +24,8 @@ class EvaluationConfig(Settings):
     """Likewise; the training's first, then at least one that it did not use (without, the report carries a warning).
     Default: the SFace that ships."""
     data: tuple[str, ...]
-    """Data sets, NAME=PATH[,split=test][,framing=resize|align]."""
+    """Data sets, NAME=PATH[,split=test][,framing=resize|align]: the central square of each picture, or the face in it
+    warped to where CelebA's faces are."""
     output: str
     """Folder for NAME.json, .md and .png."""
     limit: int | None = None

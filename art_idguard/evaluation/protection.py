@@ -16,27 +16,16 @@ from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.checks import checked
 from art_idguard.evaluation.config import Edits
+from art_idguard.evaluation.measures import FORGERIES, PHOTOS, ForgedPair, Measure, PhotoPair, similarity
 from art_idguard.evaluation.report import REFERENCES, Report
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.journal import Record, append, resume
 from art_idguard.files.lock import exclusive
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.metrics import (
-    colour_difference,
-    identity_similarity,
-    l2_face,
-    l2_image,
-    l2_residual,
-    low_frequency_share,
-    psnr,
-    ssim,
-)
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.types import Edit, Frames, Images, Maps
-
-PHOTO_MEASURES = ("psnr", "ssim", "ciede_mean", "ciede_p95", "ciede_share", "low_frequency", "max_delta")
 
 
 def evaluate(
@@ -88,7 +77,7 @@ def evaluate(
     )
     setting = {
         **run.setting(),
-        "measures": (*run.measures, *PHOTO_MEASURES),
+        "measures": [m.name for m in (*run.measures, *PHOTOS)],
         "faces": faces.digest(),
         "batch_size": batch_size,
         "metadata": dict(metadata or {}),
@@ -139,8 +128,8 @@ class _Evaluation:
         return (*self.protections, *self.references)
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        return ("l2_face", "l2_residual", "l2_image", *(f"similarity.{r}" for r in self.recognizers))
+    def measures(self) -> tuple[Measure, ...]:
+        return (*FORGERIES, *map(similarity, self.recognizers))
 
     def setting(self) -> dict[str, Any]:
         return {
@@ -168,7 +157,8 @@ class _Evaluation:
             ]
             forgeries.append(torch.stack(by_edit, dim=-1))
         face = face_mask(batch.landmarks, (batch.images.shape[-2], batch.images.shape[-1]))
-        photos = torch.stack([photo_values(x, batch.images, face) for x in protected], dim=1)
+        pairs = [PhotoPair(batch.images, images, face) for images in protected]
+        photos = torch.stack([torch.stack([measure.of(pair) for pair in pairs]) for measure in PHOTOS])
         return {
             "forgeries": torch.stack(forgeries, dim=2).tolist(),
             "photos": photos.tolist(),
@@ -216,16 +206,12 @@ class _Evaluation:
     @torch.no_grad()
     def _compare(self, manipulator: Manipulator, edit: Edit, images: Images, clean: _Clean) -> Float[Tensor, "M R"]:
         output = manipulator(images, edit).output
-        similarities = [
-            identity_similarity(embedding, recognizer(output, clean.frame))
-            for embedding, recognizer in zip(clean.embeddings, self.recognizers.values(), strict=True)
-        ]
-        distances = [
-            l2_face(clean.output, output, clean.mask),
-            l2_residual(clean.output, output, images - clean.images, clean.mask),
-            l2_image(clean.output, output),
-        ]
-        return torch.stack([*distances, *similarities])
+        embeddings = {
+            name: (embedding, recognizer(output, clean.frame))
+            for embedding, (name, recognizer) in zip(clean.embeddings, self.recognizers.items(), strict=True)
+        }
+        forged = ForgedPair(clean.output, output, images - clean.images, clean.mask, embeddings)
+        return torch.stack([measure.of(forged) for measure in self.measures])
 
     def report(self, records: list[Record], faces: Faces, metadata: Mapping[str, Any]) -> Report:
         values = torch.cat([torch.tensor(r["forgeries"]) for r in records], dim=3)
@@ -240,8 +226,8 @@ class _Evaluation:
             tuple(self.manipulators),
             edits,
             tuple(self.recognizers),
-            dict(zip(self.measures, values, strict=True)),
-            dict(zip(PHOTO_MEASURES, photos, strict=True)),
+            {measure.name: of_all for measure, of_all in zip(self.measures, values, strict=True)},
+            {measure.name: of_all for measure, of_all in zip(PHOTOS, photos, strict=True)},
             {
                 **metadata,
                 **self.setting(),
@@ -258,8 +244,9 @@ class _Evaluation:
         if len(self.recognizers) < 2:
             found.append("no recogniser that training did not use was given")
         expected = values[0, 0, 0].numel() if self.edits == "all" else values.shape[3]
+        largest = photos[[measure.name for measure in PHOTOS].index("max_delta")]
         for p, name in enumerate(self.protections):
-            if unchanged := int((photos[PHOTO_MEASURES.index("max_delta"), p] == 0).sum()):
+            if unchanged := int((largest[p] == 0).sum()):
                 found.append(f"{name} returned {unchanged} of {photos.shape[2]} photos unchanged")
             for k, manipulator in enumerate(self.manipulators):
                 lost = expected - int(values[:, p, k].isfinite().all(dim=0).sum())
@@ -269,16 +256,3 @@ class _Evaluation:
                         "finite and left out of the means"
                     )
         return found
-
-
-def photo_values(protected: Images, clean: Images, face: Maps) -> Float[Tensor, "Q B"]:
-    """`PHOTO_MEASURES` of protected photos, of colour inside the face mask."""
-    return torch.stack(
-        [
-            psnr(protected, clean),
-            ssim(protected, clean),
-            *colour_difference(protected, clean, face),
-            low_frequency_share(protected - clean),
-            (protected - clean).abs().amax(dim=(1, 2, 3)),
-        ]
-    )

@@ -11,9 +11,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from art_idguard.evaluation.measures import FORGERIES, Measure, misdirection, similarity, success
 from art_idguard.evaluation.statistics import Estimate, estimate, rounded
 from art_idguard.files.atomic import write_text
-from art_idguard.metrics import disrupted
 
 WHITE_BOX, CEILING = "White box (PGD, whole picture)", "White box (criterion)"
 REFERENCES = (WHITE_BOX, CEILING)
@@ -36,10 +36,8 @@ class Report:
         manipulators: the columns.
         edits: names of the edits of each manipulator.
         recognizers: those that measured similarity, first the one that training used.
-        values: "l2_face" (Eq. 16), "l2_residual" (what delta does not explain of it), "l2_image",
-            "similarity.<recogniser>".
-        photos: of the protected photos "psnr" (dB), "ssim" and "max_delta"; "ciede_mean", "ciede_p95" and
-            "ciede_share" (`metrics.ColourDifference`); "low_frequency" (`metrics.low_frequency_share`).
+        values: by name, those of `measures.FORGERIES` and `measures.similarity`.
+        photos: by name, those of `measures.PHOTOS`.
         metadata: data set, weights, seed, epsilon, hardware, date; perhaps "thresholds", see there.
         warnings: what a reader of the numbers must know.
     """
@@ -61,48 +59,40 @@ class Report:
         """
         return self.metadata.get("thresholds", {})
 
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """The values, and what is 1 where the defence succeeded, 0 where not.
+    @cached_property
+    def measures(self) -> Mapping[str, Measure]:
+        """By name: the values, and what follows from them.
 
-        That is "dsr.<recogniser>", and where it was calibrated "misdirected@1%.<recogniser>": its similarity of the
-        two forgeries is below the threshold of this false accept rate.
+        That is "dsr.<recogniser>", and where it was calibrated "misdirected@1%.<recogniser>".
         """
-        misdirected = [f"misdirected@{rate}.{r}" for r, rates in self.thresholds.items() for rate in rates]
-        return (*self.values, *(f"dsr.{r}" for r in self.recognizers), *misdirected)
+        measured = (*FORGERIES, *map(similarity, self.recognizers))
+        misdirected = (misdirection(r, *limit) for r, limits in self.thresholds.items() for limit in limits.items())
+        return {m.name: m for m in (*measured, *map(success, self.recognizers), *misdirected)}
 
     def cells(self, measure: str) -> Float[Tensor, "P K N E"]:
         """A measure's value of every protection, manipulator, face and edit."""
-        if measure in self.values:
-            return self.values[measure]
-        kind, rate, recognizer = measure_parts(measure)
-        distance, similarity = self.values["l2_face"], self.values[f"similarity.{recognizer}"]
-        if kind == "misdirected":
-            below = similarity < self.thresholds[recognizer][rate]
-            return below.to(similarity).masked_fill(similarity.isnan(), math.nan)
-        success = disrupted(distance.flatten(), similarity.flatten()).view_as(distance)
-        return success.to(distance).masked_fill((distance + similarity).isnan(), math.nan)
+        return self.values[measure] if measure in self.values else self.measures[measure].of(self.values)
 
     @cached_property
     def _table(self) -> dict[str, dict[str, list[Estimate]]]:
         """Measure -> protection -> one estimate for each manipulator."""
         return {
-            measure: {
+            measure.name: {
                 name: [
-                    estimate(cells[p, k], share=is_rate(measure))._replace(share=self._share(measure, cells[:, k], p))
+                    estimate(cells[p, k], share=measure.is_rate)._replace(share=self._share(measure, cells[:, k], p))
                     for k in range(len(self.manipulators))
                 ]
                 for p, name in enumerate(self.protections)
             }
-            for measure in self.measures
-            for cells in (self.cells(measure),)
+            for measure in self.measures.values()
+            for cells in (self.cells(measure.name),)
         }
 
-    def _share(self, measure: str, cells: Float[Tensor, "P N E"], p: int) -> float | None:
+    def _share(self, measure: Measure, cells: Float[Tensor, "P N E"], p: int) -> float | None:
         if CEILING not in self.protections:
             return None
         top = self.protections.index(CEILING)
-        effect = 1 - cells if lower_is_better(measure) else cells
+        effect = cells if measure.higher_is_better else 1 - cells
         both = effect[p].isfinite() & effect[top].isfinite()
         reached, possible = (effect[i][both].mean().item() for i in (p, top))
         return reached / possible if possible > 0 else math.nan
@@ -119,12 +109,12 @@ class Report:
         for p, name in enumerate(self.protections):
             shares = [e.share for e in self._table[measure][name] if e.share is not None]
             share = sum(shares) / len(shares) if shares else None
-            found[name] = estimate(cells[p], share=is_rate(measure))._replace(share=share)
+            found[name] = estimate(cells[p], share=self.measures[measure].is_rate)._replace(share=share)
         return found.__getitem__
 
     def worst(self, measure: str) -> Cell:
         """The column of each protection's worst manipulator; its share is the lowest of all."""
-        sign = -1 if lower_is_better(measure) else 1
+        sign = 1 if self.measures[measure].higher_is_better else -1
 
         def cell(protection: str) -> Estimate:
             row = dict(zip(self.manipulators, self._table[measure][protection], strict=True))
@@ -176,26 +166,3 @@ class Report:
             "summary": self.summary(),
         }
         write_text(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def measure_parts(measure: str) -> tuple[str, str, str]:
-    """Kind, false accept rate and recogniser of a measure; "" where it has none.
-
-    >>> measure_parts("misdirected@0.1%.sface"), measure_parts("l2_face")
-    (('misdirected', '0.1%', 'sface'), ('l2_face', '', ''))
-    """
-    if measure.startswith("misdirected@"):
-        rate, _, recognizer = measure.removeprefix("misdirected@").partition("%.")
-        return "misdirected", f"{rate}%", recognizer
-    kind, _, recognizer = measure.partition(".")
-    return kind, "", recognizer
-
-
-def lower_is_better(measure: str) -> bool:
-    """Whether less of a measure is better."""
-    return measure.startswith("similarity")
-
-
-def is_rate(measure: str) -> bool:
-    """Whether a measure's values are 0 and 1."""
-    return measure.startswith(("dsr", "misdirected"))

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from art_idguard.evaluation.report import CEILING, REFERENCES, Cell, Report, is_rate, lower_is_better, measure_parts
+from art_idguard.evaluation.measures import PHOTOS, Measure
+from art_idguard.evaluation.report import CEILING, REFERENCES, Cell, Report
 from art_idguard.evaluation.statistics import Estimate
 from art_idguard.metrics import L2_THRESHOLD, NOTICEABLE, SIMILARITY_THRESHOLD
 
@@ -12,27 +14,26 @@ from art_idguard.metrics import L2_THRESHOLD, NOTICEABLE, SIMILARITY_THRESHOLD
 class _Column(NamedTuple):
     title: str
     cell: Cell
-    lower_is_better: bool | None
-    """Whether less is better; None where nothing is to be ranked."""
-    digits: int = 3
+    measure: Measure
     bounds: bool = False
     """Whether the interval's bounds are shown, not half its width."""
 
     def cells(self, protections: Sequence[str]) -> list[str]:
         estimates = {name: self.cell(name) for name in protections}
         ranked: list[float] = []
-        if self.lower_is_better is not None:  # equal as printed is equally good
-            values = {round(e.mean, self.digits) for n, e in estimates.items() if n not in REFERENCES}
-            ranked = sorted((v for v in values if not math.isnan(v)), reverse=not self.lower_is_better)
+        if self.measure.higher_is_better is not None:  # equal as printed is equally good
+            values = {round(e.mean, self.measure.digits) for n, e in estimates.items() if n not in REFERENCES}
+            ranked = sorted((v for v in values if not math.isnan(v)), reverse=self.measure.higher_is_better)
         ranked = ranked if len(ranked) > 1 else []  # where all are equal none is best
         return [self._format(estimate, ranked, name) for name, estimate in estimates.items()]
 
     def _format(self, estimate: Estimate, ranked: list[float], name: str) -> str:
-        mean, space, interval = estimate.text(self.digits, bounds=self.bounds).partition(" ")
+        digits = self.measure.digits
+        mean, space, interval = estimate.text(digits, bounds=self.bounds).partition(" ")
         if name not in REFERENCES:
-            if round(estimate.mean, self.digits) in ranked[:1]:
+            if round(estimate.mean, digits) in ranked[:1]:
                 mean = f"**{mean}**"
-            elif round(estimate.mean, self.digits) in ranked[1:2]:
+            elif round(estimate.mean, digits) in ranked[1:2]:
                 mean = f"<u>{mean}</u>"
         return mean + space + interval
 
@@ -40,7 +41,8 @@ class _Column(NamedTuple):
 def markdown(report: Report) -> str:
     """All tables of a report, with what their reader must know."""
     first, *others = report.recognizers
-    of_first = ["l2_face", "l2_residual", f"similarity.{first}", f"dsr.{first}"]
+    shown = [m for m in report.measures.values() if m.in_tables and m.far is None]
+    of_first = [m for m in shown if m.recognizer in (None, first)]
     parts = [
         f"Faces: {report.photos['psnr'].shape[1]}. Cells are means ± half the bootstrap 95 % "
         "interval; the best of a column is **bold**, the second <u>underlined</u>. L2_face: "
@@ -52,9 +54,9 @@ def markdown(report: Report) -> str:
         _table(report, _by_manipulator(report, of_first)),
     ]
     for recognizer in others:
-        measures = [f"similarity.{recognizer}", f"dsr.{recognizer}"]
+        measures = [m for m in shown if m.recognizer == recognizer]
         parts += [f"**ID sim. by {recognizer}**", _table(report, _by_manipulator(report, measures))]
-    parts += ["**Over manipulators**", _table(report, _aggregates(report))]
+    parts += ["**Over manipulators**", _table(report, _aggregates(report, shown))]
     if report.thresholds:
         parts += [_calibrated(report), _table(report, _misdirected(report))]
     if CEILING in report.protections:
@@ -68,7 +70,7 @@ def markdown(report: Report) -> str:
     parts += [
         "**Protected photos** (colour: CIEDE2000 in the face, "
         f"{NOTICEABLE} is just noticed; tint: share of the perturbation that a 9-pixel blur leaves)",
-        _table(report, _quality(report)),
+        _table(report, [_Column(m.column, report.photo(m.name), m) for m in PHOTOS]),
     ]
     parts += [f"Warning: {warning}." for warning in report.warnings]
     return "\n\n".join(parts) + "\n"
@@ -84,19 +86,16 @@ def _known(report: Report) -> str:
     return f", {about['steps']} steps each; the criterion's knows {' and '.join(known)}{others}"
 
 
-def _by_manipulator(report: Report, measures: Sequence[str]) -> list[_Column]:
+def _by_manipulator(report: Report, measures: Sequence[Measure]) -> list[_Column]:
     return [
-        _Column(f"{k} {_title(m)}", report.cell(m, k), lower_is_better(m), _digits(m), is_rate(m))
-        for k in report.manipulators
-        for m in measures
+        _Column(f"{k} {m.column}", report.cell(m.name, k), m, m.is_rate) for k in report.manipulators for m in measures
     ]
 
 
-def _aggregates(report: Report) -> list[_Column]:
+def _aggregates(report: Report, measures: Sequence[Measure]) -> list[_Column]:
     return [
-        _Column(f"{kind} {_title(m, full=True)}", cell(m), lower_is_better(m), _digits(m), is_rate(m))
-        for m in report.measures
-        if m != "l2_image" and measure_parts(m)[0] != "misdirected"
+        _Column(f"{kind} {m.column}{f' ({m.recognizer})' if m.recognizer else ''}", cell(m.name), m, m.is_rate)
+        for m in measures
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
     ]
 
@@ -116,23 +115,10 @@ def _calibrated(report: Report) -> str:
 
 def _misdirected(report: Report) -> list[_Column]:
     return [
-        _Column(f"{kind}, {recognizer}, FAR {rate}↑", cell(m), lower_is_better(m), bounds=True)
-        for m in report.measures
-        for named, rate, recognizer in [measure_parts(m)]
-        if named == "misdirected"
+        _Column(f"{kind}, {m.column}", cell(m.name), m, bounds=True)
+        for m in report.measures.values()
+        if m.far is not None
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
-    ]
-
-
-def _quality(report: Report) -> list[_Column]:
-    return [
-        _Column("PSNR (dB)↑", report.photo("psnr"), lower_is_better=False),
-        _Column("SSIM↑", report.photo("ssim"), lower_is_better=False),
-        _Column("colour, mean↓", report.photo("ciede_mean"), lower_is_better=True, digits=2),
-        _Column("colour, 95th percentile↓", report.photo("ciede_p95"), lower_is_better=True, digits=2),
-        _Column(f"share of face over {NOTICEABLE}↓", report.photo("ciede_share"), lower_is_better=True),
-        _Column("tint↓", report.photo("low_frequency"), lower_is_better=True),
-        _Column("max abs. perturbation", report.photo("max_delta"), lower_is_better=None),
     ]
 
 
@@ -141,24 +127,8 @@ def _as_share(column: _Column) -> _Column:
         share = column.cell(protection).share
         return Estimate(math.nan if share is None else share, math.nan, math.nan)
 
-    return _Column(column.title.rstrip("↑↓") + "↑", cell, lower_is_better=False)
-
-
-def _digits(measure: str) -> int:
-    """Models that are hard to move have distances of some thousandths."""
-    return 4 if measure.startswith("l2") else 3
-
-
-def _title(measure: str, *, full: bool = False) -> str:
-    kind, _, recognizer = measure_parts(measure)
-    title = {
-        "l2_face": "L2_face↑",
-        "l2_residual": "residual L2_face↑",
-        "l2_image": "L2↑",
-        "similarity": "ID sim.↓",
-        "dsr": "DSR↑",
-    }[kind]
-    return f"{title} ({recognizer})" if full and recognizer else title
+    share = replace(column.measure, higher_is_better=True, digits=3)
+    return _Column(column.title.rstrip("↑↓") + "↑", cell, share)
 
 
 def _table(report: Report, columns: Iterable[_Column]) -> str:
