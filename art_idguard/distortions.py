@@ -83,6 +83,26 @@ def noise(images: Images, *, sigma: float, seed: int) -> Images:
     return (images + sigma * drawn.to(images)).clamp(-1, 1)
 
 
+def jpeg_file(images: Images, *, quality: int) -> Images:
+    """What is read back from JPEG files as Pillow writes them (4:2:0 colour); gradients pass as if it were x.
+
+    `jpeg` is the one to train with: it has a gradient of its own, and only comes near a file.
+
+    Args:
+        images: on the [-1, 1] scale, and so is the result.
+        quality: 1 to 95, as Pillow counts it.
+    """
+    decoded = []
+    for picture in to_array(images.detach()):
+        with io.BytesIO() as file:
+            Image.fromarray(picture).save(file, format="JPEG", quality=quality)
+            decoded.append(np.asarray(Image.open(file).convert("RGB")))
+    return images + (from_array(np.stack(decoded)).to(images) - images).detach()
+
+
+Operation = Callable[[Images], Images]
+
+
 class Distortion(NamedTuple):
     """One operation with its parameters; `frame` and `maps` follow where it moves the face."""
 
@@ -105,21 +125,43 @@ def _crop(generator: Generator) -> Distortion:
     return Distortion(cropped, cropped, partial(crop_frame, zoom=zoom, shift=shift))
 
 
-OPERATIONS: dict[str, Callable[[Generator], Distortion]] = {
-    "none": lambda generator: NOTHING,
-    "jpeg": lambda generator: Distortion(partial(jpeg, quality=_uniform(generator, 70.0, 98.0))),
-    "resize": lambda generator: Distortion(partial(rescale, factor=_uniform(generator, 0.5, 1.0))),
-    "crop": _crop,
-    "blur": lambda generator: Distortion(partial(blur, sigma=_uniform(generator, 0.3, 1.2))),
-    "noise": lambda generator: Distortion(
-        partial(
-            noise,
-            sigma=_uniform(generator, 0.005, 0.03),
-            seed=int(torch.randint(2**31, (), generator=generator)),
-        )
+def _noise(generator: Generator) -> Distortion:
+    sigma = _uniform(generator, 0.005, 0.03)
+    return Distortion(partial(noise, sigma=sigma, seed=int(torch.randint(2**31, (), generator=generator))))
+
+
+class Lossy(NamedTuple):
+    """One kind of operation."""
+
+    draw: Callable[[Generator], Distortion]
+    """With parameters within what photos meet on their way, to train with."""
+    at: Callable[[float], Operation] | None = None
+    """With a given strength, in the units of its function, to measure with; None where one number does not say it."""
+    strengths: tuple[float, float] = (0, 0)
+    """Within which it may be given."""
+
+
+OPERATIONS = {
+    "none": Lossy(lambda generator: NOTHING),
+    "jpeg": Lossy(
+        lambda generator: Distortion(partial(jpeg, quality=_uniform(generator, 70.0, 98.0))),
+        lambda quality: partial(jpeg_file, quality=round(quality)),
+        (1, 95),
     ),
+    "resize": Lossy(
+        lambda generator: Distortion(partial(rescale, factor=_uniform(generator, 0.5, 1.0))),
+        lambda factor: partial(rescale, factor=factor),
+        (0.01, 1),
+    ),
+    "crop": Lossy(_crop),
+    "blur": Lossy(
+        lambda generator: Distortion(partial(blur, sigma=_uniform(generator, 0.3, 1.2))),
+        lambda sigma: partial(blur, sigma=sigma),
+        (0.01, 16),
+    ),
+    "noise": Lossy(_noise, lambda sigma: partial(noise, sigma=sigma, seed=0), (0, 1)),
 }
-"""Operations by name, each with parameters drawn within what photos meet on their way."""
+"""By name."""
 
 
 def require_known(names: Sequence[str]) -> None:
@@ -137,36 +179,7 @@ def sample_distortion(names: Sequence[str], *, seed: int) -> Distortion:
     if not names:
         return NOTHING
     generator = Generator().manual_seed(seed)
-    return OPERATIONS[names[int(torch.randint(len(names), (), generator=generator))]](generator)
-
-
-Operation = Callable[[Images], Images]
-
-
-def jpeg_file(images: Images, *, quality: int) -> Images:
-    """What is read back from JPEG files as Pillow writes them (4:2:0 colour); gradients pass as if it were x.
-
-    `jpeg` is the one to train with: it has a gradient of its own, and only comes near a file.
-
-    Args:
-        images: on the [-1, 1] scale, and so is the result.
-        quality: 1 to 95, as Pillow counts it.
-    """
-    decoded = []
-    for picture in to_array(images.detach()):
-        with io.BytesIO() as file:
-            Image.fromarray(picture).save(file, format="JPEG", quality=quality)
-            decoded.append(np.asarray(Image.open(file).convert("RGB")))
-    return images + (from_array(np.stack(decoded)).to(images) - images).detach()
-
-
-LOSSY: dict[str, tuple[Callable[[float], Operation], float, float]] = {
-    "jpeg": (lambda quality: partial(jpeg_file, quality=round(quality)), 1, 95),
-    "blur": (lambda sigma: partial(blur, sigma=sigma), 0.01, 16),
-    "resize": (lambda factor: partial(rescale, factor=factor), 0.01, 1),
-    "noise": (lambda sigma: partial(noise, sigma=sigma, seed=0), 0, 1),
-}
-"""Operations by name: made from their strength, which lies between the two numbers, in the units of the functions."""
+    return OPERATIONS[names[int(torch.randint(len(names), (), generator=generator))]].draw(generator)
 
 
 def parse(text: str) -> Operation:
@@ -178,13 +191,14 @@ def parse(text: str) -> Operation:
     if text == "none":
         return lambda images: images
     name, _, value = text.partition("=")
-    make, low, high = LOSSY.get(name, (None, 0, 0))
+    _, make, (low, high) = OPERATIONS.get(name, OPERATIONS["none"])
     try:
         strength = float(value)
     except ValueError:
         strength = float("nan")
     if make is None:
-        raise IDGuardError(f"unknown operation {text!r}; expected none, or NAME=STRENGTH with {', '.join(LOSSY)}")
+        names = ", ".join(name for name, operation in OPERATIONS.items() if operation.at)
+        raise IDGuardError(f"unknown operation {text!r}; expected none, or NAME=STRENGTH with {names}")
     if not low <= strength <= high:
         raise IDGuardError(f"the operation {text!r} needs a strength from {low:g} to {high:g}, such as {name}={high:g}")
     return make(strength)

@@ -49,7 +49,7 @@ def test_specifications_are_the_operations_of_robustness():
 
 @pytest.mark.parametrize("text", ["", "rain", "rain=1", "none=1"])
 def test_an_unknown_operation_is_refused(text):
-    with pytest.raises(IDGuardError, match="expected none, or NAME=STRENGTH with jpeg, blur, resize, noise"):
+    with pytest.raises(IDGuardError, match="expected none, or NAME=STRENGTH with jpeg, resize, blur, noise"):
         parse(text)
 
 

@@ -42,7 +42,7 @@ def generator(seed=0):
 def test_operations_keep_shape_range_and_dtype(name, dtype):
     images = (torch.rand(2, 3, 40, 56) * 2 - 1).to(dtype)
     for seed in range(5):
-        changed = OPERATIONS[name](generator(seed)).images(images)
+        changed = OPERATIONS[name].draw(generator(seed)).images(images)
         assert changed.shape == images.shape
         assert changed.dtype == dtype
         assert changed.abs().max() <= 1
@@ -53,7 +53,7 @@ def test_operations_keep_shape_range_and_dtype(name, dtype):
 def test_the_same_draw_does_the_same_to_every_picture(name):
     """Clean and protected faces go through one distortion, alone or in a batch."""
     images = torch.rand(3, 3, 32, 32) * 2 - 1
-    distortion = OPERATIONS[name](generator())
+    distortion = OPERATIONS[name].draw(generator())
     alone = torch.cat([distortion.images(image) for image in images.split(1)])
     torch.testing.assert_close(distortion.images(images), alone, rtol=0, atol=1e-5)
 
@@ -62,7 +62,7 @@ def test_the_same_draw_does_the_same_to_every_picture(name):
 def test_gradients_are_those_of_finite_differences(name):
     """All but JPEG's: its derivative is that of a surrogate for rounding, which is not even continuous."""
     image = (torch.rand(1, 3, 16, 16, dtype=torch.float64) * 1.6 - 0.8).requires_grad_()
-    distortion = OPERATIONS[name](generator())
+    distortion = OPERATIONS[name].draw(generator())
     direction = torch.randn_like(image)
     (gradient,) = torch.autograd.grad((distortion.images(image) * direction).sum(), image)
     assert gradient.norm() > 0.1 * direction.norm()
@@ -128,7 +128,7 @@ def test_recognition_frame_and_masks_follow_the_crop():
 
     mask = (torch.arange(side) < 100).float().expand(1, 1, side, side)
     scene = Scene(mask.expand(-1, 3, -1, -1), Region(mask, mask, mask), frame)
-    moved = distorted(scene, OPERATIONS["crop"](generator()))
+    moved = distorted(scene, OPERATIONS["crop"].draw(generator()))
     assert torch.equal(moved.region.component, moved.images[:, :1])
     assert not torch.equal(moved.region.heat, mask)
 
@@ -167,7 +167,7 @@ def test_cut_graph_step_through_an_operation_equals_textbook_step(name, weightin
     region = Region(*torch.rand(3, 2, 1, 32, 32, dtype=dtype))
     scene = Scene(torch.rand(2, 3, 32, 32, dtype=dtype) * 2 - 1, region, None)
     recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
-    distortion = OPERATIONS[name](generator(7))
+    distortion = OPERATIONS[name].draw(generator(7))
     rules = [make_weighting(weighting, alpha=(1.0, 10.0), space="parameters") for _ in range(2)]
 
     def gradients():
