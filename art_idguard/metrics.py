@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import arcface_frame
@@ -40,7 +39,7 @@ __all__ = [
 L2_THRESHOLD, SIMILARITY_THRESHOLD = 0.05, 0.4
 """A forgery is disrupted above the one and below the other (section IV-A4)."""
 
-_SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
+_SSIM_WINDOW = 11
 
 
 def l2_face(y: Images, y_hat: Images, face: Maps) -> Float[Tensor, " B"]:
@@ -107,7 +106,7 @@ def psnr(a: Images, b: Images) -> Float[Tensor, " B"]:
 
 
 def ssim(a: Images, b: Images) -> Float[Tensor, " B"]:
-    """Structural similarity (Wang et al. 2004) on the [0, 1] scale.
+    """Structural similarity (Wang et al. 2004) on the [0, 1] scale, by kornia.
 
     The mean over channels and over all Gaussian windows (11 px, sigma 1.5) that lie inside
     the picture.
@@ -115,25 +114,14 @@ def ssim(a: Images, b: Images) -> Float[Tensor, " B"]:
     Raises:
         IDGuardError: the pictures are smaller than the window.
     """
+    from kornia.metrics import ssim as ssim_map  # not on every training machine
+
     if min(a.shape[-2:]) < _SSIM_WINDOW:
         raise IDGuardError(
             f"SSIM needs pictures of at least {_SSIM_WINDOW}x{_SSIM_WINDOW} px, found "
             f"{a.shape[-2]}x{a.shape[-1]}; enlarge them or leave SSIM out"
         )
-    channels = a.shape[1]
-    offset = torch.arange(_SSIM_WINDOW, device=a.device, dtype=a.dtype) - _SSIM_WINDOW // 2
-    window = F.softmax(-(offset**2) / (2 * _SSIM_SIGMA**2), dim=0).expand(channels, 1, 1, -1)
-
-    def local_mean(x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, window, groups=channels), window.mT, groups=channels)
-
-    a, b = to_unit(a), to_unit(b)
-    mean_a, mean_b = local_mean(a), local_mean(b)
-    variances = local_mean(a * a) - mean_a**2 + local_mean(b * b) - mean_b**2
-    covariance = local_mean(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
+    return ssim_map(to_unit(a), to_unit(b), _SSIM_WINDOW, padding="valid").mean(dim=(1, 2, 3))
 
 
 NOTICEABLE = 2.3

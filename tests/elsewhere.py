@@ -68,8 +68,8 @@ class Elsewhere(TorchDispatchMode):
 
     def __enter__(self) -> "Elsewhere":
         self._autocast = torch.autocast  # unknown to torch for this device
-        torch.autocast = lambda kind, *args, **kwargs: (  # type: ignore[assignment, misc]
-            contextlib.nullcontext() if kind == DEVICE.type else self._autocast(kind, *args, **kwargs)
+        torch.autocast = lambda device_type, *args, **kwargs: (  # type: ignore[assignment, misc]
+            contextlib.nullcontext() if device_type == DEVICE.type else self._autocast(device_type, *args, **kwargs)
         )
         self._literals = _Literals()
         self._literals.__enter__()
