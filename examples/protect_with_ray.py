@@ -30,7 +30,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces import FaceDetector
 from art_idguard.files.formats import SUFFIXES
 from art_idguard.perturbation import Protector
-from art_idguard.photos.batch import PROTECTED, find_photos
+from art_idguard.photos.finding import RESULTS, find_photos
 from art_idguard.photos.job import protect_file
 
 Row = dict[str, Any]
@@ -66,7 +66,7 @@ class ProtectActor:
 
 def target_of(output: Path, name: str) -> Path:
     """The suffix stays, so that a.jpg and a.png have different results; a name cannot lead out of `output`."""
-    return output / f"{name.replace('..', '_').lstrip('/')}{PROTECTED}"
+    return output / f"{name.replace('..', '_').lstrip('/')}{RESULTS['png']}"
 
 
 def read(source: str, *, output: Path, column: str) -> "ray.data.Dataset | None":
@@ -77,7 +77,10 @@ def read(source: str, *, output: Path, column: str) -> "ray.data.Dataset | None"
         tars = ray.data.read_webdataset(glob(source), decoder=None, suffixes=is_picture, include_paths=True)
         return tars.map(from_webdataset)
     root = Path(source).resolve()
-    todo = [p for p in find_photos([str(root)])[0] if not target_of(output, str(p.relative_to(root))).exists()]
+    found = find_photos([str(root)])
+    for error in found.errors:
+        raise error
+    todo = [p for p in found.photos if not target_of(output, str(p.relative_to(root))).exists()]
     if not todo:
         return None
     photos = ray.data.read_binary_files([str(path) for path in todo], include_paths=True)

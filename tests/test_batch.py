@@ -1,9 +1,11 @@
 """What `art-idguard protect` takes for done: made of this photo, with these settings and weights, and whole."""
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +21,12 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files import formats
 from art_idguard.files.atomic import replacing
+from art_idguard.files.digests import sha256
+from art_idguard.files.listing import visible_files
 from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
-from art_idguard.photos import batch, job
+from art_idguard.photos import batch, job, manifest
+from art_idguard.photos.finding import find_photos
 from art_idguard.photos.manifest import NAME, Entry, Manifest
 from art_idguard.photos.table import Outcome, PhotoTable
 from tests.toys import tiny_manipulators, write_portraits
@@ -131,8 +136,8 @@ def test_a_photo_spelled_in_several_ways_is_done_once(place, protect, monkeypatc
     photo = portrait(place, 0, place / "in" / "a.png")
     (place / "link.png").symlink_to(photo)
     monkeypatch.chdir(photo.parent)
-    photos, again = batch.find_photos(["a.png", str(photo), "../in/a.png", str(place / "link.png")])
-    assert (list(photos), again) == ([Path("a.png")], 3)
+    found = find_photos(["a.png", str(photo), "../in/a.png", str(place / "link.png")])
+    assert (list(found.photos), found.again) == ([Path("a.png")], 3)
 
 
 def test_a_damaged_or_unrecorded_result_is_no_result(place, protect, capsys):
@@ -181,7 +186,78 @@ def test_a_batch_ends_with_a_summary(place, protect, capsys):
     (place / "in" / "c.png").write_text("no picture")
     words = ["protect", place / "in", place / "in" / "a.png", "--model", place / "model", "--check", "none"]
     assert main(list(map(str, words))) == 1
-    assert "art-idguard: 1 protected, 1 skipped, 1 failed; 1 named more than once" in capsys.readouterr().err
+    assert (
+        "art-idguard: 1 protected, 1 skipped, 1 failed, 0 left out; 1 named more than once" in capsys.readouterr().err
+    )
+
+
+@pytest.fixture
+def run(place, capsys):
+    """The command on the folder "in"; gives its exit code and its last line."""
+
+    def run(*words):
+        code = main(
+            ["protect", str(place / "in"), "--model", str(place / "model"), "--check", "none", *map(str, words)]
+        )
+        return code, capsys.readouterr().err.splitlines()[-1]
+
+    return run
+
+
+def test_a_folders_run_says_what_it_leaves_out_and_why(place, run):
+    for name in ("a.png", "sub/scan", "sub/scan.2019", "sub/a.jpg?width=300"):
+        portrait(place, 0, place / "in" / name)
+    for name in ("notes.txt", "a.pdf", "README", "Python notes", "empty", ".DS_Store", ".cache/b.png", "sub/._a.png"):
+        path = place / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("" if name == "empty" else name)
+    (place / "in" / "gone.png").symlink_to(place / "nowhere")
+    os.mkfifo(place / "in" / "pipe.png")
+    why = "3 hidden, 3 no picture by content, 2 no file, 2 no picture by name"
+    words = ["--csv", place / "in" / "table.txt"]
+    assert run(*words) == (0, f"art-idguard: 4 protected, 0 skipped, 0 failed, 10 left out ({why})")
+    assert len(list((place / "in").rglob("*.protected.png"))) == 4
+    assert run(*words) == (0, f"art-idguard: 0 protected, 4 skipped, 0 failed, 10 left out ({why})")
+
+
+def test_a_folder_without_photos_says_what_is_in_it(place, run):
+    (place / "in").mkdir()
+    (place / "in" / "a.pdf").write_text("no picture")
+    code, line = run()
+    assert code == 2
+    assert re.search(r"no photo at .* \(1 left out \(1 no picture by name\)\); expected a picture", line)
+
+
+def test_an_unreadable_subfolder_is_named_and_spares_the_others(place, run, monkeypatch):
+    portrait(place, 0, place / "in" / "a.png")
+    portrait(place, 0, place / "in" / "private" / "b.png")
+    scandir = os.scandir
+
+    def denied(path):
+        if Path(path).name == "private":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)  # permissions are none to root
+    assert run() == (1, "art-idguard: 1 protected, 0 skipped, 1 failed, 0 left out")
+    with pytest.raises(IDGuardError, match=r"cannot read .*in/private: Permission denied; change its permissions"):
+        visible_files(place / "in")
+
+
+def test_a_photo_that_cannot_be_read_any_more_spares_the_others(place, run, monkeypatch):
+    for name in ("a.png", "b.png"):
+        portrait(place, 0, place / "in" / name)
+    run()
+    (place / "in" / "b.protected.png").unlink()
+
+    def digest(path):
+        if path.name == "a.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return sha256(path)
+
+    for module in (manifest, job):
+        monkeypatch.setattr(module, "sha256", digest)
+    assert run() == (1, "art-idguard: 1 protected, 0 skipped, 1 failed, 0 left out")
 
 
 PHOTOS = {"a.avif": "AVIF", "b.JFIF": "JPEG", "c.jpe": "JPEG", "d.jp2": "JPEG2000", "e.tif": "TIFF", "f.ppm": "PPM"}
@@ -228,9 +304,9 @@ def test_a_manifest_cut_anywhere_keeps_its_whole_lines(tmp_path, entries, cut):
     folder = tmp_path / "folder"
     folder.mkdir(exist_ok=True)
     (folder / NAME).unlink(missing_ok=True)
-    manifest = Manifest(folder)
+    written = Manifest(folder)
     for result, place in entries:
-        manifest.add(Entry(result, place, "photo", "settings", "bytes"))
+        written.add(Entry(result, place, "photo", "settings", "bytes"))
     content = (folder / NAME).read_bytes() if entries else b""
     (folder / NAME).write_bytes(content[: len(content) - cut])
     whole = [json.loads(line) for line in content[: len(content) - cut].split(b"\n") if line.endswith(b"}")]

@@ -13,7 +13,7 @@ from art_idguard.data.reading import read_faces, read_labelled
 from art_idguard.data.sources import entries
 from art_idguard.errors import IDGuardError
 from art_idguard.files.listing import visible_files
-from art_idguard.photos.batch import find_photos
+from art_idguard.photos.finding import find_photos
 from art_idguard.types import ATTRIBUTES
 from tests.test_data import png, write_tar
 from tests.toys import PORTRAIT
@@ -273,8 +273,8 @@ def test_what_systems_leave_in_a_folder_is_no_picture(tmp_path):
         assert [e.name for e in entries(source, "train")] == ["a.png", "x/b.png"]
     everything = [tmp_path / "faces" / name for name in files]
     for given in (tmp_path / "faces", tmp_path / "faces" / "**" / "*.png"):
-        assert sorted(find_photos([str(given)])[0]) == everything
-    assert list(find_photos([str(tmp_path / "faces" / "@eaDir" / "*.png")])[0])  # asked for by name
+        assert sorted(find_photos([str(given)]).photos) == everything
+    assert list(find_photos([str(tmp_path / "faces" / "@eaDir" / "*.png")]).photos)  # asked for by name
 
 
 def test_a_linked_folder_is_read_once(tmp_path):

@@ -6,14 +6,17 @@ from typing import Any
 
 from art_idguard.commands._settings import steps
 
-DESCRIPTION = """Protect photos. What is there already is skipped if it was made of the same photo with the same
-settings and weights, as the hidden .art-idguard.jsonl beside the results says (by digests); else it is made anew. Exit
-code: 0 where every photo is protected or skipped, 1 where one is not, 2 where there is none. The last line counts."""
+DESCRIPTION = """Protect photos. Of a folder these are its pictures, by suffix or, without one, by content, also in
+subfolders and linked ones. What is there already is skipped if it was made of the same photo with the same settings and
+weights, as the hidden .art-idguard.jsonl beside the results says (by digests); else it is made anew."""
+SUMMARY = """Exit code: 0 where every photo is protected or skipped, 1 where one is not or a subfolder cannot be read, 2
+where there is none. The last line, on standard error, counts them, and what else lies in the folders: "art-idguard: 5
+protected, 1 skipped, 1 failed, 3 left out (2 hidden, 1 no picture by name)"; why one failed is said above it."""
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    protect = commands.add_parser("protect", help="protect photos", description=DESCRIPTION)
+    protect = commands.add_parser("protect", help="protect photos", description=DESCRIPTION, epilog=SUMMARY)
     protect.add_argument("inputs", nargs="+", help="pictures, folders of pictures, or quoted globs")
     protect.add_argument("--output", type=Path, help="folder for the results (default: beside each photo)")
     protect.add_argument("--model", help="protector: folder or Hub id (default: the one that ships)")
@@ -40,7 +43,8 @@ def add(commands: Any) -> None:
 
 def _run(**options: Any) -> int:
     from art_idguard.files.names import printable
-    from art_idguard.photos.batch import NoPhotosError, protect_files
+    from art_idguard.photos.batch import protect_files
+    from art_idguard.photos.finding import NoPhotosError
 
     try:
         return 1 if protect_files(**options) else 0

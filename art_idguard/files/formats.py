@@ -1,6 +1,7 @@
 """Picture formats that are read: a fixed list; some that Pillow knows are never photos, and one starts a program."""
 
 import io
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,28 @@ def _known() -> tuple[str, ...]:
         register_heif_opener()
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def has_no_suffix(path: Path) -> bool:
+    """Whether nothing in a name says of what kind the file is: "scan", "photo.2019", "a.jpg?width=300"."""
+    return not re.fullmatch(r"\.\w*[A-Za-z]\w*", path.suffix)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its suffix or, where it has none, by its first bytes.
+
+    One that cannot be read counts as one, and whoever reads it says why.
+    """
+    if not has_no_suffix(path):
+        return path.suffix.lower() in SUFFIXES
+    try:
+        with path.open("rb") as file:
+            start = file.read(16).ljust(16, b"\0")
+    except OSError:
+        return True
+    if start.startswith(b"P") and not start[2:3].isspace():  # a text, of which Pillow would read more for "P6"
+        return False
+    return any(accepts is not None and accepts(start) for _, accepts in map(Image.OPEN.__getitem__, _known()))
 
 
 def open_picture(source: Path | io.BytesIO, path: Path) -> Image.Image:

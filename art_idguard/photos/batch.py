@@ -5,7 +5,6 @@ import sys
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from glob import glob
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
@@ -17,67 +16,17 @@ from art_idguard import manipulators, recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.digests import digest
-from art_idguard.files.formats import SUFFIXES
-from art_idguard.files.listing import is_debris, visible_files
 from art_idguard.files.names import printable
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
-from art_idguard.photos.job import SHOWN, PhotoJob, shown_beside
+from art_idguard.photos.finding import RESULTS, Found, find_photos, phrase
+from art_idguard.photos.job import PhotoJob, shown_beside
 from art_idguard.photos.manifest import Manifest, settings_digest
 from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
 from art_idguard.types import float32
-
-PROTECTED = ".protected.png"
-_RESULTS = {"png": PROTECTED, "jpeg": ".protected.jpg", "webp": ".protected.webp"}
-_OURS = (*_RESULTS.values(), SHOWN)
-
-
-class NoPhotosError(IDGuardError):
-    """The inputs stand for nothing."""
-
-
-def find_photos(inputs: Sequence[str]) -> tuple[dict[Path, Path], int]:
-    """The files that files, folders (their pictures, recursively) and quoted globs stand for, and how often one again.
-
-    Each comes once, however it is spelled, with its folder within the input folder, "." of a file or a glob's.
-
-    Raises:
-        NoPhotosError: an input stands for nothing.
-    """
-    found: dict[Path, tuple[Path, Path]] = {}
-    again = 0
-    for text in inputs:
-        path = Path(text)
-        matches = _pictures(path) if path.is_dir() else [path] if path.is_file() else _glob(text)
-        if not matches:
-            raise NoPhotosError(f"no photo at {text}; expected a picture, a folder of pictures or a quoted glob")
-        for match in matches:
-            within = match.parent.relative_to(path) if path.is_dir() else Path()
-            again += match.resolve() in found
-            found.setdefault(match.resolve(), (match, within))
-    return dict(found.values()), again
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES and not _ours(path)]
-
-
-def _ours(path: Path) -> bool:
-    return path.name.endswith(_OURS)
-
-
-def _glob(pattern: str) -> list[Path]:
-    """Files that match, but debris only where the pattern itself names it."""
-    found = map(Path, sorted(glob(pattern, recursive=True)))
-    named = Path(pattern).parts
-    return [
-        path
-        for path in found
-        if path.is_file() and not _ours(path) and not is_debris(Path(*(p for p in path.parts if p not in named)))
-    ]
 
 
 @dataclass(kw_only=True)
@@ -148,9 +97,9 @@ def protect_files(
     """
     if workers < 1 or not 1 <= quality <= 100:
         raise IDGuardError(f"expected at least one worker and a quality of 1 to 100, found {workers} and {quality}")
-    photos, again = find_photos(inputs)
+    found = find_photos(inputs)
     table = PhotoTable(csv)
-    protector, made_with = _protector(model, revision, refine, verbose=len(photos) == 1)
+    protector, made_with = _protector(model, revision, refine, verbose=len(found.photos) == 1)
     made_with |= {"whole": whole, "format": format, "strip_metadata": strip_metadata, "faces": FaceDetector.revision}
     if format != "png":
         made_with["quality"] = quality
@@ -166,30 +115,31 @@ def protect_files(
     )
     batch = _Batch(
         output=output,
-        suffix=_RESULTS[format],
+        suffix=RESULTS[format],
         settings=settings_digest(made_with),
         overwrite=overwrite,
         show=show,
         whole=whole,
         table=table,
     )
-    todo, unknown = _left_to_do(photos, batch)
-    failed = 0
-    with tqdm(total=len(photos), initial=len(photos) - len(todo), unit="photo", disable=len(photos) < 2) as bar:
+    todo, failed = _left_to_do(found, batch)
+    number, protected = len(found.photos), 0
+    with tqdm(total=number, initial=number - len(todo), unit="photo", disable=number < 2) as bar:
         for outcome, line in _outcomes(job, todo, batch, workers):
             table.add(outcome)
             failed += bool(outcome.error)
+            protected += not outcome.error
             _say(line, error=bool(outcome.error))
             bar.update()
-    if len(photos) + again > 1:
-        skipped = len(photos) - len(todo) - unknown
-        _summarise(len(todo) - failed, skipped, failed + unknown, again)
-    return failed + unknown
+    _summarise(found, protected, failed)
+    return failed
 
 
-def _summarise(protected: int, skipped: int, failed: int, again: int) -> None:
-    repeated = f"; {again} named more than once" if again else ""
-    tqdm.write(f"art-idguard: {protected} protected, {skipped} skipped, {failed} failed{repeated}", file=sys.stderr)
+def _summarise(found: Found, protected: int, failed: int) -> None:
+    skipped = len(found.photos) + len(found.errors) - protected - failed
+    counts = f"{protected} protected, {skipped} skipped, {failed} failed, {phrase(found.left_out)}"
+    repeated = f"; {found.again} named more than once" if found.again else ""
+    tqdm.write(f"art-idguard: {counts}{repeated}", file=sys.stderr)
 
 
 def _protector(
@@ -215,12 +165,14 @@ def _target(photo: Path, folder: Path, suffix: str, manifest: Manifest, taken: C
     raise AssertionError("numbers do not end")
 
 
-def _left_to_do(photos: dict[Path, Path], batch: _Batch) -> tuple[dict[Path, Path], int]:
+def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
     """The photos without a result of their own with these settings, and where it goes; how many cannot have one."""
     todo: dict[Path, Path] = {}
     taken: set[Path] = set()
-    unknown = 0
-    for photo, within in photos.items():
+    for unreadable in found.errors:
+        _say(str(unreadable), error=True)
+    failed = len(found.errors)
+    for photo, within in found.photos.items():
         folder = photo.parent if batch.output is None else batch.output / within
         manifest = batch.manifest(folder)
         target = _target(photo, folder, batch.suffix, manifest, taken)
@@ -233,7 +185,7 @@ def _left_to_do(photos: dict[Path, Path], batch: _Batch) -> tuple[dict[Path, Pat
             error = f"{photo}: {target} {reason}"
             batch.table.add(Outcome(str(photo), str(target), error=error))
             _say(error, error=True)
-            unknown += 1
+            failed += 1
         elif complete and manifest.is_done(target, photo, batch.settings):
             reason = f"{target} is there already, made of this photo with these settings; --overwrite makes it anew"
             _say(f"{photo}: {SKIPPED}{reason}")
@@ -241,7 +193,7 @@ def _left_to_do(photos: dict[Path, Path], batch: _Batch) -> tuple[dict[Path, Pat
                 batch.table.add(Outcome(str(photo), str(target), error=SKIPPED + reason))
         else:
             todo[photo] = target
-    return todo, unknown
+    return todo, failed
 
 
 def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch, workers: int) -> Iterator[tuple[Outcome, str]]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -42,6 +43,13 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def _sha256_or_none(path: Path) -> str | None:
+    """None of a file that cannot be read: whoever protects it says so, and goes on with the others."""
+    with suppress(OSError):
+        return sha256(path)
+    return None
+
+
 class Manifest:
     """The records of one folder, a line each; the last of a result counts. Several threads may use it.
 
@@ -71,14 +79,14 @@ class Manifest:
         entry = self.find(result)
         if entry is None or not os.path.isfile(result) or entry.place == place_of(photo):
             return False
-        return entry.photo != sha256(photo)
+        return entry.photo != _sha256_or_none(photo)
 
     def is_done(self, result: Path, photo: Path, settings: str) -> bool:
         """Whether the very file that is there was made of these bytes with these settings."""
         entry = self.find(result)
         if entry is None or entry.settings != settings or not os.path.isfile(result):
             return False
-        return entry.photo == sha256(photo) and entry.bytes == sha256(result)
+        return entry.photo == _sha256_or_none(photo) and entry.bytes == _sha256_or_none(result)
 
     def add(self, entry: Entry) -> None:
         """Append a record."""

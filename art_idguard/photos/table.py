@@ -2,6 +2,7 @@
 
 import csv
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,14 @@ class PhotoTable:
                 end -= 1
             file.truncate(end)
             file.write(row.getvalue().encode())
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file that can be read begins as a `PhotoTable` does."""
+    header = ",".join(Outcome._fields).encode()
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(header)) == header
+    return False
 
 
 def _rows(path: Path, content: bytes) -> list[list[str]]:

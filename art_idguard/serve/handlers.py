@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from art_idguard.errors import IDGuardError
-from art_idguard.photos.batch import PROTECTED
+from art_idguard.photos.finding import RESULTS
 from art_idguard.serve.html import Models, protect_upload
 from art_idguard.serve.sessions import SessionFiles
 
@@ -51,7 +51,7 @@ class Handlers:
         if upload is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
         path = self.files.keep(request.session_hash, Path(upload))
-        target = self.files.new(request.session_hash, f"{path.stem}{PROTECTED}")
+        target = self.files.new(request.session_hash, f"{path.stem}{RESULTS['png']}")
         gallery = [manipulator for i, manipulator in enumerate(self.models.manipulators) if i in chosen]
         try:
             report = protect_upload(
