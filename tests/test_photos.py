@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
@@ -241,6 +241,47 @@ def test_damaged_metadata_does_not_matter(tmp_path):
     )
     path.write_bytes(content[: entry + 4] + b"\x7f" * 4 + content[entry + 8 :])  # a length beyond the file
     assert read_photo(path).pixels.shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+def test_a_turned_tiff_is_upright(tmp_path, mode, orientation):
+    """From its path, too, where Pillow would map it into memory."""
+    values = np.random.default_rng(0).integers(0, 256, (7, 16), np.uint8)
+    picture = Image.fromarray(values).convert(mode) if mode != "I;16" else Image.fromarray(values * np.uint16(257))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture.save(tmp_path / "a.tif", exif=exif)
+    upright = {1: values, 6: values[::-1].T, 7: values[::-1, ::-1].T}[orientation]
+    for content in (None, (tmp_path / "a.tif").read_bytes()):
+        assert np.array_equal(read_photo(tmp_path / "a.tif", content).pixels[..., 0], upright)
+
+
+@pytest.mark.parametrize("exif", [None, Image.Exif().tobytes()])
+def test_a_png_whose_data_break_off_is_damaged(tmp_path, exif):
+    """Its EXIF may lie behind the data, so that Pillow looks for it there first."""
+    portrait().resize((64, 64)).save(tmp_path / "a.png", **({"exif": exif} if exif else {}))
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[content.index(b"IDAT") + 2000] ^= 255
+    for damage in (content, content[:3000]):
+        with pytest.raises(IDGuardError, match=r"a\.png is no readable picture"):
+            read_photo(written(tmp_path / "a.png", damage))
+
+
+@pytest.mark.parametrize(
+    "turn", [b' tiff:Orientation="6"', b" tiff:Orientation = '6'", b"><tiff:Orientation>6</tiff:Orientation"]
+)
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_orientation_in_xmp_turns_no_result(tmp_path, turn, format):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 1  # which counts, until it is left out
+    xmp = b"<x:xmpmeta><rdf:Description%s>rights</rdf:Description></x:xmpmeta>" % turn
+    Image.new("RGB", (9, 5)).save(tmp_path / "a.jpg", exif=exif, xmp=xmp)
+    write_photo(read_photo(tmp_path / "a.jpg"), tmp_path / "b", format=format)
+    with Image.open(tmp_path / "b") as result:
+        assert ImageOps.exif_transpose(result).size == (9, 5)
+        assert b">rights<" in result.info["xmp"]
+        assert b"Orientation" not in result.info["xmp"]
 
 
 def test_dark_16_bit_pictures_stay_dark(tmp_path):

@@ -204,7 +204,7 @@ def _index_mask(folder: Path, number: int) -> bytes:
     for value, part in enumerate(PARTS, start=1):
         path = folder / str(number // 2000) / f"{number:05d}_{part}.png"
         if path.is_file():
-            index[np.asarray(open_picture(path, path).convert("L")) > 0] = value
+            index[np.asarray(open_picture(io.BytesIO(path.read_bytes()), path).convert("L")) > 0] = value
     if not index.any():
         raise IDGuardError(f"{folder} has no part of it")
     buffer = io.BytesIO()

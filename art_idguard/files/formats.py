@@ -55,8 +55,10 @@ def is_picture(path: Path) -> bool:
     return any(accepts is not None and accepts(start) for _, accepts in map(Image.OPEN.__getitem__, _known()))
 
 
-def open_picture(source: Path | io.BytesIO, path: Path) -> Image.Image:
-    """`Image.open` of a file, or of its content; `path` stands for it in errors.
+def open_picture(source: io.BufferedReader | io.BytesIO, path: Path) -> Image.Image:
+    """`Image.open` of an open file; `path` stands for it in errors.
+
+    Of a path, Pillow would map some TIFFs into memory, and those with an orientation wrongly.
 
     Raises:
         IDGuardError: it is a HEIF picture, and pillow-heif is not installed.

@@ -4,6 +4,7 @@ Videos and animations are out of scope.
 """
 
 import io
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,7 @@ _KEPT = (
 # Maker notes may hold a preview, and their offsets break when they move; the size may be that of the turned picture.
 _DROPPED = {_TAG.MakerNote, _TAG.ExifImageWidth, _TAG.ExifImageHeight, _TAG.ExifInteroperabilityOffset}
 _PICTURES_IN_XMP = (b"humbnail", b"GImg", b"GImage", b"GDepth")
+_TURN_IN_XMP = re.compile(rb"""tiff:Orientation\s*=\s*("[^"]*"|'[^']*')|<tiff:Orientation>[^<]*</tiff:Orientation>""")
 _WITH_PROFILE = ("RGB", "RGBA", "P")  # in other modes it is of other colours than those that are kept
 _SEGMENT = 65_000  # bytes of metadata that fit into one segment of a JPEG
 
@@ -84,8 +86,8 @@ _QUIET = _NoWarnings()
 def read_photo(path: Path, content: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a still picture of one of `formats.FORMATS` as upright 8-bit RGB; `content` is the file's where it is known.
 
-    EXIF is kept without orientation (it is applied), thumbnail and maker notes, XMP unless it holds a picture:
-    these would show the face as it was. Other metadata (IPTC, comments) is left out.
+    EXIF and XMP are kept without orientation (it is applied); EXIF without thumbnail and maker notes, XMP unless it
+    holds a picture: these would show the face as it was. Other metadata (IPTC, comments) is left out.
 
     Raises:
         IDGuardError: the file is missing, no picture, damaged, animated, of a kind without a fixed range
@@ -95,11 +97,11 @@ def read_photo(path: Path, content: bytes | None = None, *, max_pixels: int = MA
     try:
         if content is None and not path.is_file():  # to open a FIFO would wait for ever
             raise IDGuardError(f"no file at {path}")
-        source = path if content is None else io.BytesIO(content)
         with (
-            _QUIET,
+            _QUIET,  # damaged metadata does not matter, and _still checks the size
+            path.open("rb") if content is None else io.BytesIO(content) as source,
             open_picture(source, path) as picture,
-        ):  # damaged metadata does not matter, and _still checks the size
+        ):
             return _upright_rgb(_still(picture, path, max_pixels))
     except IDGuardError:
         raise
@@ -143,7 +145,9 @@ def _unknown_range(picture: Image.Image) -> str | None:
 
 def _upright_rgb(picture: Image.Image) -> Photo:
     icc_profile = picture.info.get("icc_profile") if picture.mode in _WITH_PROFILE else None
-    exif = _exif(picture)  # a TIFF's is lost with the first copy
+    if not isinstance(picture, TiffImageFile):  # whose EXIF is lost then
+        picture.load()  # `getexif` would, too, but once only, and damage is no reason to do without EXIF
+    exif = _exif(picture)
     ImageOps.exif_transpose(picture, in_place=True)
     return Photo(*_arrays(picture), icc_profile, exif, _xmp(picture))
 
@@ -189,7 +193,7 @@ def _xmp(picture: Image.Image) -> bytes | None:
     xmp = picture.info.get("xmp")
     if not isinstance(xmp, bytes) or len(xmp) > _SEGMENT or any(word in xmp for word in _PICTURES_IN_XMP):
         return None
-    return xmp
+    return _TURN_IN_XMP.sub(b"", xmp)
 
 
 def write_photo(photo: Photo, path: Path, *, format: str = "png", quality: int = 95) -> None:
