@@ -147,6 +147,18 @@ def test_a_damaged_tar_is_named(tmp_path, damage):
         entries(tmp_path / "faces.tar", "train")
 
 
+@pytest.mark.parametrize("at", [600, 1024, 1100, 2048, 2100, 3072])
+def test_a_tar_that_breaks_off_is_damaged(tmp_path, at):
+    """Where its second or third picture, or the mark of its end, should begin, tarfile would end without a word."""
+    path = tmp_path / "faces.tar"
+    write_tar(path, {f"{i}.png": b"picture" for i in range(3)})
+    content = path.read_bytes()
+    for damage in (content[:at], content[: at // 1024 * 1024] + b"x" * 512 + content[at // 1024 * 1024 + 512 :]):
+        path.write_bytes(damage)
+        with pytest.raises(IDGuardError, match=r"faces\.tar is damaged or compressed"):
+            entries(path, "train")
+
+
 def test_masks_lie_beside_their_pictures(tmp_path):
     write_tar(tmp_path / "faces.tar", {"a.png": png("red"), "a.mask.png": png("black"), "b.png": png("red")})
     found = entries(tmp_path / "faces.tar", "train")

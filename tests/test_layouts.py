@@ -23,11 +23,11 @@ COLUMNS = ("Bald", *ATTRIBUTES, "Zits")
 
 
 class CelebA:
-    """Seven pictures with random labels; entry i is in split i mod 3 and holds i."""
+    """Pictures with random labels; entry i is in split i mod 3 and holds i."""
 
-    def __init__(self, seed, suffix=".jpg"):
+    def __init__(self, seed, suffix=".jpg", number=7):
         random_ = random.Random(seed)
-        self.names = [f"{i:06d}.jpg" for i in range(1, 8)]
+        self.names = [f"{i:06d}.jpg" for i in range(1, number + 1)]
         self.labels = [[random_.choice((0, 1)) for _ in COLUMNS] for _ in self.names]
         self.suffix = suffix
 
@@ -45,7 +45,7 @@ class CelebA:
     def attributes(self, suffix=".txt"):
         if suffix == ".csv":
             return "\n".join([",".join(["image_id", *COLUMNS]), *self.rows(",")]) + "\n"
-        return "\n".join(["7", " ".join(COLUMNS), *self.rows("  ")]) + "\n"
+        return "\n".join([str(len(self.names)), " ".join(COLUMNS), *self.rows("  ")]) + "\n"
 
     def partition(self, suffix=".txt"):
         rows = [f"{name}{',' if suffix == '.csv' else ' '}{i % 3}" for i, name in enumerate(self.names)]
@@ -106,7 +106,7 @@ def with_a_line_twice(content, random_):
 
 def with_a_byte_more(content, random_):
     at = random_.randrange(len(content) + 1)
-    return content[:at] + random_.choice((b"\xff", b"\0", b'"', b",", b" ", b"\r", b"\n", b"x", b"-")) + content[at:]
+    return content[:at] + random_.choice((b"\xff", b"\0", b'"', b",", b" ", b"\r", b"\n", b"x")) + content[at:]
 
 
 def without_a_byte(content, random_):

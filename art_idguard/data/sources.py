@@ -172,6 +172,8 @@ def _tar_files(tars: list[Path]) -> Iterator[tuple[str, Reader]]:
                     name = PurePosixPath(member.name)  # without the ./ of `tar cf faces.tar .`
                     if stored.isfile() and name.suffix.lower() in SUFFIXES and not is_debris(name):
                         yield str(name), partial(_read_part, path, stored.offset_data, stored.size)
+                if _read_part(path, tar.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile says nothing
+                    raise tarfile.ReadError("it breaks off, or what follows is no part of it")
         except (tarfile.TarError, KeyError, OSError) as error:
             raise IDGuardError(f"{path} is damaged or compressed ({error}); pack it anew as a plain tar") from error
 
