@@ -2,4 +2,6 @@
 
 from types import ModuleType
 
-CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in ()}
+from tests.torture import pictures
+
+CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in (pictures,)}
