@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from tests.torture import pictures
+from tests.torture import pictures, tables
 
-CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in (pictures,)}
+CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in (pictures, tables)}
