@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 import torch
 
-from art_idguard.files.atomic import alone_in
+from art_idguard.files.atomic import alone_in, replacing
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models.push import push_folder
 
@@ -117,3 +117,16 @@ def test_two_savers_take_turns_and_foreign_hidden_files_stay(tmp_path):
     waiting.join()
     assert seed_of(tmp_path) == 1
     assert (tmp_path / ".notes.tmp").read_text() == "mine"
+
+
+def test_what_a_killed_writer_left_is_removed_but_nothing_that_is_at_work(tmp_path):
+    abandoned, mine = tmp_path / f".{'0' * 16}.tmp", tmp_path / ".notes.tmp"
+    with replacing(tmp_path / "a") as at_work:
+        for path in (abandoned, mine):
+            path.touch()
+        with replacing(tmp_path / "b"):
+            assert abandoned.exists()
+        assert at_work.exists()
+    with replacing(tmp_path / "c"):
+        assert not abandoned.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([mine, *(tmp_path / name for name in "abc")])

@@ -1,57 +1,91 @@
 """Files that are whole or absent."""
 
-import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\.([0-9a-f]{16}\.tmp|tmp[0-9A-Za-z]{6})")
 """Names of the temporary files of `replacing` and of safetensors."""
 
 
+_ALONE_IN: ContextVar[Path | None] = ContextVar("_ALONE_IN", default=None)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when not.
 
-    A kill in between leaves what was at `path` before. The temporary file is new and has a name that nobody can guess,
-    so that a link which lies in a shared folder leads nowhere.
+    A kill in between leaves what was at `path` before, and the temporary file, which the next to write in the folder
+    removes. It is new and has a name that nobody can guess, so that a link which lies in a shared folder leads nowhere.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    remove_abandoned(path.parent)
+    with locks(path.parent) as lock:
+        if path.parent.resolve() != _ALONE_IN.get():
+            lock("LOCK_SH")
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in a folder, unless somebody writes there now."""
+    with locks(folder) as lock:
+        if lock("LOCK_EX", "LOCK_NB"):
+            for path in folder.iterdir():
+                if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other block of this kind is at work in the folder, then keep them out; kill -9 ends the lock, too.
+    """Wait until nobody writes in the folder by `replacing`, then keep all others out; kill -9 ends this, too."""
+    remove_abandoned(folder)
+    with locks(folder) as lock:
+        lock("LOCK_EX")
+        token = _ALONE_IN.set(folder.resolve())
+        try:
+            yield
+        finally:
+            _ALONE_IN.reset(token)
 
-    What killed writers left there before is removed when the block ends well.
+
+@contextmanager
+def locks(path: Path) -> Iterator[Callable[..., bool]]:
+    """What locks a file or folder, by names of flock's operations, and says whether it could.
+
+    The lock ends with the block, or with the process. A system, or a file system, without locks never gives one.
     """
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, "LOCK_EX")
-        abandoned = [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name) and path.is_file()]
-        yield
-        for path in abandoned:
-            path.unlink(missing_ok=True)
-    finally:
-        _lock(handle, "LOCK_UN")  # closing alone would leave it to a process that was forked meanwhile
-        os.close(handle)
-
-
-def _lock(handle: int, operation: str) -> None:
-    with contextlib.suppress(ImportError, OSError):  # a system, or a file system, without locks
         import fcntl
 
-        fcntl.flock(handle, getattr(fcntl, operation))
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield lambda *operations: False
+        return
+
+    def lock(*operations: str) -> bool:
+        try:
+            fcntl.flock(handle, reduce(or_, (getattr(fcntl, operation) for operation in operations)))
+        except OSError:
+            return False
+        return True
+
+    try:
+        yield lock
+    finally:
+        lock("LOCK_UN")  # closing alone would leave it to a process that was forked meanwhile
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
