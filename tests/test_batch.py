@@ -169,14 +169,66 @@ def test_a_result_that_cannot_be_read_back_is_not_kept(place, protect, monkeypat
     assert sorted(path.name for path in photo.parent.iterdir()) == ["a.png"]
 
 
-def test_an_asked_for_picture_of_before_and_after_is_made(place, protect, monkeypatch):
+@pytest.fixture
+def shown(place, monkeypatch):
+    """Where the picture of before and after lies, of one small manipulator."""
     tiny_manipulators(("stargan",))[0].save_pretrained(place / "stargan")
     monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [place / "stargan"])
+    return place / "in" / "a.before-after.png"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_asked_for_picture_of_before_and_after_is_made(whole, place, protect, shown):
     photo = portrait(place, 0, place / "in" / "a.png")
-    protect(photo)
+    protect(photo, whole=whole)
+    assert protect(photo, show=True, whole=whole) == (0, 0)
+    assert shown.is_file()
+    assert protect(photo, show=True, whole=whole) == protect(photo, whole=whole) == (0, 1)
+    Image.new("RGB", (64, 64)).save(place / "in" / "b.png")
+    assert protect(place / "in" / "b.png", show=True, whole=True) == (0, 0)
+    assert protect(place / "in" / "b.png", show=True, whole=True) == (0, 1)  # there is no face to show
+
+
+def test_a_picture_of_before_and_after_belongs_to_its_result(place, protect, shown):
+    """A kill between the two, and a run in between that did not ask for it, leave none of other settings."""
+    photo = portrait(place, 0, place / "in" / "a.png")
+    protect(photo, show=True)
+    first = shown.read_bytes()
+    protect(photo, model=str(place / "other"))
+    assert protect(photo, model=str(place / "other"), show=True) == (0, 0)
+    assert shown.read_bytes() != first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Manifest, "add", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            protect(photo, show=True)
     assert protect(photo, show=True) == (0, 0)
-    assert (place / "in" / "a.before-after.png").is_file()
-    assert protect(photo, show=True) == (0, 1)
+    assert shown.read_bytes() == first
+
+
+def test_runs_at_the_same_time_keep_each_others_results(place, protect):
+    """Each begins before the other has recorded anything; a record that another was killed in is no obstacle."""
+    photos = [portrait(place, i, place / folder / "x.png") for i, folder in enumerate("ab")]
+    out = place / "out"
+    real, before = batch._left_to_do, []
+
+    def slow(found, this):
+        todo = real(found, this)
+        if not before:
+            before.append(this)
+            assert protect(photos[1], output=out) == (0, 0)
+            with (out / NAME).open("a") as file:
+                file.write('{"result": "x.prot')
+        return todo
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "_left_to_do", slow)
+        protect(photos[0], output=out)
+    assert is_protection_of(out / "x.protected.png", photos[1])
+    assert is_protection_of(out / "x.png.protected.png", photos[0])
+    abandoned = out / f".{'0' * 16}.tmp"
+    abandoned.touch()
+    assert protect(*photos, output=out) == (0, 2)
+    assert not abandoned.exists()
 
 
 def test_a_batch_ends_with_a_summary(place, protect, capsys):

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -24,7 +24,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
 from art_idguard.photos.finding import RESULTS, Found, find_photos, phrase
 from art_idguard.photos.job import PhotoJob, shown_beside
-from art_idguard.photos.manifest import Manifest, settings_digest
+from art_idguard.photos.manifest import Manifest, TakenError, settings_digest
 from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
 from art_idguard.types import float32
 
@@ -38,8 +38,9 @@ class _Batch:
     settings: str
     overwrite: bool
     show: bool
-    whole: bool
     table: PhotoTable
+    taken: set[Path] = field(default_factory=set)
+    """Names that the run gives its results."""
     manifests: dict[Path, Manifest] = field(default_factory=dict)
 
     def manifest(self, folder: Path) -> Manifest:
@@ -119,7 +120,6 @@ def protect_files(
         settings=settings_digest(made_with),
         overwrite=overwrite,
         show=show,
-        whole=whole,
         table=table,
     )
     todo, failed = _left_to_do(found, batch)
@@ -155,12 +155,14 @@ def _protector(
     return protector, made_with
 
 
-def _target(photo: Path, folder: Path, suffix: str, manifest: Manifest, taken: Container[Path]) -> Path:
+def _target(photo: Path, folder: Path, batch: _Batch) -> Path:
     """Where a photo's result goes: under its stem, or where another photo's is there already, its full name."""
+    manifest = batch.manifest(folder)
     numbered = (f"{photo.name}-{number}" for number in count(2))
     for name in chain((photo.stem, photo.name), numbered):
-        target = folder / f"{name}{suffix}"
-        if target not in taken and not manifest.is_of_another(target, photo):
+        target = folder / f"{name}{batch.suffix}"
+        if target not in batch.taken and not manifest.is_of_another(target, photo):
+            batch.taken.add(target)
             return target
     raise AssertionError("numbers do not end")
 
@@ -168,16 +170,14 @@ def _target(photo: Path, folder: Path, suffix: str, manifest: Manifest, taken: C
 def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
     """The photos without a result of their own with these settings, and where it goes; how many cannot have one."""
     todo: dict[Path, Path] = {}
-    taken: set[Path] = set()
     for unreadable in found.errors:
         _say(str(unreadable), error=True)
     failed = len(found.errors)
     for photo, within in found.photos.items():
         folder = photo.parent if batch.output is None else batch.output / within
         manifest = batch.manifest(folder)
-        target = _target(photo, folder, batch.suffix, manifest, taken)
-        taken.add(target)
-        complete = not batch.show or batch.whole or shown_beside(target).is_file()
+        target = _target(photo, folder, batch)
+        shown = shown_beside(target) if batch.show else None
         if batch.overwrite or not os.path.exists(target):  # also where the name is too long
             todo[photo] = target
         elif manifest.find(target) is None:
@@ -186,7 +186,7 @@ def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
             batch.table.add(Outcome(str(photo), str(target), error=error))
             _say(error, error=True)
             failed += 1
-        elif complete and manifest.is_done(target, photo, batch.settings):
+        elif manifest.is_done(target, photo, batch.settings, shown=shown):
             reason = f"{target} is there already, made of this photo with these settings; --overwrite makes it anew"
             _say(f"{photo}: {SKIPPED}{reason}")
             if batch.table.lacks(str(photo)):
@@ -201,14 +201,18 @@ def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch, workers: int
     threads = max(1, torch.get_num_threads() // workers)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
-            jobs = (
-                pool.submit(job.run, photo, target, batch.manifest(target.parent), batch.settings)
-                for photo, target in todo.items()
-            )
+            jobs = (pool.submit(_protect, job, photo, target, batch) for photo, target in todo.items())
             for done in as_completed(list(jobs)):
                 yield done.result()
         finally:  # Ctrl-C: the photos in hand are finished, no others are begun
             pool.shutdown(cancel_futures=True)
+
+
+def _protect(job: PhotoJob, photo: Path, target: Path, batch: _Batch) -> tuple[Outcome, str]:
+    try:
+        return job.run(photo, target, batch.manifest(target.parent), batch.settings)
+    except TakenError:
+        return _protect(job, photo, _target(photo, target.parent, batch), batch)
 
 
 def _say(line: str, *, error: bool = False) -> None:

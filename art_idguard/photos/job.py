@@ -18,7 +18,7 @@ from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photos.effects import Effect, effects, forge
-from art_idguard.photos.manifest import Entry, Manifest, place_of
+from art_idguard.photos.manifest import Entry, Manifest, TakenError, place_of
 from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.photos.table import Outcome
 from art_idguard.recognizers.base import Recognizer
@@ -57,7 +57,7 @@ def protect_file(
     quality: int = 95,
     strip_metadata: bool = False,
     max_pixels: int = MAX_PIXELS,
-    record: Callable[[str], object] = lambda digest: None,
+    record: Callable[[Written, str], object] = lambda done, digest: None,
 ) -> Written:
     """Protect a photo, write it, and read it back before it takes its name.
 
@@ -71,7 +71,7 @@ def protect_file(
         quality: of jpeg and webp.
         strip_metadata: leave EXIF and XMP out.
         max_pixels: that the photo may have.
-        record: told the SHA-256 of the file just before it is there.
+        record: told what is made and the SHA-256 of the file, just before it is there.
 
     Raises:
         IDGuardError: no usable photo, no face, a file that cannot be read back, or a PNG beyond the bound, which must
@@ -88,8 +88,9 @@ def protect_file(
         levels, bound = difference(photo, written, target), epsilon_to_levels(protector.epsilon)
         if levels > bound and format == "png":
             raise IDGuardError(f"{target} differs by {levels} levels, more than {bound}; please report this")
-        record(sha256(temporary))
-    return Written(photo, written, frames, faces, levels, doubtful)
+        done = Written(photo, written, frames, faces, levels, doubtful)
+        record(done, sha256(temporary))
+    return done
 
 
 def _read_back(temporary: Path, target: Path) -> Photo:
@@ -122,11 +123,16 @@ class PhotoJob:
         """Protect `path` into `target`; returns what became of it and a line that says so.
 
         Nothing is raised for a bad photo: the outcome has the error. `settings` go into the manifest.
+
+        Raises:
+            TakenError: meanwhile another run has put another photo's result there.
         """
         start = time.perf_counter()
         try:
             outcome, verdict = self._protect(path, target, manifest, settings)
             return outcome._replace(seconds=round(time.perf_counter() - start, 2)), verdict
+        except TakenError:
+            raise
         except Exception as error:  # one photo that cannot be protected spares the others
             message = str(error) if str(path) in str(error) else f"{path}: {error}"
             if not isinstance(error, (IDGuardError, OSError)):
@@ -136,6 +142,11 @@ class PhotoJob:
 
     def _protect(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
         content = sha256(path)
+
+        def record(done: Written, found: str) -> None:
+            shown = self._show(shown_beside(target), done)
+            manifest.add(Entry(target.name, place_of(path), content, settings, found, shown))
+
         done = protect_file(
             path,
             target,
@@ -145,7 +156,7 @@ class PhotoJob:
             format=self.format,
             quality=self.quality,
             strip_metadata=self.strip_metadata,
-            record=lambda found: manifest.add(Entry(target.name, place_of(path), content, settings, found)),
+            record=record,
         )
         outcome = Outcome(str(path), str(target), len(done.frames), done.levels)
         verdict = f"{path} -> {target}: {self._changed(outcome)}"
@@ -161,9 +172,7 @@ class PhotoJob:
             if real.l2_face < ideal.l2_face / 4:
                 verdict += "; warning: of L2_face less than a quarter is left in the file"
         if self.gallery and done.frames:
-            picture = shown_beside(target)
-            self._save_before_after(picture, done)
-            verdict += f"; before and after in {picture}"
+            verdict += f"; before and after in {shown_beside(target)}"
         return outcome, verdict
 
     def _changed(self, outcome: Outcome) -> str:
@@ -181,8 +190,15 @@ class PhotoJob:
         ideal, real = effects(clean, [done.faces[0], crop], judge, self.recognizer)
         return ideal, real
 
-    def _save_before_after(self, path: Path, done: Written) -> None:
-        """Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both."""
+    def _show(self, path: Path, done: Written) -> str | None:
+        """Write the picture of before and after, if it is asked for; returns its `Entry.shown`.
+
+        Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both.
+        """
+        if not self.gallery:
+            return None
+        if not done.frames:
+            return ""
         side = self.protector.prior.shape[-1]
         crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
         rows = [[*crops, 10 * (crops[1] - crops[0])]]
@@ -192,3 +208,4 @@ class PhotoJob:
         captions = ["photo | protected | difference x10"]
         captions += [f"{m.name}: of the photo | of the protected | difference" for m in self.gallery]
         save_grid(path, [[picture[0] for picture in row] for row in rows], captions=captions, zoom=2)
+        return sha256(path)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from art_idguard.errors import IDGuardError
+from art_idguard.files.atomic import locks, remove_abandoned
 from art_idguard.files.digests import sha256
 
 NAME = ".art-idguard.jsonl"
@@ -31,6 +33,12 @@ class Entry(NamedTuple):
     """SHA-256 of settings and weights."""
     bytes: str
     """SHA-256 of the result."""
+    shown: str | None = None
+    """SHA-256 of the picture of before and after; empty: there is no face to show, None: it was not asked for."""
+
+
+class TakenError(IDGuardError):
+    """Another run has recorded a result of another photo under this name."""
 
 
 def place_of(photo: Path) -> str:
@@ -61,37 +69,59 @@ class Manifest:
         self.path = folder / NAME
         self._lock = Lock()
         self._entries: dict[str, Entry] = {}
-        content = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
-        self._end = "" if content.endswith("\n") or not content else "\n"  # of a line that a kill cut off
-        for line in content.splitlines():
-            try:
+        self._read = 0
+        remove_abandoned(folder)
+        if self.path.is_file():
+            with self.path.open("rb") as file:
+                self._catch_up(file)
+
+    def _catch_up(self, file: BinaryIO) -> bytes:
+        """Take in what was added since, perhaps by another run; returns a line that a kill cut off."""
+        file.seek(self._read)
+        *lines, rest = file.read().split(b"\n")
+        self._read = file.tell() - len(rest)
+        for line in (*lines, rest):
+            with suppress(ValueError, TypeError):  # cut off, or no record
                 entry = Entry(**json.loads(line))
-            except (ValueError, TypeError):  # cut off by a kill, or no record
-                continue
-            self._entries[entry.result] = entry
+                self._entries[entry.result] = entry
+        return rest
 
     def find(self, result: Path) -> Entry | None:
         """The record of a result; None where there is none."""
         return self._entries.get(result.name)
 
     def is_of_another(self, result: Path, photo: Path) -> bool:
-        """Whether a result is there that was made of a photo elsewhere with other bytes."""
+        """Whether the name is that of a result of a photo elsewhere with other bytes."""
         entry = self.find(result)
-        if entry is None or not os.path.isfile(result) or entry.place == place_of(photo):
-            return False
-        return entry.photo != _sha256_or_none(photo)
+        return entry is not None and entry.place != place_of(photo) and entry.photo != _sha256_or_none(photo)
 
-    def is_done(self, result: Path, photo: Path, settings: str) -> bool:
-        """Whether the very file that is there was made of these bytes with these settings."""
+    def is_done(self, result: Path, photo: Path, settings: str, *, shown: Path | None = None) -> bool:
+        """Whether the very files that are there were made of these bytes with these settings.
+
+        Args:
+            result: the protected photo.
+            photo: what it was made of.
+            settings: the digest.
+            shown: the picture of before and after, where it is asked for.
+        """
         entry = self.find(result)
         if entry is None or entry.settings != settings or not os.path.isfile(result):
+            return False
+        if shown is not None and (entry.shown is None or entry.shown != (_sha256_or_none(shown) or "")):
             return False
         return entry.photo == _sha256_or_none(photo) and entry.bytes == _sha256_or_none(result)
 
     def add(self, entry: Entry) -> None:
-        """Append a record."""
-        line = json.dumps(entry._asdict()) + "\n"
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(self._end + line)
-            self._end = ""
+        """Append a record.
+
+        Raises:
+            TakenError: another run has added one of this name since, of another photo.
+        """
+        with self._lock, self.path.open("a+b") as file, locks(self.path) as lock:
+            lock("LOCK_EX")
+            cut = self._catch_up(file)
+            known = self._entries.get(entry.result)
+            if known and known.place != entry.place and known.photo != entry.photo:
+                raise TakenError(f"{self.path.with_name(entry.result)} is another run's result of another photo")
+            file.write(b"\n" * bool(cut) + json.dumps(entry._asdict()).encode() + b"\n")
             self._entries[entry.result] = entry
