@@ -27,7 +27,7 @@ from art_idguard.training.manipulator import step as training
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
 from art_idguard.training.manipulator.objectives.base import random_shares
-from art_idguard.training.manipulator.setup import build_run
+from art_idguard.training.manipulator.setup import ManipulatorRun, build_run
 from art_idguard.training.manipulator.train import require_finite, train_manipulator
 from art_idguard.training.seeding import seed_step
 from tests.toys import in_one_and_two_processes, write_portraits
@@ -494,6 +494,32 @@ def test_killed_run_resumes(faces, tmp_path):
     settings = config(faces, tmp_path / "killed", checkpoint_every=1)
     resumed = train_manipulator(settings, resume=True, verbose=False, attack=Noise())
     assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def test_a_resumed_run_has_the_log_and_the_samples_of_an_unbroken_one(faces, tmp_path):
+    """Killed behind a checkpoint that lies between two turns of the generator."""
+
+    def left(output):
+        records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+        samples = {path.name: path.read_bytes() for path in (output / "samples").iterdir()}
+        return [record["loss"] for record in records], samples
+
+    options = {"n_critic": 2, "checkpoint_every": 1, "sample_every": 1}
+    train_manipulator(config(faces, tmp_path / "unbroken", **options), verbose=False)
+    for steps in (2, 3):
+        settings = config(faces, tmp_path / f"{steps}", **options)
+        with pytest.MonkeyPatch.context() as patch:
+
+            def saved_and_killed(run, steps=steps, save=ManipulatorRun.save_checkpoint):
+                save(run)
+                if run.step == steps:
+                    raise KeyboardInterrupt
+
+            patch.setattr(ManipulatorRun, "save_checkpoint", saved_and_killed)
+            with pytest.raises(KeyboardInterrupt):
+                train_manipulator(settings, verbose=False)
+        train_manipulator(settings, resume=True, verbose=False)
+        assert left(tmp_path / f"{steps}") == left(tmp_path / "unbroken")
 
 
 def test_interrupted_run_keeps_a_checkpoint_and_the_model(faces, tmp_path):

@@ -17,6 +17,7 @@ from art_idguard.files.lock import exclusive
 from art_idguard.recognizers import SFace
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.log import LogFile
+from art_idguard.training.protector.run import ProtectorRun
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import train_step
 from art_idguard.training.protector.train import train_protector
@@ -56,6 +57,21 @@ def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplac
         assert len(load_file(kept)) == max(1, count), changes
         assert prior.shape[-1] == changes.get("size", 32)
         assert prior.abs().max() <= changes.get("epsilon", 0.05)
+
+
+def test_a_kill_behind_a_checkpoint_loses_no_sample(workplace, tmp_path):
+    settings = config(workplace, tmp_path, steps=2, sample_every=1)
+
+    def saved_and_killed(run):
+        save_checkpoint(run.folder, run.state())
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProtectorRun, "save_checkpoint", saved_and_killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_protector(settings, verbose=False)
+    train_protector(settings, resume=True, verbose=False)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["000001.png", "000002.png"]
 
 
 def test_resuming_with_other_settings_is_refused(workplace, tmp_path):

@@ -19,7 +19,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.training.base import TrainingRun, open_run
 from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.manipulator.config import ManipulatorConfig
-from art_idguard.training.manipulator.objectives import OBJECTIVES, GANObjective
+from art_idguard.training.manipulator.objectives import OBJECTIVES, GANObjective, Terms
 from art_idguard.types import Edit, Images
 
 InnerAttack = Callable[[Images, Edit, Manipulator], Images]
@@ -70,6 +70,8 @@ class ManipulatorRun(TrainingRun):
     """The generator as it was, or another; see `distill_step`."""
     first_bad: dict[str, Int64[Tensor, ""]] = field(default_factory=dict)
     """The first step at which a network's loss or gradient was not finite, or 0; on the device."""
+    latest: Terms = field(default_factory=Terms)
+    """Each term of the losses as it was last, for the log."""
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -96,6 +98,7 @@ class ManipulatorRun(TrainingRun):
             **{name: network.state_dict() for name, network in self.networks.items()},
             **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "attack": self.attack.state_dict() if isinstance(self.attack, Stateful) else None,
+            "latest": self.latest,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -107,6 +110,7 @@ class ManipulatorRun(TrainingRun):
             restore_moments(optimizer, state[f"{name}_optimizer"])
         if isinstance(self.attack, Stateful):
             self.attack.load_state_dict(state["attack"])
+        self.latest = {name: term.to(self.accelerator.device) for name, term in state["latest"].items()}
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -24,7 +24,6 @@ from art_idguard.images import from_uint8
 from art_idguard.training.base import any_process, run_training
 from art_idguard.training.log import LogFile
 from art_idguard.training.manipulator.config import ManipulatorConfig
-from art_idguard.training.manipulator.objectives import Terms
 from art_idguard.training.manipulator.setup import InnerAttack, ManipulatorRun, PreloadedGAN, build_run, memory_format
 from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.types import ATTRIBUTES
@@ -66,11 +65,11 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
     config, main = run.config, run.accelerator.is_main_process
     bar = tqdm(total=config.steps, initial=run.step, desc=config.manipulator, disable=not (verbose and main))
     began, before = time.monotonic(), run.elapsed
-    progress, logged, latest = run.progress(), (run.step, run.elapsed), Terms()
+    progress, logged = run.progress(), (run.step, run.elapsed)
     learn = train_step if run.teacher is None else distill_step
     with bar, LogFile(run.folder, step=run.step, enabled=main) as log:
         while progress < 1:
-            latest |= learn(run, progress=progress)
+            run.latest |= learn(run, progress=progress)
             run.elapsed = before + time.monotonic() - began
             progress = run.progress()
             last = any_process(run.accelerator, stopped["now"]) or progress >= 1
@@ -78,27 +77,27 @@ def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> No
             if keep or run.step % config.log_every == 0:
                 require_finite(run)
                 run.elapsed = before + time.monotonic() - began  # now that the device has caught up
-                log.write(_record(run, latest, logged))
+                log.write(_record(run, logged))
                 bar.update(run.step - bar.n)
                 logged = (run.step, run.elapsed)
+            if main and (last or run.step % config.sample_every == 0):
+                save_sample(run)  # before the checkpoint, behind which a resumed run begins
             if main and keep:
                 run.save_checkpoint()
-            if main and (last or run.step % config.sample_every == 0):
-                save_sample(run)
             if last:
                 return
 
 
-def _record(run: ManipulatorRun, terms: Terms, logged: tuple[int, float]) -> dict[str, Any]:
+def _record(run: ManipulatorRun, logged: tuple[int, float]) -> dict[str, Any]:
     """A line of the log; the speed is that since the last line."""
     steps, seconds = run.step - logged[0], max(run.elapsed - logged[1], 1e-9)
-    values = torch.stack(list(terms.values())).tolist()
+    values = torch.stack(list(run.latest.values())).tolist()
     return {
         "step": run.step,
         "seconds": round(run.elapsed, 2),
         "images_per_second": round(steps * run.config.batch_size / seconds, 1),
         "lr": run.optimizers["generator"].param_groups[0]["lr"],
-        "loss": dict(zip(terms, values, strict=True)),
+        "loss": dict(zip(run.latest, values, strict=True)),
     }
 
 

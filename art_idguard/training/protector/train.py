@@ -58,10 +58,10 @@ def _loop(run: ProtectorRun, stopped: dict[str, bool], *, verbose: bool) -> None
             progress = run.progress()
             log.note(report, bar)
             last = any_process(run.accelerator, stopped["now"]) or progress >= 1
+            if main and (last or run.step % config.sample_every == 0):
+                save_sample(run)  # before the checkpoint, behind which a resumed run begins
             if main and (last or run.step % config.checkpoint_every == 0):
                 run.save_checkpoint()
-            if main and (last or run.step % config.sample_every == 0):
-                save_sample(run)
             if last:
                 return
 
