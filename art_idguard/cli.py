@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # names may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_, **__: f"art-idguard: warning: {printable(str(message))}\n"
-    options = vars(_parser().parse_args(argv))
-    run, modules = options.pop("run"), options.pop("modules")
     try:
+        options = vars(_parser().parse_args(argv))
+        run, modules = options.pop("run"), options.pop("modules")
         import_modules(modules)
         return run(**options)
     except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository

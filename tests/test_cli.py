@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
+from art_idguard import cli
 from art_idguard.cli import main
 from art_idguard.evaluation.report import REFERENCES
 from art_idguard.perturbation import Protector
@@ -326,3 +327,12 @@ def test_a_faceless_photo_as_a_whole_has_nothing_to_show_and_is_no_failure(tmp_p
     Image.new("RGB", (64, 64), "gray").save(tmp_path / "plain.png")
     assert protect(tmp_path / "plain.png", "--whole", "--show", model=model) == 0
     assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["plain.png", "plain.protected.png"]
+
+
+def test_ctrl_c_is_no_traceback_however_early_it_comes(monkeypatch, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parser", interrupt)
+    assert main(["info", "stargan"]) == 130
+    assert capsys.readouterr().err == "art-idguard: interrupted\n"
