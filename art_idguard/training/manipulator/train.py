@@ -21,8 +21,8 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.grid import save_grid
 from art_idguard.files.tensors import save_atomically
 from art_idguard.images import from_uint8
-from art_idguard.training.base import any_process, run_training
 from art_idguard.training.log import LogFile
+from art_idguard.training.loop import any_process, run_training
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.setup import InnerAttack, ManipulatorRun, PreloadedGAN, build_run, memory_format
 from art_idguard.training.manipulator.step import distill_step, train_step

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from art_idguard.training.base import any_process, run_training
+from art_idguard.training.loop import any_process, run_training
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.log import Log, save_sample
 from art_idguard.training.protector.run import Preloaded, ProtectorRun
