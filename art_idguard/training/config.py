@@ -44,6 +44,10 @@ class TrainingConfig(Settings):
     """Faces in one step, over all processes."""
     precision: Literal["no", "bf16"] = "no"
     """bf16 runs the networks under autocast; losses and updates stay float32. Default: what accelerate launch says."""
+    checkpoint_every: int
+    """Steps between checkpoints."""
+    sample_every: int
+    """Steps between sample pictures."""
     seed: int = 0
     """Everything random in step t depends on (seed, t) alone; where steps are the budget, resuming changes nothing."""
 

@@ -1,46 +1,97 @@
-"""Every training from its start in a folder of its own to an end in good order."""
+"""The loop of every training, in a folder of its own, from its start to an end in good order."""
 
 import signal
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from tqdm import tqdm
 
 from art_idguard.files.lock import exclusive
 from art_idguard.training.base import TrainingRun, make_accelerator
 from art_idguard.training.config import TrainingConfig
+from art_idguard.training.log import LogFile
 from art_idguard.types import float32
 
 Run = TypeVar("Run", bound=TrainingRun)
 
 
-def run_training(
-    config: TrainingConfig,
-    build_run: Callable[[], Run],
-    loop: Callable[[Run, dict[str, bool]], None],
-    finish: Callable[[Run], Path],
-    on_stop: Callable[[str], object],
-) -> Path:
-    """A whole training, in a folder of its own, that Ctrl-C and SIGTERM end in good order.
+class Training(ABC, Generic[Run]):
+    """The loop of every training; subclasses say what a step is, what is noted of it, and what comes of it all.
+
+    Args:
+        run: what the training consists of; at its checkpoint if it goes on.
+        title: of the progress bar.
+        verbose: show one.
+    """
+
+    def __init__(self, run: Run, *, title: str, verbose: bool) -> None:
+        self.run, self.title, self.verbose = run, title, verbose
+        self.is_main = run.accelerator.is_main_process
+        self.log_file = LogFile(run.folder, step=run.step, enabled=self.is_main)
+
+    @abstractmethod
+    def train_step(self, *, progress: float) -> None:
+        """One step, at this share of the budget."""
+
+    @abstractmethod
+    def log(self, bar: tqdm, *, is_last: bool) -> None:
+        """Note the step that is done."""
+
+    @abstractmethod
+    def sample(self) -> None:
+        """Save a picture of what the run has learnt."""
+
+    @abstractmethod
+    def finish(self) -> Path:
+        """Save what was trained; returns its folder."""
+
+    def loop(self, stopped: dict[str, bool]) -> None:
+        """Steps until the budget is used up or the flag "now" is set; then a last sample and a checkpoint."""
+        run, config = self.run, self.run.config
+        bar = tqdm(total=config.steps, initial=run.step, desc=self.title, disable=not (self.verbose and self.is_main))
+        self._began, progress = time.monotonic() - run.elapsed, run.progress()
+        with bar, self.log_file:
+            while progress < 1:
+                self.train_step(progress=progress)
+                self.note_time()
+                progress = run.progress()
+                is_last = any_process(run.accelerator, stopped["now"]) or progress >= 1
+                self.log(bar, is_last=is_last)
+                if self.is_main and (is_last or run.step % config.sample_every == 0):
+                    self.sample()  # before the checkpoint, behind which a resumed run begins
+                if self.is_main and (is_last or run.step % config.checkpoint_every == 0):
+                    run.save_checkpoint()
+                if is_last:
+                    return
+
+    def note_time(self) -> None:
+        """Set the run's elapsed seconds."""
+        self.run.elapsed = time.monotonic() - self._began
+
+
+def run_training(config: TrainingConfig, start: Callable[[], Training[Run]], on_stop: Callable[[str], object]) -> Path:
+    """A whole training, in a folder of its own, that Ctrl-C and SIGTERM end in good order; returns what `finish` does.
 
     Args:
         config: of the run.
-        build_run: makes the run, or finds it at its checkpoint.
-        loop: goes on until the budget is used up or the flag "now" is set, and saves a checkpoint then.
-        finish: saves what was trained, and returns its folder.
+        start: makes the training, or finds it at its checkpoint.
         on_stop: told when the training has been stopped, and at which step.
     """
     with guest(), exclusive(_lock(config), "training"):
-        run = build_run()
+        training = start()
+        run = training.run
         if run.progress() < 1:
             with stop_signals() as stopped:
-                loop(run, stopped)
-        folder, progress = finish(run), run.progress()
+                training.loop(stopped)
+        folder, progress = training.finish(), run.progress()
     if progress < 1:
         on_stop(f"training stopped at step {run.step} of {config.steps}")
     return folder

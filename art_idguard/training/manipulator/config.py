@@ -106,9 +106,7 @@ class ManipulatorConfig(TrainingConfig):
     log_every: int = 50
     """Steps between lines of the log; in between nothing waits for the GPU."""
     checkpoint_every: int = 2000
-    """Steps between checkpoints."""
     sample_every: int = 2000
-    """Steps between sample pictures."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,10 +5,8 @@ is one of steps, a resumed run repeats an unbroken one bit for bit. Between two 
 the device.
 """
 
-import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.grid import save_grid
 from art_idguard.files.tensors import save_atomically
 from art_idguard.images import from_uint8
-from art_idguard.training.log import LogFile
-from art_idguard.training.loop import any_process, run_training
+from art_idguard.training.loop import Training, any_process, run_training
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.setup import InnerAttack, ManipulatorRun, PreloadedGAN, build_run, memory_format
 from art_idguard.training.manipulator.step import distill_step, train_step
@@ -57,35 +54,65 @@ def train_manipulator(
         IDGuardError: unusable settings or data, a loss that is not finite, or minutes that end before the generator's
             first turn.
     """
-    start = partial(build_run, config, resume=resume, attack=attack, parts=parts)
-    return run_training(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
+
+    def start() -> ManipulatorTraining:
+        run = build_run(config, resume=resume, attack=attack, parts=parts)
+        return ManipulatorTraining(run, title=config.manipulator, verbose=verbose)
+
+    return run_training(config, start, on_stop)
 
 
-def _loop(run: ManipulatorRun, stopped: dict[str, bool], *, verbose: bool) -> None:
-    config, main = run.config, run.accelerator.is_main_process
-    bar = tqdm(total=config.steps, initial=run.step, desc=config.manipulator, disable=not (verbose and main))
-    began, before = time.monotonic(), run.elapsed
-    progress, logged = run.progress(), (run.step, run.elapsed)
-    learn = train_step if run.teacher is None else distill_step
-    with bar, LogFile(run.folder, step=run.step, enabled=main) as log:
-        while progress < 1:
-            run.latest |= learn(run, progress=progress)
-            run.elapsed = before + time.monotonic() - began
-            progress = run.progress()
-            last = any_process(run.accelerator, stopped["now"]) or progress >= 1
-            keep = last or run.step % config.checkpoint_every == 0
-            if keep or run.step % config.log_every == 0:
-                require_finite(run)
-                run.elapsed = before + time.monotonic() - began  # now that the device has caught up
-                log.write(_record(run, logged))
-                bar.update(run.step - bar.n)
-                logged = (run.step, run.elapsed)
-            if main and (last or run.step % config.sample_every == 0):
-                save_sample(run)  # before the checkpoint, behind which a resumed run begins
-            if main and keep:
-                run.save_checkpoint()
-            if last:
-                return
+class ManipulatorTraining(Training[ManipulatorRun]):
+    """A GAN's training, hardening or distillation in the loop of every training."""
+
+    def __init__(self, run: ManipulatorRun, *, title: str, verbose: bool) -> None:
+        super().__init__(run, title=title, verbose=verbose)
+        self.logged = run.step, run.elapsed
+
+    def train_step(self, *, progress: float) -> None:
+        """One step of the published training, or of distillation."""
+        learn = train_step if self.run.teacher is None else distill_step
+        self.run.latest |= learn(self.run, progress=progress)
+
+    def log(self, bar: tqdm, *, is_last: bool) -> None:
+        """A line every `log_every` steps; only then, and before a checkpoint, the device is waited for.
+
+        Raises:
+            IDGuardError: a step since the last line was not finite.
+        """
+        run, config = self.run, self.run.config
+        if not (is_last or run.step % config.checkpoint_every == 0 or run.step % config.log_every == 0):
+            return
+        require_finite(run)
+        self.note_time()  # now that the device has caught up
+        self.log_file.write(_record(run, self.logged))
+        bar.update(run.step - bar.n)
+        self.logged = run.step, run.elapsed
+
+    def sample(self) -> None:
+        """See `save_sample`."""
+        save_sample(self.run)
+
+    def finish(self) -> Path:
+        """Save the average of the generator, and the discriminator beside its folder.
+
+        Raises:
+            IDGuardError: the budget is used up and the generator had no turn.
+        """
+        run, config, folder = self.run, self.run.config, self.run.folder / "manipulator"
+        if run.progress() >= 1 and run.step < config.first_update:
+            raise IDGuardError(
+                f"the generator never learned: {run.step} steps in {config.minutes} minutes, warmup {config.warmup}, "
+                f"n_critic {config.n_critic}; resume with more minutes"
+            )
+        if self.is_main:
+            average = run.average.half() if config.half else run.average
+            average.eval().save_pretrained(folder)
+            if run.discriminator is not None:
+                discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}
+                save_atomically(discriminator, run.folder / "discriminator.safetensors")
+        run.accelerator.wait_for_everyone()
+        return folder
 
 
 def _record(run: ManipulatorRun, logged: tuple[int, float]) -> dict[str, Any]:
@@ -125,20 +152,3 @@ def save_sample(run: ManipulatorRun) -> None:
     forged = [run.average(photos, edit).output for edit in run.average.edits(run.labels[:SAMPLES, known])]
     columns: list[Float[Tensor, "B 3 H W"]] = [photos, *forged]
     save_grid(run.folder / "samples" / f"{run.step:06d}.png", list(zip(*columns, strict=True)))
-
-
-def _finish(run: ManipulatorRun) -> Path:
-    config, folder = run.config, run.folder / "manipulator"
-    if run.progress() >= 1 and run.step < config.first_update:
-        raise IDGuardError(
-            f"the generator never learned: {run.step} steps in {config.minutes} minutes, warmup {config.warmup}, "
-            f"n_critic {config.n_critic}; resume with more minutes"
-        )
-    if run.accelerator.is_main_process:
-        average = run.average.half() if config.half else run.average
-        average.eval().save_pretrained(folder)
-        if run.discriminator is not None:
-            discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}
-            save_atomically(discriminator, run.folder / "discriminator.safetensors")
-    run.accelerator.wait_for_everyone()
-    return folder

@@ -118,9 +118,7 @@ class ProtectorConfig(TrainingConfig):
     shares_every: int = 100
     """Steps between logs of each term's share of the gradient."""
     checkpoint_every: int = 100
-    """Steps between checkpoints."""
     sample_every: int = 200
-    """Steps between sample pictures."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,39 +1,25 @@
-"""Log of a training: progress bar, log.jsonl, TensorBoard, sample pictures."""
+"""What is noted of a protector's training: a line a step, sample pictures."""
 
 from typing import Any
-
-from tqdm import tqdm
 
 from art_idguard.baselines.idguard import id_guard, p_pert
 from art_idguard.evaluation.pictures import save_pictures
 from art_idguard.losses import TERMS
-from art_idguard.training.log import LogFile
 from art_idguard.training.protector.run import ProtectorRun
 from art_idguard.training.protector.step import StepReport
 
 
-class Log(LogFile):
-    """One line a step: objective, KPI and weight of each manipulator."""
-
-    def __init__(self, run: ProtectorRun) -> None:
-        super().__init__(run.folder, step=run.step, enabled=run.accelerator.is_main_process)
-        self.run = run
-
-    def note(self, report: StepReport, bar: tqdm) -> None:
-        """Note the step that the run has just finished."""
-        bar.update()
-        names = [m.name for m in self.run.manipulators]
-        record: dict[str, Any] = {"step": self.run.step, "seconds": round(self.run.elapsed, 2)}
-        values = report._replace(shares=None)._asdict()
-        record |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in values.items() if v is not None}
-        for term, column in zip(TERMS, () if report.shares is None else report.shares.T, strict=False):
-            record[f"share of {term}"] = dict(zip(names, column.tolist(), strict=True))
-        if (gap := getattr(self.run.weighting, "gap", None)) is not None:
-            record["duality_gap"] = {"mgda": float(gap)}
-        self.write(record)
-        bar.set_postfix_str(
-            " ".join(f"{n} {k:.3f} x{w:.2g}" for n, k, w in zip(names, report.kpi, report.weights, strict=True))
-        )
+def record(run: ProtectorRun, report: StepReport) -> dict[str, Any]:
+    """A line of the log: objective, KPI and weight of each manipulator in the step that the run has just finished."""
+    names = [m.name for m in run.manipulators]
+    line: dict[str, Any] = {"step": run.step, "seconds": round(run.elapsed, 2)}
+    values = report._replace(shares=None)._asdict()
+    line |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in values.items() if v is not None}
+    for term, column in zip(TERMS, () if report.shares is None else report.shares.T, strict=False):
+        line[f"share of {term}"] = dict(zip(names, column.tolist(), strict=True))
+    if (gap := getattr(run.weighting, "gap", None)) is not None:
+        line["duality_gap"] = {"mgda": float(gap)}
+    return line
 
 
 def save_sample(run: ProtectorRun) -> None:

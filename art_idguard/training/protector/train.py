@@ -4,17 +4,15 @@ Everything random in step t depends on (seed, t) alone, so a checkpoint needs no
 is one of steps, a resumed run repeats an unbroken one bit for bit.
 """
 
-import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from art_idguard.training.loop import any_process, run_training
+from art_idguard.training.loop import Training, run_training
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.training.protector.log import Log, save_sample
+from art_idguard.training.protector.log import record, save_sample
 from art_idguard.training.protector.run import Preloaded, ProtectorRun
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import train_step
@@ -43,32 +41,36 @@ def train_protector(
     Raises:
         IDGuardError: unusable settings, data or weights, or a loss that is not finite.
     """
-    start = partial(build_run, config, resume=resume, parts=parts, verbose=verbose)
-    return run_training(config, start, partial(_loop, verbose=verbose), _finish, on_stop)
+
+    def start() -> ProtectorTraining:
+        run = build_run(config, resume=resume, parts=parts, verbose=verbose)
+        return ProtectorTraining(run, title="training", verbose=verbose)
+
+    return run_training(config, start, on_stop)
 
 
-def _loop(run: ProtectorRun, stopped: dict[str, bool], *, verbose: bool) -> None:
-    config, main = run.config, run.accelerator.is_main_process
-    bar = tqdm(total=config.steps, initial=run.step, desc="training", disable=not (verbose and main))
-    began, progress = time.monotonic() - run.elapsed, run.progress()
-    with bar, Log(run) as log:
-        while progress < 1:
-            report = train_step(run, progress=progress)
-            run.elapsed = time.monotonic() - began
-            progress = run.progress()
-            log.note(report, bar)
-            last = any_process(run.accelerator, stopped["now"]) or progress >= 1
-            if main and (last or run.step % config.sample_every == 0):
-                save_sample(run)  # before the checkpoint, behind which a resumed run begins
-            if main and (last or run.step % config.checkpoint_every == 0):
-                run.save_checkpoint()
-            if last:
-                return
+class ProtectorTraining(Training[ProtectorRun]):
+    """Algorithm 1 in the loop of every training."""
 
+    def train_step(self, *, progress: float) -> None:
+        """One step of Algorithm 1."""
+        self.report = train_step(self.run, progress=progress)
 
-def _finish(run: ProtectorRun) -> Path:
-    folder = run.folder / "protector"
-    if run.accelerator.is_main_process:
-        run.trained.eval().save_pretrained(folder)
-    run.accelerator.wait_for_everyone()
-    return folder
+    def log(self, bar: tqdm, *, is_last: bool) -> None:
+        """A line a step; the bar shows each manipulator's KPI and weight."""
+        line = record(self.run, self.report)
+        self.log_file.write(line)
+        bar.update()
+        bar.set_postfix_str(" ".join(f"{n} {k:.3f} x{line['weights'][n]:.2g}" for n, k in line["kpi"].items()))
+
+    def sample(self) -> None:
+        """See `save_sample`."""
+        save_sample(self.run)
+
+    def finish(self) -> Path:
+        """Save the protector, or the average of its weights."""
+        folder = self.run.folder / "protector"
+        if self.is_main:
+            self.run.trained.eval().save_pretrained(folder)
+        self.run.accelerator.wait_for_everyone()
+        return folder
