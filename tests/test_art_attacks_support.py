@@ -76,6 +76,7 @@ def test_the_table_has_every_attack(committed):
         assert {row[0] for row in committed if row[1] == library} == set(attacks.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", cases({f"{case.surface}-{case.attack}": i for i, case in enumerate(CASES)}))
 def test_each_attack_beats_uniform_noise_of_its_size(estimator, x, committed, index):
     row = run(CASES[index], estimator, x)
@@ -343,6 +344,7 @@ def test_without_torchattacks_the_error_says_how_to_install_it(estimator, monkey
         TorchAttack(estimator, attack)
 
 
+@pytest.mark.slow
 @needs_torchattacks
 def test_everything_imports_without_torchattacks_and_it_needs_no_torchvision_or_requests():
     script = """

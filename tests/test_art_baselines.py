@@ -78,6 +78,7 @@ def test_every_baseline_has_quick_settings_here():
     assert set(QUICK) == set(BASELINES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_bound_holds_and_forgeries_move_further_than_by_noise(name, estimators, x):
     with warnings.catch_warnings():
@@ -309,6 +310,7 @@ def test_anti_forgery_keeps_the_bound_only_if_asked(estimators, x):
 # defences and other estimators
 
 
+@pytest.mark.slow
 def test_class_transferable_attacks_go_through_a_defence(estimators, x):
     model = estimators[0].model
     defended = PyTorchManipulator(

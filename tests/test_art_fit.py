@@ -35,6 +35,7 @@ def attack(**options):
     return IDGuardAttack(estimators[0], protector, verbose=False, **options), estimators
 
 
+@pytest.mark.slow
 def test_training_on_arrays_raises_the_objective(x, tmp_path):
     idguard, estimators = attack()
     before = [e.compute_loss(idguard.generate(x), e.predict(x)).mean() for e in estimators]
@@ -59,6 +60,7 @@ def weights(protector):
     return torch.cat([p.detach().flatten() for p in protector.parameters()])
 
 
+@pytest.mark.slow
 def test_a_copy_is_trained_with_the_estimators_labels_in_any_thread(x):
     blond = (0.0, 1.0, 0.0, 1.0, 0.0)
     trained = []

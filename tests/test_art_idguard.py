@@ -498,6 +498,7 @@ def test_universal_noise_is_what_was_added(protector, x):
 # imports
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_else():
     program = """
 import sys, art_idguard

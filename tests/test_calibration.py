@@ -116,6 +116,7 @@ def test_thresholds_are_kept_for_the_same_faces_people_and_weights(faces, few, t
     assert eye.seen == 6
 
 
+@pytest.mark.slow
 def test_the_recogniser_that_ships_knows_people_of_lfw(shared, monkeypatch):
     monkeypatch.setattr(calibration, "FALSE_ACCEPTS", {"1%": 100})
     faces = read_faces(shared / "data" / "lfw-sample.tar", size=128, limit=80, framing="align")

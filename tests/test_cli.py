@@ -68,6 +68,7 @@ def test_protect_measures_the_written_file(photo, model, tmp_path, capsys):
     assert "stargan: L2_face" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
     """The README's main job."""
     assert main(["protect", str(photo), "--output", str(tmp_path / "out"), "--show"]) == 0
@@ -75,6 +76,7 @@ def test_shipped_models_protect_offline_and_show_it(photo, tmp_path):
     assert names == ["photo.before-after.png", "photo.protected.png"]
 
 
+@pytest.mark.slow
 def test_refined_photos_stay_within_the_bound_and_are_others(photo, model, capsys):
     assert protect(photo, "--refine", "1", model=model) == 0
     assert "changed by at most 6 of 255 levels" in capsys.readouterr().out
@@ -227,6 +229,7 @@ def test_info(model, capsys):
     assert main(["info", str(model.parent)]) == 1
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_report(tmp_path, model):
     faces = write_portraits(tmp_path / "faces", 3)
     for manipulator in tiny_manipulators(("stargan", "relgan")):
@@ -245,6 +248,7 @@ def test_evaluate_writes_a_report(tmp_path, model):
     assert (tmp_path / "report" / "toy.png").is_file()
 
 
+@pytest.mark.slow
 def test_evaluate_at_calibrated_thresholds(tmp_path, model, monkeypatch, capsys):
     people = write_portraits(tmp_path / "people", 10)
     for i, path in enumerate(sorted(people.iterdir())):

@@ -91,6 +91,7 @@ ALWAYS = ("Brightness +epsilon", "±epsilon noise")
 """Rows that stand beside every protector."""
 
 
+@pytest.mark.slow
 def test_protectors_stand_side_by_side_each_with_its_p_pert(place, evaluate):
     folder = place / "protectors"
     words = ["--protector", folder / "first", folder / "second", "--protector", f"S-I={folder / 'third'}"]
@@ -127,6 +128,7 @@ def test_protectors_that_cannot_stand_together_are_named(place, evaluate, tmp_pa
             ProtectorSpec.parse(wrong)
 
 
+@pytest.mark.slow
 def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, monkeypatch):
     monkeypatch.setattr(module("anti_forgery"), "STEPS", 2)
     monkeypatch.setattr(generator, "GENERATOR", {"channels": 8, "norm": "instance"})
@@ -146,6 +148,7 @@ def test_baselines_without_names_are_all_with_their_budgets(place, evaluate, mon
     assert max(report["summary"][row]["photo"]["max_delta"]["mean"] for row in rows) <= 0.05 + 1e-6
 
 
+@pytest.mark.slow
 def test_what_baselines_learnt_is_kept_and_belongs_to_its_setting(place, evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "GENERATOR", {"channels": 8, "norm": "instance"})
     trained, train, spread = [], generator.train_generator, module("cmua").cmua

@@ -50,6 +50,7 @@ def rows(printed):
     return [(name, float(l2), float(size)) for name, _, l2, _, size in ROW.findall(printed)]
 
 
+@pytest.mark.slow
 def test_compare_attacks(example, toys, capsys):
     models = ["--manipulator", str(toys / "stargan"), "--protector", str(toys / "protector")]
     example("compare_attacks").main([*models, "--faces", str(toys / "faces"), "--size", "64", "--steps", "2"])
@@ -75,6 +76,7 @@ def test_own_manipulator(example, toys, capsys):
     assert all(l2 > 0 for _, l2, _ in callable_)
 
 
+@pytest.mark.slow
 def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
     faces = write_portraits(tmp_path / "faces", 4)
     lines = [",".join(["file", *ATTRIBUTES]), *(f"{i:03d}.png,{i % 2},0,1,1,0" for i in range(4))]
@@ -87,6 +89,7 @@ def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
     assert all(float(images) > 0 and 0 <= float(share) < 1 for _, images, _, share in speeds)
 
 
+@pytest.mark.slow
 def test_benchmark_of_attacks(example, capsys, monkeypatch):
     """At toy size: that it measures, and that PGD costs many times more whatever the machine does beside it."""
     options = ["--size", "32", "--images", "4", "--pgd-images", "1", "--repeats", "1"]
@@ -118,6 +121,7 @@ def parameters(book):
     return cell
 
 
+@pytest.mark.slow
 def test_notebook(toys):
     book = nbformat.read(NOTEBOOK, as_version=4)
     parameters(book).source = f"SIZE, STEPS, EPS, MANIPULATOR = 64, 2, 0.025, {str(toys / 'stargan')!r}"
@@ -140,6 +144,7 @@ def test_notebook_is_stored_with_its_results_and_without_the_machine():
     assert str(EXAMPLES.parent) not in NOTEBOOK.read_text()
 
 
+@pytest.mark.slow
 def test_benchmark_of_face_visits(example, capsys, monkeypatch):
     options = ["--size", "32", "--batch", "1", "--repeats", "1"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "visits", *options])

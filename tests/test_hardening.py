@@ -97,6 +97,7 @@ def test_the_generator_sees_attacked_faces_and_the_protector_learns_in_its_ball(
     assert moved == {name for name in before if name != "prior"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: ProtectorAttacker(protector(), lr=2e-3), PGDAttacker])
 def test_inner_maximisation_climbs(make, faces):
     """Eq. (15): what attacks reaches more than noise does; a protector more than it did when it began."""
@@ -117,6 +118,7 @@ def test_inner_maximisation_climbs(make, faces):
     assert last > 1.5 * first or isinstance(attack, PGDAttacker)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distill", [False, True])
 def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(distill, faces, tmp_path):
     images, labels = read_labelled(faces, attributes=ATTRIBUTES, size=SIZE)
@@ -135,6 +137,7 @@ def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(dis
     assert reached(PGDAttacker(steps=3), "hardened") < 0.9 * reached(None, "control")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distill", [False, True])
 def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(distill, faces, models, tmp_path):
     harden(config(faces, models, tmp_path / "whole", distill=distill), verbose=False)
@@ -285,6 +288,7 @@ def test_during_the_warmup_only_the_discriminator_learns(faces, models, tmp_path
     assert not all(torch.equal(p, critic[name]) for name, p in run.discriminator.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distill", [False, True])
 @pytest.mark.parametrize("attack", ["idguard", "pgd"])
 def test_hardening_leaves_running_statistics_as_they_are(attack, distill, faces, models, tmp_path):

@@ -147,6 +147,7 @@ def test_offline_with_and_without_cache(hub, pushed, monkeypatch):
     assert len(hub.downloads) == 2
 
 
+@pytest.mark.slow
 def test_the_environment_is_respected_from_push_to_protected_photo(hub, tmp_path):
     """In a process of its own: HF_ENDPOINT and the cache's place are read when huggingface_hub is imported."""
     tiny("protector").save_pretrained(tmp_path / "protector")

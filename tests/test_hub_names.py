@@ -145,6 +145,7 @@ def test_culprits_are_told_apart(error, message, monkeypatch):
         raise error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

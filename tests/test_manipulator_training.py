@@ -379,6 +379,7 @@ def test_relgan_trains_on_batch_statistics_and_its_average_on_running_ones(faces
     assert [m.use_batch_statistics for m in norms] == [True] * (len(norms) // 2) + [False] * (len(norms) // 2)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_cycle_loss(faces, tmp_path):
     train_manipulator(config(faces, tmp_path, steps=25, lr=2e-3), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -425,6 +426,7 @@ def one_and_two(faces, tmp_path_factory):
     return in_one_and_two_processes("two_gan_processes.py", faces, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_processes_average_the_gradients_of_their_shares(one_and_two, name):
     one, two = one_and_two
@@ -463,6 +465,7 @@ def crash(_):
     raise RuntimeError("power cut")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stargan", "relgan", "hisd"])
 def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces, tmp_path):
     unbroken = train_manipulator(config(faces, tmp_path / "unbroken", name), verbose=False, attack=Noise())
@@ -479,6 +482,7 @@ def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces,
     assert all(torch.equal(value, discriminators[1][key]) for key, value in discriminators[0].items())
 
 
+@pytest.mark.slow
 def test_killed_run_resumes(faces, tmp_path):
     """kill -9 in the middle of a run; the rest of it gives what an unbroken one gives."""
     script = (
@@ -556,6 +560,7 @@ def test_nan_before_the_first_checkpoint(faces, tmp_path):
         require_finite(run)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_may_take_what_helps_against_nan(faces, tmp_path):
     run = build_run(config(faces, tmp_path, "relgan", precision="bf16"))
     training.train_step(run, progress=0.0)
@@ -622,6 +627,7 @@ def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_pa
 # ---------------------------------------------------------------- settings, data, command line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains_two_steps_from_the_command_line(recipe, faces, tmp_path, capsys):
     words = ["--faces", faces, "--output", tmp_path / "run", "--size", 64, "--channels", 8, "--batch-size", 4]
@@ -697,6 +703,7 @@ def test_instance_normalised_relgan_has_the_gray_boxes_names():
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == official
 
 
+@pytest.mark.slow
 def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
     script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.manipulator.train"

@@ -295,6 +295,7 @@ MEAN_CHANGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEAN_CHANGE)
 @torch.no_grad()
 def test_trained_weights_edit_real_faces(name, shared):

@@ -103,6 +103,7 @@ def test_protectors(generator):
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-6)  # each device has its own attention
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weighting", "operation"),
     [*((name, "none") for name in WEIGHTINGS), *(("kpi", name) for name in OPERATIONS if name != "none")],
@@ -142,6 +143,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "distill"), [("idguard", False), ("pgd", True)])
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_steps_of_a_manipulator_wait_for_nothing(name, attack, distill, faces, tmp_path):
@@ -227,6 +229,7 @@ def test_a_preprocessing_defence(faces):
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_measuring_protections(faces):
     results = []
     for device in (CPU, DEVICE):

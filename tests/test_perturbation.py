@@ -65,6 +65,7 @@ def test_resnet_computes_what_the_official_one_does(mode):
     check(network(cat_of("x", "prior", 2, 3, 64, 64)), f"idguard_resnet_{mode}mode", "output")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_unet_computes_what_the_official_one_does():
     network = fill(UNetGenerator()).eval()
@@ -353,6 +354,7 @@ def smooth_faces(count=32, size=32):
     return (255 * F.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)).to(torch.uint8)
 
 
+@pytest.mark.slow
 def test_the_surrogate_learns_to_reconstruct_and_repeats():
     state = torch.get_rng_state()
     model, loss = train_surrogate(smooth_faces(), steps=150)
@@ -364,6 +366,7 @@ def test_the_surrogate_learns_to_reconstruct_and_repeats():
     assert not any(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gradient", "noise", "zeros"])
 def test_initial_prior_lies_in_the_ball_and_repeats(kind):
     prior = initial_prior(kind, smooth_faces(), epsilon=EPSILON, seed=1)

@@ -178,6 +178,7 @@ print((peaks[1] - peaks[0]) * 1024 / (3000**2 - 1000**2))
 """
 
 
+@pytest.mark.slow
 def test_a_close_up_takes_few_bytes_a_pixel(tmp_path):
     """Less than two copies of it as float would: one of 100 megapixels takes 1.5 GB in all."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -676,6 +677,7 @@ def test_an_unexpected_failure_spares_the_others(folder, monkeypatch, capsys):
     assert len(list((folder / "out").glob("[!.]*"))) == 4
 
 
+@pytest.mark.slow
 def test_large_photo_is_measured_along_its_way(tmp_path, protector, monkeypatch):
     """Three faces, one tilted, in 4000 x 3000 pixels: found, bounded, and cropped independently as we crop."""
     from examples import photo_path

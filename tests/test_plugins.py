@@ -71,6 +71,7 @@ def install(folder, points):
     return folder
 
 
+@pytest.mark.slow
 def test_an_installed_package_adds_manipulator_baseline_and_weighting(tmp_path, workplace):
     site = install(tmp_path / "site", ENTRY_POINTS)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.getcwd()])}

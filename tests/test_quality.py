@@ -167,6 +167,7 @@ def test_the_shipped_classifier_on_real_faces(shared):
     assert right[LABELS.index("Eyeglasses")] > 0.95
 
 
+@pytest.mark.slow
 def test_the_command_writes_beside_each_model(tmp_path, capsys):
     (model,) = tiny_manipulators(["stargan"])
     model.save_pretrained(tmp_path / "mine")

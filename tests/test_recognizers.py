@@ -76,6 +76,7 @@ def test_gradient_reaches_the_picture_alone(network, pictures, frame):
     assert all(p.grad is None for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_runs_in_bfloat16_autocast(network, pictures):
     with torch.autocast("cpu", torch.bfloat16):
         found = network(pictures, FRAME).float()
@@ -170,6 +171,7 @@ def test_judge_parity(shared):
     check_recognizer(recognizers.load(f"mobilefacenet_192d={path}"), "mobilefacenet_192d", h)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_arcface_parity():
     network = fill(ArcFace())
@@ -178,6 +180,7 @@ def test_arcface_parity():
     check(network.head(features), "arcface_3_4_23_3_evalmode", "embedding")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_vggface_parity():
     network = fill(VGGFace())
@@ -197,6 +200,7 @@ def test_imagenet_normalisation_makes_unit_statistics():
     torch.testing.assert_close(network.backbone(unit * 2 - 1), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_same_person_is_more_similar_than_another(shared):
     detector, network = FaceDetector(), recognizers.default()
     people, embeddings = [], []

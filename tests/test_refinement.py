@@ -48,6 +48,7 @@ def distance(manipulators, x, protected):
         ]
 
 
+@pytest.mark.slow
 def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x):
     protector, manipulators, recognizer = parts
     refined = RefinedProtector(protector, manipulators, [recognizer])
@@ -138,6 +139,7 @@ def test_automatic_steps_halve_and_end_where_no_more_is_won():
     assert len(improving.values) == MOST
 
 
+@pytest.mark.slow
 def test_automatic_refinement_wins_more_than_a_few_steps(parts, x, monkeypatch):
     """By what it maximises, summed over the edits of faces without labels."""
     monkeypatch.setattr(refinement, "MOST", 10)
@@ -149,6 +151,7 @@ def test_automatic_refinement_wins_more_than_a_few_steps(parts, x, monkeypatch):
     assert (refined["auto"](x).specific - x).abs().max() <= protector.epsilon + 1e-6
 
 
+@pytest.mark.slow
 def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
     protector, manipulators, recognizer = parts
     held_out = partial(crop, zoom=1.03, shift=(0.05, -0.02))

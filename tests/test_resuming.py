@@ -26,6 +26,7 @@ from tests.runs import STEPS, arguments, config
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_is_bit_identical_to_an_unbroken_one(workplace, tmp_path):
     unbroken = train_protector(config(workplace, tmp_path / "unbroken"), verbose=False)
 
@@ -49,6 +50,7 @@ def test_killed_and_resumed_run_is_bit_identical_to_an_unbroken_one(workplace, t
     assert steps == list(range(1, STEPS + 1))
 
 
+@pytest.mark.slow
 def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplace, tmp_path):
     kept = tmp_path / "initial_prior.safetensors"
     variants = [{}, {"epsilon": 0.03}, {"seed": 1}, {"prior": "zeros"}, {"prior_faces": 5}, {"limit": 8}, {"size": 96}]
@@ -148,6 +150,7 @@ def test_a_resumed_run_may_take_what_helps_against_nan(workplace, tmp_path):
     assert 0 < (resumed.protector.prior - before).abs().max() < 2e-6
 
 
+@pytest.mark.slow
 def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
     settings = config(workplace, tmp_path, steps=100_000, checkpoint_every=100_000)
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"}

@@ -211,6 +211,7 @@ def config(workplace, output, **changes):
     return ProtectorConfig(**(settings | changes))
 
 
+@pytest.mark.slow
 def test_resumed_training_through_operations_is_bit_identical(workplace, tmp_path):
     from art_idguard.training.checkpoint import save_checkpoint
     from art_idguard.training.protector.step import train_step

@@ -72,6 +72,7 @@ def first(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hashed", [True, False], ids=["", "without sha256"])
 def test_killed_at_any_change_the_old_or_the_new_model_loads(first, tmp_path, hashed):
     changes = in_a_process(1, shutil.copytree(first, tmp_path / "counted"))

@@ -16,6 +16,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,7 @@ from art_idguard.serve.html import Models, Weakened, protect_upload
 from art_idguard.serve.sessions import SessionFiles
 from tests.toys import PORTRAIT, tiny_manipulators
 
-gradio = pytest.importorskip("gradio", reason="needs the extra `serve`")
-
-from art_idguard.serve.app import serving  # noqa: E402
-from art_idguard.serve.handlers import Handlers  # noqa: E402
+pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
 
 SPACE = Path(__file__).parents[1] / "hub" / "space"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -257,6 +255,7 @@ def click_protect(page):
     page.get_by_role("button", name="Protect", exact=True).click()
 
 
+@pytest.mark.slow
 def test_chromium_uploads_protects_and_downloads(page, server, models, tmp_path):
     upload(page, photo := with_exif(tmp_path / "photo.png"))
     click_protect(page)
@@ -374,8 +373,19 @@ def test_uploads_without_a_page_are_bounded(monkeypatch):
         assert [path.exists() for path in (*untaken, taken)] == [False, False, False, True]
 
 
-PAGE = gradio.Request(session_hash="page")
-ANY = [0.0, -1, 2, 10**9, "0", None, float("nan"), [0]]
+def serving(models, *, port):
+    from art_idguard.serve.app import serving  # Gradio takes seconds to import, which collecting does without
+
+    return serving(models, port=port)
+
+
+def ask(models, files, *choices):
+    """What the page's button does, with these choices."""
+    from gradio import Request
+
+    from art_idguard.serve.handlers import Handlers
+
+    return Handlers(models, files).protect(*choices, False, True, Request(session_hash="page"))
 
 
 @pytest.mark.parametrize(
@@ -383,19 +393,18 @@ ANY = [0.0, -1, 2, 10**9, "0", None, float("nan"), [0]]
 )
 def test_a_client_makes_each_manipulator_work_once_at_most(chosen, photo, models):
     with SessionFiles.temporary() as files:
-        html, update = Handlers(models, files).protect(str(photo), 1, chosen, "Blond_Hair", False, True, PAGE)
+        html, update = ask(models, files, str(photo), 1, chosen, "Blond_Hair")
         assert html.count("<tr>") == 3  # the head, the faces, and one manipulator
         assert Path(update["value"]).is_file()
 
 
 @pytest.mark.parametrize("given", [(None, "Blond_Hair"), ("1", "Blond_Hair"), (1, None), (1, ["Male"]), (1, "Wings")])
 def test_what_a_client_makes_up_is_refused_by_name(given, photo, models):
+    from gradio import Error
+
     strength, edit = given
-    with (
-        SessionFiles.temporary() as files,
-        pytest.raises(gradio.Error, match=r"strength is a share|do not know the edit"),
-    ):
-        Handlers(models, files).protect(str(photo), strength, [0], edit, False, True, PAGE)
+    with SessionFiles.temporary() as files, pytest.raises(Error, match=r"strength is a share|do not know the edit"):
+        ask(models, files, str(photo), strength, [0], edit)
 
 
 def answer(port, host, method="GET", path="/", headers=()):

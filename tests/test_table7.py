@@ -50,6 +50,7 @@ def judge():
     return recognizers.default()
 
 
+@pytest.mark.slow
 def test_a_cell_is_what_a_direct_call_gives(x, model, judge):
     table = white_box_table({"original": model}, x, judge, attacks=QUICK, metadata={"data": "toy"})
     values = []
@@ -71,6 +72,7 @@ def test_random_starts_are_those_of_the_seed(attack, x, model, judge):
     assert tables[0].records[0]["l2_face"] == tables[1].records[0]["l2_face"]
 
 
+@pytest.mark.slow
 def test_all_attacks_but_noise_keep_the_ball_or_say_that_they_have_none(x, model, judge):
     table = white_box_table({"original": model}, x[:1], judge, metadata={"data": "toy"})
     for record in table.records:
@@ -84,6 +86,7 @@ def test_all_attacks_but_noise_keep_the_ball_or_say_that_they_have_none(x, model
     assert pgd > 2 * noise > 0
 
 
+@pytest.mark.slow
 def test_the_adaptive_attack_reaches_the_identity_that_pgd_leaves(x, model, judge):
     attacks = ["PGD (ours)", ADAPTIVE]
     table = white_box_table({"original": model}, x[:2], judge, attacks=attacks, metadata={"data": "toy"})
@@ -112,6 +115,7 @@ def test_a_brightness_shift_is_what_a_faithful_generator_passes_on(x, judge):
     assert white == pytest.approx(np.full_like(x, 1 - EPSILON / 2))  # up is no way
 
 
+@pytest.mark.slow
 def test_a_model_beside_itself_has_ratio_one_and_a_rerun_repeats_nothing(x, model, judge, tmp_path, monkeypatch):
     def run():
         return white_box_table(
@@ -177,6 +181,7 @@ def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
     assert main([*command[:1], str(tmp_path / "none"), *command[2:]]) == 1
 
 
+@pytest.mark.slow
 def test_the_quality_of_both_models_goes_with_the_table(tmp_path, model, capsys):
     model.save_pretrained(tmp_path / "model")
     write_portraits(tmp_path / "faces", 4, SIZE)
@@ -202,6 +207,7 @@ def test_an_unknown_attack_is_named(x, model, judge):
         white_box_table({"original": model}, x, judge, attacks=["none"], metadata={"data": "toy"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "hub" / "hardened").iterdir()))
 def test_what_ships_as_hardened_stands_pgd_and_still_edits(name, tmp_path, judge):
     faces = read_faces(write_portraits(tmp_path, 1, 128), size=128)

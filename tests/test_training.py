@@ -132,6 +132,7 @@ def one_and_two(workplace, tmp_path_factory):
     return in_one_and_two_processes("two_processes.py", workplace, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*WEIGHTINGS, "mgda-parameters"])
 def test_two_processes_give_the_update_of_one(one_and_two, name):
     one, two = one_and_two
@@ -231,6 +232,7 @@ def test_a_cache_without_features_is_refused_where_they_count(workplace, tmp_pat
             build_run(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_the_average_of_the_weights(workplace, tmp_path):
     """By hand over three steps: at update t the average keeps min(ema, (1 + t) / (10 + t))."""
     run = build_run(config(workplace, tmp_path, ema=0.15, lr=1e-2))
@@ -249,6 +251,7 @@ def _state(folder):
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_path):
     train_protector(config(workplace, tmp_path / "first", steps=2), verbose=False)
     settings = vars(config(workplace, tmp_path / "second"))
@@ -265,6 +268,7 @@ def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_
         build_run(ProtectorConfig(**others | {"start": str(tmp_path / "first")}))
 
 
+@pytest.mark.slow
 def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
     run = build_run(config(workplace, tmp_path, prior_every=2, prior_lr=1e-2, lr=1e-3))
     faces = []
@@ -279,6 +283,7 @@ def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
     assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
 
 
+@pytest.mark.slow
 def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
     run = build_run(config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))
     rates = []
@@ -288,6 +293,7 @@ def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
     assert rates == [[0.25, 0.125], [0.5, 0.25], [0.75, 0.375], [1.0, 0.5], [1.0, 0.5]]
 
 
+@pytest.mark.slow
 def test_the_log_has_each_terms_share_of_the_gradient(workplace, tmp_path):
     train_protector(config(workplace, tmp_path, steps=3, shares_every=2), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -298,6 +304,7 @@ def test_the_log_has_each_terms_share_of_the_gradient(workplace, tmp_path):
         assert all(part > 0 for part in parts)
 
 
+@pytest.mark.slow
 def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
     SFace(width=6).save_pretrained(tmp_path / "other")
     both = (str(workplace / "sface"), str(tmp_path / "other"))
@@ -340,6 +347,7 @@ def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
     assert ratio["share"] > 1.15
 
 
+@pytest.mark.slow
 def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
@@ -396,6 +404,7 @@ def test_bad_settings_are_named_before_the_faces_are_read(changes, match, workpl
         train_protector(config(workplace, tmp_path, **{"faces": "nowhere"} | changes), verbose=False)
 
 
+@pytest.mark.slow
 def test_training_disrupts_more(workplace, tmp_path):
     """The objective of the last steps lies above that of the first ones."""
     train_protector(config(workplace, tmp_path, steps=15, lr=1e-2, checkpoint_every=100), verbose=False)
@@ -404,6 +413,7 @@ def test_training_disrupts_more(workplace, tmp_path):
     assert mean[1] > mean[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with a C++ compiler")
 def test_compiled_training_takes_the_same_step(workplace, tmp_path):
     """As Adam's first step is the sign of the gradient, the networks' roundings differ where it is about zero."""
@@ -441,6 +451,7 @@ def test_shipped_recipes_are_valid():
         assert ProtectorConfig.from_recipe(recipe).size == 128
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
 def test_torchrun_on_cpus_is_one_training(workplace, tmp_path):
     """Accelerate by itself takes two processes for two trainings there, into one folder."""
@@ -459,6 +470,7 @@ def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "settings", "message"),
     [

@@ -132,6 +132,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["{", '"text"', "[]", "{}", '{"step": "x"}', "\x00"])
 def test_a_damaged_log_is_named(line, workplace, tmp_path):
     settings = config(workplace, tmp_path, steps=1)
@@ -171,6 +172,7 @@ def test_the_precision_is_that_of_the_launch_where_the_settings_have_none(settin
     assert settings.from_recipe(None, **given).precision == "no"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_its_data_and_networks_have_moved(workplace, tmp_path):
     """What they hold is compared, not what they are called."""
     place = shutil.copytree(workplace, tmp_path / "before")
@@ -187,6 +189,7 @@ def test_a_run_goes_on_where_its_data_and_networks_have_moved(workplace, tmp_pat
         build_run(config(moved, tmp_path / "run", start=str(other), **changes), resume=True)
 
 
+@pytest.mark.slow
 def test_a_hardening_goes_on_where_its_networks_have_moved(workplace, tmp_path):
     place = shutil.copytree(workplace, tmp_path / "before")
     shutil.move(train_protector(config(place, tmp_path / "first", steps=1), verbose=False), place / "protector")

@@ -149,6 +149,7 @@ def refused(folder, kind, config):
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_settings_that_ask_for_much_are_refused_at_once(kind, tmp_path):
     config = saved(tmp_path, kind)
