@@ -272,6 +272,14 @@ def test_a_folders_run_says_what_it_leaves_out_and_why(place, run):
     assert run(*words) == (0, f"art-idguard: 0 protected, 4 skipped, 0 failed, 10 left out ({why})")
 
 
+def test_the_help_has_exit_codes_and_the_last_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["protect", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for said in ("Exit code: 0 where", "1 where one is not", "2 where there is none", "1 failed, 3 left out (2 hidden"):
+        assert said in text
+
+
 def test_a_folder_without_photos_says_what_is_in_it(place, run):
     (place / "in").mkdir()
     (place / "in" / "a.pdf").write_text("no picture")
