@@ -144,7 +144,7 @@ def _solve_exactly(gramian: Matrix) -> Vector:
         root_parameter.value, c_parameter.value = root, c
         with warnings.catch_warnings():  # an inaccurate solution is polished, and its gap reported
             warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
-            problem.solve(solver="CLARABEL")
+            problem.solve(solver="CLARABEL", warm_start=False)  # or the last bits would depend on what it solved before
         solution = u.value
     weights = _polish(root, c, solution) * c
     return weights / weights.sum()
