@@ -501,7 +501,7 @@ def test_a_hostile_card_is_refused_at_once(folder, message, capsys):
 def test_a_card_that_is_no_text_is_named(folder, capsys):
     (folder / "README.md").write_bytes(b"\xff\xfe mine")
     assert main(["push", str(folder), ID, "--dry-run"]) == 1
-    assert "README.md is no model card" in capsys.readouterr().err
+    assert "README.md is not pushed: it is damaged" in capsys.readouterr().err
     tiny().save_pretrained(folder)
     assert (folder / "README.md").read_bytes() == b"\xff\xfe mine"
 

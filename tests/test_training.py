@@ -434,7 +434,7 @@ def test_compiled_training_takes_the_same_step(workplace, tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("steps = ", "cannot read the recipe"),
+        ("steps = ", r"recipe\.toml is damaged, or no TOML"),
         ("stepz = 3", "unknown settings stepz"),
         ("steps = 3", "missing settings"),
     ],

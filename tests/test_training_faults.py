@@ -133,7 +133,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", ["{", '"text"', "[]", "{}", '{"step": "x"}', "\x00"])
+@pytest.mark.parametrize("line", ["{", '"text"', "[]", "{}", '{"step": "x"}', '{"step": 1.5}', "[" * 100_000, "\x00"])
 def test_a_damaged_log_is_named(line, workplace, tmp_path):
     settings = config(workplace, tmp_path, steps=1)
     train_protector(settings, verbose=False)

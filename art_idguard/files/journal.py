@@ -24,10 +24,10 @@ def resume(path: Path | None, setting: Mapping[str, Any]) -> list[Record]:
         return []
     try:
         found, *records = map(json.loads, whole)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IDGuardError(f"{path} is damaged ({error}); delete it to start anew") from error
     expected = json.loads(header)
-    if changed := [key for key in expected if found.get(key) != expected[key]]:
+    if changed := [key for key in expected if not isinstance(found, dict) or found.get(key) != expected[key]]:
         raise IDGuardError(
             f"{path} belongs to another evaluation: {', '.join(changed)} changed; delete it or choose another file"
         )

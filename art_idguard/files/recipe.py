@@ -1,6 +1,5 @@
 """Settings of a command, from a TOML recipe and what is given beside it; imports nothing heavy."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from math import inf
@@ -9,6 +8,7 @@ from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from art_idguard.errors import IDGuardError
+from art_idguard.files.parsing import read_toml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +59,7 @@ class Settings:
         Raises:
             IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
         """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = tomllib.loads(Path(path).read_text())
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise IDGuardError(f"cannot read the recipe {path}: {error}") from error
-        values |= overrides
+        values = ({} if path is None else read_toml(Path(path))) | overrides
         if twice := [f"{old} and {new}" for old, new in cls.renamed.items() if old in values and new in values]:
             raise IDGuardError(f"{twice[0]} are one setting; give the second alone")
         values = {cls.renamed.get(name, name): value for name, value in values.items()}

@@ -1,11 +1,15 @@
 """Results of the evaluations in a model's folder, for its card: for the Hub's index, and as Markdown."""
 
-import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult
+from huggingface_hub.dataclasses import type_validator
+
+from art_idguard.errors import IDGuardError
+from art_idguard.files.parsing import read_json
 
 _AGGREGATES = ("mean over manipulators", "worst manipulator", "photo")
 
@@ -14,17 +18,37 @@ Result = Mapping[str, Any]
 
 
 def read_results(folder: Path) -> dict[Path, Result]:
-    """evaluation/*.json and quality.json of a model's folder."""
+    """evaluation/*.json and quality.json of a model's folder.
+
+    Raises:
+        IDGuardError: one is damaged, or no report.
+    """
     paths = [*sorted(folder.glob("evaluation/*.json")), *sorted(folder.glob("quality.json"))]
-    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    return {path: report for path, report in found.items() if isinstance(report, dict)}
+    return {path: _checked(read_json(path), path) for path in paths}
+
+
+def _checked(report: Any, path: Path) -> Result:
+    try:
+        type_validator("report", report, dict[str, Any])
+        for name in ("metadata", "summary"):
+            type_validator(name, report.get(name, {}), dict[str, Any])
+        metadata = report.get("metadata", {})
+        type_validator("data", metadata.get("data", ""), str | dict[str, Any])
+        type_validator("weights", metadata.get("weights"), str | dict[str, str] | None)
+        for name in _AGGREGATES if "ID-Guard" in report.get("summary", {}) else ():
+            type_validator(name, report["summary"]["ID-Guard"][name], dict[str, Any])
+        list(index(report))
+    except (TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        raise IDGuardError(f"{path} is no report of an evaluation: {error}") from error
+    return report
 
 
 def is_of(report: Result, config: Mapping[str, Any]) -> bool:
     """Whether these very weights were measured, alone or after a name, as far as report and config.json say."""
     weights = report.get("metadata", {}).get("weights")
     hashes = [weights] if isinstance(weights, str) else list((weights or {}).values())
-    return not hashes or "sha256" not in config or any(str(found).endswith(config["sha256"]) for found in hashes)
+    digest = config.get("sha256")
+    return not hashes or digest is None or any(found.endswith(str(digest)) for found in hashes)
 
 
 def index(report: Result) -> Iterator[EvalResult]:
@@ -46,10 +70,13 @@ def index(report: Result) -> Iterator[EvalResult]:
 
 
 def _means(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
-    """The estimates in a report, which have a mean, by where they stand."""
+    """The estimates in a report, which have a mean (None where nothing was measured), by where they stand."""
     if isinstance(tree, Mapping):
-        if path and isinstance(tree.get("mean"), (int, float)):
-            yield path, float(tree["mean"])
+        mean = tree.get("mean")
+        if path and mean is not None and not isinstance(mean, Mapping):
+            if type(mean) not in (int, float) or not math.isfinite(mean):
+                raise TypeError(f"the mean of {', '.join(path)} is {mean!r}; expected a finite number")
+            yield path, float(mean)
         else:
             for name, value in tree.items():
                 yield from _means(value, (*path, name))
@@ -58,7 +85,7 @@ def _means(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 def markdown(path: Path, report: Result) -> str:
     """Data set, setting, and the table that was written beside the report, or one of its means."""
     table = path.with_suffix(".md")
-    text = table.read_text(encoding="utf-8") if table.is_file() else _plain_table(report)
+    text = table.read_text(encoding="utf-8", errors="replace") if table.is_file() else _plain_table(report)
     return f"{_setting(path, report)}\n\n{text.strip()}"
 
 
@@ -72,7 +99,7 @@ def _setting(path: Path, report: Result) -> str:
     heading += [f"{known['n']} faces"] if "n" in known else []
     heading += ["warped to CelebA's framing"] if data.get("framing") == "align" else []
     edits = {"cycle": "one edit a face (face i meets edit i modulo their number)", "all": "every edit of every face"}
-    said = [edits.get(known.get("edits", ""), "")]
+    said = [edits.get(str(known.get("edits")), "")]
     said += [f"epsilon {known['epsilon']} on {known.get('range', '[-1, 1]')}"] if "epsilon" in known else []
     said += [f"white-box attack on {known['reference_faces']} faces"] if known.get("reference_faces") else []
     said += [f"{name} {known[name]}" for name in ("seed", "hardware", "date") if name in known]

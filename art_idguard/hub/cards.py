@@ -6,18 +6,19 @@ recipes say, and what only a person knows, card.toml; it shows edits.jpg. Nothin
 
 import json
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.dataclasses import type_validator
 from safetensors import SafetensorError, safe_open
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import write_text
+from art_idguard.files.parsing import read_toml
 from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.card_results import index, is_of, markdown, read_results
 from art_idguard.hub.repository import CONFIG, parse_config, weights_of
@@ -107,26 +108,29 @@ class Facts:
     license: str | None = None
     license_name: str | None = None
     terms: str = ""
-    tags: Sequence[str] = ()
+    tags: list[str] = field(default_factory=list)
     pipeline: str | None = None
     usage: str = ""
-    table: Mapping[str, str] = field(default_factory=dict)
-    training: Sequence[Mapping[str, str]] = ()
+    table: dict[str, str] = field(default_factory=dict)
+    training: list[dict[str, str]] = field(default_factory=list)
     evaluation: str = ""
     intended: str = ""
     limits: str = ""
     misuse: str = ""
-    sections: Mapping[str, str] = field(default_factory=dict)
+    sections: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Facts":
-        """Raises IDGuardError where the file is no TOML or has an unknown key; without a file nothing is known."""
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise IDGuardError(f"{path} is no TOML: {error}") from error
+        """Raises IDGuardError for no TOML, an unknown key or a value of another type; all is unknown without a file."""
+        content = read_toml(path) if path.is_file() else {}
         if unknown := sorted(content.keys() - {f.name for f in fields(cls)}):
             raise IDGuardError(f"{path} has unknown keys: {', '.join(unknown)}")
+        hints = get_type_hints(cls)
+        try:
+            for name, value in content.items():
+                type_validator(name, value, hints[name])
+        except TypeError as error:
+            raise IDGuardError(f"{path} has a value of another type: {error}") from error
         return cls(**content)
 
 
@@ -269,11 +273,9 @@ def _training(folder: Path, stages: Sequence[Mapping[str, str]]) -> dict[str, st
 
 
 def _recipe(path: Path) -> str:
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IDGuardError(f"the card needs the recipe {path}: {error}") from error
-    shown = {k: v for k, v in settings.items() if "/" not in str(v)}  # paths are of the machine, not of the method
+    shown = {
+        k: v for k, v in read_toml(path).items() if "/" not in str(v)
+    }  # paths are of the machine, not of the method
     return f"`{path.name}`: " + ", ".join(f"{k} {_plain(v)}" for k, v in shown.items())
 
 
@@ -281,7 +283,7 @@ def _log(path: Path) -> str:
     try:
         last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
         return f"ran {last['step']} steps in {last['seconds'] / 60:.1f} minutes (`{path.name}`)"
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise IDGuardError(f"the card needs the training log {path}: {error}") from error
 
 

@@ -6,12 +6,13 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
 
-from art_idguard.errors import IDGuardError, WeightsError
+from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import alone_in
 from art_idguard.hub import cards
 from art_idguard.hub.card_metadata import read_metadata
-from art_idguard.hub.repository import CONFIG, PICKLES, check_link, explained, finish_save
+from art_idguard.hub.repository import CONFIG, check_link, explained, finish_save
 from art_idguard.hub.shipped import resolve
+from art_idguard.models.contents import require_publishable
 from art_idguard.models.loading import load
 
 
@@ -41,7 +42,8 @@ def push_folder(
 
     Raises:
         IDGuardError: the folder's model does not load, or its card cannot be generated.
-        WeightsError: the folder has a pickle or a link that leaves it, or the Hub does not take it.
+        WeightsError: the folder has a pickle, a file of an unknown kind or a link that leaves it, or the Hub does not
+            take it.
     """
     folder = Path(resolve(folder))
     files = _files(folder)
@@ -75,8 +77,7 @@ def _files(folder: Path) -> list[Path]:
     files = sorted(path for path in visible if path.is_symlink() or path.is_file())
     for path in files:
         check_link(path, folder)
-        if path.suffix in PICKLES:
-            raise WeightsError(f"{path} is not pushed: a pickle can run code; convert it to safetensors, or remove it")
+        require_publishable(path)
     if not files:
         raise IDGuardError(f"nothing to push in {folder}")
     return files

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files.atomic import write_text
+from art_idguard.files.atomic import replacing
 
 
 class LogFile:
@@ -51,9 +51,18 @@ class LogFile:
 def _cut(path: Path, step: int) -> Path:
     """The log up to a step; the last line of a killed run may be half a line."""
     if path.is_file():
-        whole = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if line.endswith("\n")]
+        whole = path.read_bytes().split(b"\n")[:-1]
         try:
-            write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
-        except (ValueError, TypeError, KeyError) as error:
+            kept = b"".join(line + b"\n" for line in whole if _step(line) <= step)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise IDGuardError(f"{path} is damaged ({error}); move it away to go on without it") from error
+        with replacing(path) as temporary:
+            temporary.write_bytes(kept)
     return path
+
+
+def _step(line: bytes) -> int:
+    step = json.loads(line.decode("utf-8"))["step"]
+    if type(step) is not int:
+        raise ValueError(f"step {step!r}")
+    return step
