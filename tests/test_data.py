@@ -5,6 +5,7 @@ import random
 import tarfile
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -348,6 +349,19 @@ def test_a_damaged_file_of_regions_is_named(tmp_path):
     regions.write_bytes(b"damaged")
     with pytest.raises(IDGuardError, match=r"regions\.safetensors is damaged .*; delete it"):
         read_faces(folder, size=64, regions=regions)
+
+
+def test_kept_rows_with_a_changed_byte_are_refused(tmp_path):
+    path = tmp_path / "rows.safetensors"
+    kept = torch.arange(4.0)[:, None]
+    cached_rows(path, "heat", [1, 2, 3, 4], lambda missing: kept[missing])
+    whole = path.read_bytes()
+    for place in range(8, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with suppress(IDGuardError):
+            assert torch.equal(cached_rows(path, "heat", [2, 1], lambda missing: kept[missing]), kept[[1, 0]])
+    with pytest.raises(IDGuardError, match=r"rows\.safetensors is damaged \(its checksum does not hold\)"):
+        cached_rows(path, "heat", [1], lambda missing: kept[missing])
 
 
 def test_a_set_is_not_copied_where_all_of_it_is_chosen(tmp_path):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
+from art_idguard.files.digests import checksum
 
 
 def cached(path: str | Path | None, key: str, compute: Callable[[], Tensor]) -> Tensor:
@@ -58,17 +59,25 @@ def _load(path: str | Path | None) -> dict[str, Tensor]:
         return {}
     try:
         with safe_open(path, "pt") as file:
-            keys, ours = set(file.keys()), (file.metadata() or {}).get("kept by") == "art-idguard"
-        if not ours and not all(f"{key.removesuffix('.of')}.of" in keys for key in keys):  # rows of older versions
+            keys, metadata = set(file.keys()), file.metadata() or {}
+        older = all(f"{key.removesuffix('.of')}.of" in keys for key in keys)  # rows of older versions
+        if metadata.get("kept by") != "art-idguard" and not older:
             raise IDGuardError(f"{path} is no cache of art-idguard and would be overwritten; choose another path")
-        return load_file(path)
+        kept = load_file(path)
+        if "checksum" in metadata and metadata["checksum"] != _checksum(kept):
+            raise SafetensorError("its checksum does not hold")
+        return kept
     except (SafetensorError, OSError) as error:
         raise IDGuardError(f"{path} is damaged ({error}); delete it, what it kept is made anew") from error
 
 
 def _save(tensors: dict[str, Tensor], path: str | Path | None) -> None:
     if path is not None:
-        save_atomically(tensors, Path(path), {"kept by": "art-idguard"})
+        save_atomically(tensors, Path(path), {"kept by": "art-idguard", "checksum": _checksum(tensors)})
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    return checksum(dict(sorted(tensors.items())))
 
 
 def save_atomically(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

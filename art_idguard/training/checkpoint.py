@@ -1,6 +1,5 @@
 """A run's state in one file that is whole or absent."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch.optim import Optimizer
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
-from art_idguard.files.digests import digest
+from art_idguard.files.digests import checksum
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -23,7 +22,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     path = folder / CHECKPOINT
     try:
         with replacing(path) as temporary:
-            torch.save(state | {"checksum": _checksum(state)}, temporary)
+            torch.save(state | {"checksum": checksum(state)}, temporary)
     except RuntimeError as error:  # torch's word for a full disk
         raise IDGuardError(f"cannot write {path}: {error}; free some space and resume") from error
 
@@ -41,33 +40,12 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or "checksum" not in state:
             raise ValueError("it holds no run of this version")
-        if state.pop("checksum") != _checksum(state):
+        if state.pop("checksum") != checksum(state):
             raise ValueError("its checksum does not hold")
         return state
     except Exception as error:  # whose text may tell to switch the safe reading off
         reason = error if isinstance(error, (ValueError, OSError)) else "it is damaged, or no checkpoint"
         raise IDGuardError(f"cannot resume from {path}: {reason}; delete it to start anew") from error
-
-
-def _checksum(state: dict[str, Any]) -> str:
-    """Of every number and name: torch takes a file with a changed byte for another run."""
-    found = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, dict):
-            for name, part in value.items():
-                found.update(repr(name).encode())
-                add(part)
-        elif isinstance(value, (list, tuple)):
-            for part in value:
-                add(part)
-        elif isinstance(value, torch.Tensor):
-            found.update(f"{value.dtype}{tuple(value.shape)}{digest([value])}".encode())
-        else:
-            found.update(repr(value).encode())
-
-    add(state)
-    return found.hexdigest()
 
 
 def restore_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:
