@@ -125,6 +125,23 @@ def test_a_checkpoint_that_would_unpack_to_much_is_not_unpacked(tmp_path):
         read_state_dict(tmp_path / "bomb.pth")
     assert read_state_dict(tmp_path / "plain.pth")["w"].shape == (8_000_000,)
 
+@pytest.mark.parametrize("byte", [0.2, 0.5, 0.7])
+def test_a_checkpoint_with_a_changed_byte_is_refused(byte, tmp_path):
+    torch.save({"w": torch.ones(10_000)}, tmp_path / "net.pth")
+    content = bytearray((tmp_path / "net.pth").read_bytes())
+    content[int(byte * len(content))] ^= 1
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"net\.pth is damaged: the checksum of .*data/0 in it does not hold"):
+        read_state_dict(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("state", [{1: torch.zeros(2)}, {None: torch.zeros(2)}, {"G": {("a",): torch.zeros(2)}}])
+def test_tensors_without_a_name_are_no_state_dict(state, tmp_path):
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"net\.pth holds no state_dict"):
+        read_state_dict(tmp_path / "net.pth")
+
+
 
 # --- settings ---
 

@@ -36,7 +36,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{path} is damaged, or a pickle, which is refused: {error}") from error
     try:
-        _check_uncompressed(path)
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
@@ -54,7 +54,9 @@ def _flatten(content: Any, path: Path) -> dict[str, Tensor]:
     for key in _NESTINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    ):
         raise WeightsError(
             f"{path} holds no state_dict; expected tensors by name, alone or under " + " or ".join(_NESTINGS)
         )
@@ -66,15 +68,21 @@ def _flatten(content: Any, path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _check_uncompressed(path: Path) -> None:
-    """A file of torch.save is a zip archive that compresses nothing; another one may unpack to any size."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
+def _check_archive(path: Path) -> None:
+    """A file of torch.save is a zip archive that compresses nothing; another one may unpack to any size.
+
+    Its checksums are not looked at by torch.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > path.stat().st_size:
             raise WeightsError(
                 f"{path} would unpack to {unpacked:,} bytes, which no file of torch.save does; get it anew"
             )
+        if damaged := archive.testzip():
+            raise WeightsError(f"{path} is damaged: the checksum of {damaged} in it does not hold; get it anew")
 
 
 def _unfit(tensor: Tensor) -> str:
