@@ -22,6 +22,8 @@ class Generator(nn.Module, ABC):
 
 def initialise(network: nn.Module) -> None:
     """The official start: convolutions N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0."""
+    if next(network.parameters()).is_meta:  # torch would import its compiler for that, which takes seconds
+        return
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0, 0.02)
