@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from functools import cache
 from multiprocessing import get_context
 from threading import Thread
@@ -107,7 +108,10 @@ def test_a_killed_first_save_is_pushed_whole(tmp_path):
     assert after > 4
 
 
-def test_two_savers_take_turns_and_foreign_hidden_files_stay(tmp_path):
+@pytest.mark.parametrize("flock", [True, False])
+def test_two_savers_take_turns_and_foreign_hidden_files_stay(tmp_path, flock, monkeypatch):
+    if not flock:  # as on Windows
+        monkeypatch.setitem(sys.modules, "fcntl", None)
     (tmp_path / ".notes.tmp").write_text("mine")
     with alone_in(tmp_path):
         waiting = Thread(target=tiny(1).save_pretrained, args=(tmp_path,))

@@ -4,11 +4,13 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import reduce
 from operator import or_
 from pathlib import Path
+
+from filelock import FileLock
 
 _TEMPORARY = re.compile(r"\.([0-9a-f]{16}\.tmp|tmp[0-9A-Za-z]{6})")
 """Names of the temporary files of `replacing` and of safetensors."""
@@ -51,13 +53,22 @@ def remove_abandoned(folder: Path) -> None:
 def alone_in(folder: Path) -> Iterator[None]:
     """Wait until nobody writes in the folder by `replacing`, then keep all others out; kill -9 ends this, too."""
     remove_abandoned(folder)
-    with locks(folder) as lock:
+    with locks(folder) as lock, _windows_lock(folder):
         lock("LOCK_EX")
         token = _ALONE_IN.set(folder.resolve())
         try:
             yield
         finally:
             _ALONE_IN.reset(token)
+
+
+def _windows_lock(folder: Path) -> AbstractContextManager[object]:
+    """There nobody can open a folder, and filelock removes its file, which it leaves on other systems."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        return FileLock(folder / ".lock")
+    return nullcontext()
 
 
 @contextmanager
