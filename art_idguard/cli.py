@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed.
 
 import argparse
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_modules(modules)
         return run(**options)
     except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
+        _check_environment()
         print(f"art-idguard: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:  # on a bare training machine
@@ -47,6 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="art-idguard", description="Protect face photos against GAN manipulation.")
     parser.add_argument("--version", action="version", version=f"art-idguard {__version__}")
+def _check_environment() -> None:
+    """huggingface_hub reads its settings when it is imported, and its errors name none."""
+    try:
+        from huggingface_hub import get_session  # noqa: F401
+    except ValueError as error:
+        names = ("HF_ENDPOINT", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+        given = " or ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
+        raise IDGuardError(f"{given} is no setting of the Hub ({error}); correct it, or unset it") from error
+
+
     parser.add_argument(
         "--import",
         dest="modules",

@@ -198,6 +198,23 @@ def test_an_unreachable_hub_and_a_name_that_is_none(hub, pushed):
             load(name)
 
 
+@pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag", "X-Repo-Commit"])
+@pytest.mark.parametrize("name", ["../../../../escaped", "{}/escaped", "..", "W..", "..\\\\escaped", 'a"b', "a/../b"])
+def test_an_answer_that_names_a_file_outside_the_cache_is_refused(hub, pushed, monkeypatch, tmp_path, header, name):
+    send = hub.RequestHandlerClass._send
+
+    def hostile(handler, status, body, headers):
+        send(handler, status, body, headers | {header: f'"{name.format(tmp_path)}"'})
+
+    monkeypatch.setattr(hub.RequestHandlerClass, "_send", hostile)
+    for model in (ID, "someone/absent"):
+        with pytest.raises(WeightsError, match=f"answers with {header} .* no name for a file in the cache"):
+            MANIPULATORS["stargan"].from_pretrained(model)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    monkeypatch.setattr(hub.RequestHandlerClass, "_send", send)
+    assert same(pull(), pushed)
+
+
 def test_a_file_in_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "face.png").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"face\.png is a file; expected a folder or Hub id"):

@@ -3,13 +3,14 @@
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -32,6 +33,9 @@ STAGED = f".{WEIGHTS}"
 """The weights of a save that is about to publish them, or was killed after its config.json had replaced the old one."""
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 """Endings of files that can run code when they are read."""
+
+_NAME = re.compile(r'(W/)?"?[\w=+-]+(\.[\w=+-]+)*"?')
+"""An ETag or a commit that names a file, and no path."""
 
 LARGEST_CONFIG = 64 * 1024
 _EXPECTED = (
@@ -62,7 +66,7 @@ def locate(model: str | Path, filename: str, **download: Any) -> Path:
     # The cache has a file named after each revision.
     if os.path.isabs(revision) or ".." in Path(revision).parts:
         raise WeightsError(f"{revision!r} is no revision; expected a branch, a tag or a commit")
-    with explained(str(model), filename, revision):
+    with explained(str(model), filename, revision), _no_names_outside_the_cache():
         return Path(hf_hub_download(str(model), filename, **download))
 
 
@@ -149,6 +153,30 @@ def parse_config(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
+def _no_names_outside_the_cache() -> Iterator[None]:
+    """The Hub's cache takes names of files and folders from the answers' headers, as they are."""
+    hooks = get_session().event_hooks["response"]
+    hooks.append(_check_names)
+    try:
+        yield
+    finally:
+        hooks.remove(_check_names)
+
+
+def _check_names(response: Any) -> None:
+    if response.request.method != "HEAD":  # that a download begins with; later answers name nothing
+        return
+    etag = "X-Linked-Etag" if "X-Linked-Etag" in response.headers else "ETag"
+    for header in (etag, "X-Repo-Commit", "X-Xet-Hash"):
+        value = response.headers.get(header, "")
+        if value and not _NAME.fullmatch(value):
+            raise WeightsError(
+                f"{constants.ENDPOINT} answers with {header} {value!r}, which is no name for a file in the cache; "
+                "check HF_ENDPOINT"
+            )
+
+
+@contextmanager
 def explained(model: str, filename: str = "", revision: str = "main") -> Iterator[None]:
     """Say of every failure of the Hub what to do about it.
 
@@ -169,7 +197,7 @@ def explained(model: str, filename: str = "", revision: str = "main") -> Iterato
 
 
 def _reason(error: BaseException, model: str, filename: str, revision: str) -> str:
-    place, name = constants.ENDPOINT, f"{filename} of {model}" if filename else model
+    place, name = constants.ENDPOINT or "an address without a name", f"{filename} of {model}" if filename else model
     if isinstance(error, GatedRepoError):
         return f"{model} is gated: accept its terms at {place}/{model} and {_LOG_IN}"
     if isinstance(error, RepositoryNotFoundError):
@@ -203,7 +231,7 @@ def _reason(error: BaseException, model: str, filename: str, revision: str) -> s
             "set it to a folder that you may write and that has room"
         )
     if not isinstance(error, (OSError, RuntimeError)):
-        return f"{place} cannot be asked for {name}: check HF_ENDPOINT{proxy}"
+        return f"{place} cannot be asked for {name}: check HF_TOKEN, HF_ENDPOINT{proxy}"
     return f"the transfer of {name} broke off at {place}: try again"
 
 
