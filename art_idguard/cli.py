@@ -19,6 +19,9 @@ from art_idguard.plugins import import_modules
 COMMANDS = (protect, train, evaluate, evaluate_manipulator, attack_manipulator, serve, info, push)
 """In the order of the help."""
 
+_ON_MODELS = """A model is named by its folder, by its Hub id (user/name), or, if it ships, by its short name, such as
+protector, stargan or sface: art-idguard info lists these."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 for an error that is named, 2 for wrong usage, 130 for Ctrl-C.
@@ -32,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = vars(_parser().parse_args(argv))
         run, modules = options.pop("run"), options.pop("modules")
+        _check_environment()
         import_modules(modules)
         return run(**options)
     except (IDGuardError, OSError) as error:  # OSError: a full disk, an unreachable or unknown Hub repository
-        _check_environment()
         print(f"art-idguard: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:  # on a bare training machine
@@ -46,9 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="art-idguard", description="Protect face photos against GAN manipulation.")
-    parser.add_argument("--version", action="version", version=f"art-idguard {__version__}")
 def _check_environment() -> None:
     """huggingface_hub reads its settings when it is imported, and its errors name none."""
     try:
@@ -59,6 +59,11 @@ def _check_environment() -> None:
         raise IDGuardError(f"{given} is no setting of the Hub ({error}); correct it, or unset it") from error
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="art-idguard", description="Protect face photos against GAN manipulation.", epilog=_ON_MODELS
+    )
+    parser.add_argument("--version", action="version", version=f"art-idguard {__version__}")
     parser.add_argument(
         "--import",
         dest="modules",
@@ -68,8 +73,10 @@ def _check_environment() -> None:
         help="a module that adds manipulators, recognisers, weightings or baselines of your own (before the command)",
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    for command in COMMANDS:
-        command.add(commands)
+    for module in COMMANDS:
+        module.add(commands)
+    for command in commands.choices.values():
+        command.epilog = " ".join(filter(None, (command.epilog, _ON_MODELS)))
     return parser
 
 

@@ -200,6 +200,13 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("command", ["", "push", "info", "protect", "train", "evaluate", "serve"])
+def test_help_says_that_what_ships_has_names(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*filter(None, [command]), "--help"])
+    assert "if it ships, by its short name, such as protector, stargan" in " ".join(capsys.readouterr().out.split())
+
+
 def test_every_setting_of_training_is_an_option_with_help(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])

@@ -41,11 +41,6 @@ CONFIGS = {
 ID = "someone/model"
 
 
-def tiny(kind="stargan"):
-    torch.manual_seed(1)
-    return MODELS[kind](**CONFIGS.get(kind, TINY)).eval()
-
-
 def same(a, b):
     return a.state_dict().keys() == b.state_dict().keys() and all(
         torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items()

@@ -12,7 +12,9 @@ def add(commands: Any) -> None:
 
 
 def _run(*, model: str | None, revision: str | None) -> int:
+    from art_idguard.files.names import printable
     from art_idguard.models.info import describe
 
-    print("\n".join(f"{name}: {value}" for name, value in describe(model, revision=revision).items()))
+    for name, value in describe(model, revision=revision).items():
+        print(printable(f"{name}: {value}"))
     return 0
