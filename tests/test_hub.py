@@ -21,23 +21,13 @@ from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models.loading import MODELS, load
 from art_idguard.perturbation import Protector
 from tests.hub_server import STATUS, serving
-from tests.toys import PORTRAIT, TINY
+from tests.toys import PORTRAIT, tiny
 
 # huggingface_hub hands its uploads to httpx by an argument that httpx warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.parent for path in (ROOT / "hub").glob("*/*/card.toml"))
-CONFIGS = {
-    "protector": {"size": 16, "generator_config": {"channels": 8, "norm": "instance"}, "epsilon": 0.03},
-    "hisd": {"widths": (8, 8, 8), "style_widths": (8,) * 7, "style": 8, "noise": 4, "translator_width": 8},
-    "sface": {"width": 2},
-    "mobilefacenet": {"width": 4},
-    "mobilefacenet_192d": {"width": 4},
-    "attributes": {"channels": 4},
-    "arcface": {"blocks": (1, 1, 1, 1), "width": 16, "normalisation": "imagenet"},
-    "vggface": {"width": 1, "classes": 3},
-}
 ID = "someone/model"
 
 
@@ -193,6 +183,21 @@ def test_an_unreachable_hub_and_a_name_that_is_none(hub, pushed):
             load(name)
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "face.png").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"face\.png is a file; expected a folder or Hub id"):
+        load(tmp_path / "face.png")
+
+
+def test_truncated_download_is_refused_and_leaves_nothing(hub, pushed, tmp_path):
+    hub.failure = "truncated"
+    with pytest.raises(WeightsError, match="broke off"):
+        pull()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.endswith((".json", ".safetensors"))]
+    hub.failure = None
+    assert same(pull(), pushed)
+
+
 @pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag", "X-Repo-Commit"])
 @pytest.mark.parametrize("name", ["../../../../escaped", "{}/escaped", "..", "W..", "..\\\\escaped", 'a"b', "a/../b"])
 def test_an_answer_that_names_a_file_outside_the_cache_is_refused(hub, pushed, monkeypatch, tmp_path, header, name):
@@ -207,21 +212,6 @@ def test_an_answer_that_names_a_file_outside_the_cache_is_refused(hub, pushed, m
             MANIPULATORS["stargan"].from_pretrained(model)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
     monkeypatch.setattr(hub.RequestHandlerClass, "_send", send)
-    assert same(pull(), pushed)
-
-
-def test_a_file_in_place_of_a_folder_is_named(tmp_path):
-    (tmp_path / "face.png").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"face\.png is a file; expected a folder or Hub id"):
-        load(tmp_path / "face.png")
-
-
-def test_truncated_download_is_refused_and_leaves_nothing(hub, pushed, tmp_path):
-    hub.failure = "truncated"
-    with pytest.raises(WeightsError, match="broke off"):
-        pull()
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.endswith((".json", ".safetensors"))]
-    hub.failure = None
     assert same(pull(), pushed)
 
 
@@ -516,6 +506,24 @@ def test_a_card_that_is_no_text_is_named(folder, capsys):
     assert "README.md is not pushed: it is damaged" in capsys.readouterr().err
     tiny().save_pretrained(folder)
     assert (folder / "README.md").read_bytes() == b"\xff\xfe mine"
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_was_compared_is_said_to_be_verified_and_no_more(kind, tmp_path, capsys):
+    tiny(kind).save_pretrained(tmp_path)
+    digest = json.loads((tmp_path / "config.json").read_text())["sha256"]
+    assert main(["info", str(tmp_path)]) == 0
+    assert f"sha256: {digest} (verified)" in capsys.readouterr().out
+    for wrong, code in (("0" * 64, 1), (digest.upper(), 1), ("", 1), (None, 0)):
+        changed(tmp_path, sha256=wrong)
+        assert main(["info", str(tmp_path)]) == code
+        assert "(verified)" not in capsys.readouterr().out
+
+
+def test_what_a_card_says_commands_no_terminal(folder, capsys):
+    (folder / "README.md").write_text('---\nlicense: "a\\x1b[2J\\nb"\n---\n')
+    assert main(["info", str(folder)]) == 0
+    assert r"license: a\x1b[2J\nb" in capsys.readouterr().out
 
 
 def test_a_missing_hash_is_not_said_to_be_verified(folder, capsys):

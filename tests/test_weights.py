@@ -17,8 +17,7 @@ from art_idguard.hub.weights import fitted, load_strict, read_state_dict
 from art_idguard.manipulators import MANIPULATORS, load
 from art_idguard.models.loading import MODELS
 from art_idguard.perturbation import Protector
-from tests.test_hub import CONFIGS
-from tests.toys import TINY
+from tests.toys import CONFIGS, TINY
 
 
 class Net(nn.Module):
@@ -125,6 +124,7 @@ def test_a_checkpoint_that_would_unpack_to_much_is_not_unpacked(tmp_path):
         read_state_dict(tmp_path / "bomb.pth")
     assert read_state_dict(tmp_path / "plain.pth")["w"].shape == (8_000_000,)
 
+
 @pytest.mark.parametrize("byte", [0.2, 0.5, 0.7])
 def test_a_checkpoint_with_a_changed_byte_is_refused(byte, tmp_path):
     torch.save({"w": torch.ones(10_000)}, tmp_path / "net.pth")
@@ -140,7 +140,6 @@ def test_tensors_without_a_name_are_no_state_dict(state, tmp_path):
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"net\.pth holds no state_dict"):
         read_state_dict(tmp_path / "net.pth")
-
 
 
 # --- settings ---

@@ -13,10 +13,27 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from art_idguard.manipulators import MANIPULATORS
+from art_idguard.models.loading import MODELS
 from art_idguard.recognizers.base import Recognizer
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 TINY = {"channels": 8, "blocks": 2}
+CONFIGS = {
+    "protector": {"size": 16, "generator_config": {"channels": 8, "norm": "instance"}, "epsilon": 0.03},
+    "hisd": {"widths": (8, 8, 8), "style_widths": (8,) * 7, "style": 8, "noise": 4, "translator_width": 8},
+    "sface": {"width": 2},
+    "mobilefacenet": {"width": 4},
+    "mobilefacenet_192d": {"width": 4},
+    "attributes": {"channels": 4},
+    "arcface": {"blocks": (1, 1, 1, 1), "width": 16, "normalisation": "imagenet"},
+    "vggface": {"width": 1, "classes": 3},
+}
+"""Settings of a tiny model of each kind; others have TINY."""
+
+
+def tiny(kind="stargan"):
+    torch.manual_seed(1)
+    return MODELS[kind](**CONFIGS.get(kind, TINY)).eval()
 
 
 def tiny_manipulators(names=("stargan", "attentiongan", "fpgan", "relgan"), dtype=torch.float32):

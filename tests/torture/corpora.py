@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from tests.torture import pictures, tables
+from tests.torture import pictures, tables, weights
 
-CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in (pictures, tables)}
+CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in (pictures, tables, weights)}
