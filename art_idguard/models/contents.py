@@ -46,7 +46,7 @@ def _read(path: Path) -> None:
             if path.read_bytes()[:1] != b"\x08":  # the field that an ONNX file begins with
                 raise ValueError("not the beginning of an ONNX file")
         case _ if suffix in SUFFIXES:
-            with open_picture(path, path) as picture:
+            with path.open("rb") as file, open_picture(file, path) as picture:
                 picture.verify()
         case _:
             if b"\0" in path.read_bytes():
