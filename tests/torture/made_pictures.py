@@ -244,10 +244,17 @@ def animated(random: Random) -> Made:
 
 def too_large(random: Random) -> Made:
     """A header that asks for gigabytes, or for a side that nobody has; or a picture without pixels."""
+    if random.random() < 0.2:
+        return Made(whole_but_large(*random.choice(((70_000, 3), (3, 65_536), (20_000, 5_001)))), ".png", None)
     width, height = random.choice(((60_000, 60_000), (20_000, 5_001), (2**31 - 1, 1), (70_000, 3), (3, 65_536), (0, 5)))
     kind = random.choice((bomb_png, bomb_bmp, bomb_ppm, bomb_gif, bomb_jpeg))
     suffix = "." + kind.__name__.removeprefix("bomb_")
     return Made(kind(width, height), suffix, None)
+
+
+@cache
+def whole_but_large(width: int, height: int) -> bytes:
+    return content_of(Image.new("1", (width, height)), format="PNG")
 
 
 def bomb_png(width: int, height: int) -> bytes:
