@@ -272,6 +272,16 @@ def test_malformed_settings_are_refused(folder, settings, message):
         MANIPULATORS["stargan"].from_pretrained(folder)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"sha256": "x" * 60_000}, {"sha256": [[]] * 9000}, {"model_type": "x" * 60_000}, {"x" * 60_000: 1}]
+)
+def test_a_refusal_does_not_repeat_all_of_a_strangers_text(folder, settings):
+    changed(folder, **settings)
+    with pytest.raises(WeightsError, match=r"config\.json") as caught:
+        load(folder)
+    assert len(str(caught.value)) < 2000
+
+
 @pytest.mark.parametrize("content", ["[]", "5", "null", '"x"', "{", "", "[" * 60_000, "\udcff"])
 def test_a_config_that_is_no_object_is_refused(folder, content):
     (folder / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))

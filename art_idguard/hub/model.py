@@ -91,7 +91,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         digest = config.get("sha256")
         if digest is not None and digest != (found := sha256(weights)):
             raise WeightsError(
-                f"{weights} is not what it should be: its sha256 is {found}, {path} says {digest}. "
+                f"{weights} is not what it should be: its sha256 is {found}, {path} says {str(digest)[:64]}. "
                 f"Delete {weights.resolve()} and get it anew (from the Hub: force_download=True)"
             )
         given = {key: value for key, value in config.items() if key not in ("model_type", "sha256", *cards.LICENCE)}
@@ -200,7 +200,7 @@ def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path | st
     known = list(inspect.signature(model).parameters)
     if unknown := sorted(config.keys() - set(known)):
         raise WeightsError(
-            f"{source} has unknown settings: {', '.join(unknown)}; {model.__name__} has {', '.join(known)}"
+            f"{source} has unknown settings: {', '.join(unknown)[:200]}; {model.__name__} has {', '.join(known)}"
         )
     fields = [(key, float | int if hints[key] is float else hints[key]) for key in config]
     try:

@@ -147,7 +147,8 @@ def parse_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is no JSON: {error}; {_EXPECTED}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or len(kind) > 100:
         raise WeightsError(f"{path} is no JSON object with a model_type; {_EXPECTED}")
     return config
 
