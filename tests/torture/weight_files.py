@@ -216,14 +216,14 @@ def header_damage(random: Random, content: bytes) -> bytes:
 def value_damage(random: Random, content: bytes) -> bytes:
     """Other numbers, other precisions, other names, in a sound file."""
     state = read_safetensors(content)
-    name = random.choice(list(state))
+    name = random.choice([name for name, tensor in state.items() if tensor.is_floating_point() and tensor.numel()])
     kind = random.randrange(6)
     if kind == 0:
         dtype = random.choice(list(TYPES.values()))
         state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
     elif kind == 1:
         state[name] = state[name].to(random.choice(list(TYPES.values())))
-    elif kind == 2 and state[name].numel() and state[name].is_floating_point():
+    elif kind == 2:
         state[name] = state[name].double()
         state[name].view(-1)[random.randrange(state[name].numel())] = random.choice(
             (math.nan, math.inf, -math.inf, 1e300, 1e-300, 3e38)

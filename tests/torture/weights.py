@@ -130,35 +130,41 @@ def _damaged_folder(random: Random, folder: Path) -> tuple[str, Path]:
     model = folder / "model"
     shutil.copytree(_whole(kind), model)
     weights, config = model / "model.safetensors", model / "config.json"
-    content = weights.read_bytes()
-    kept = [lambda _, b: b] * 12
-    changes: list[Callable[[Random, bytes], bytes]] = [*kept, *BYTES, *[weight_files.header_damage] * 4]
-    change = random.choice([*changes, *[weight_files.value_damage] * 4])
-    content = change(random, content)
-    if random.random() < 0.1:
-        state = torch.load(io.BytesIO(weight_files.torch_bytes(tiny(kind).state_dict())))
-        content = weight_files.foreign(random, state, folder / "ran")
-    if random.random() < 0.05:
-        content = (_whole(random.choice(KINDS)) / "model.safetensors").read_bytes()
-    weights.write_bytes(content)
     settings = json.loads(config.read_text())
-    match random.randrange(9):
-        case 0:
-            settings["sha256"] = random.choice((None, "0" * 64, settings["sha256"].upper(), 5, [], ""))
-        case 1 | 2 | 3 | 4:
+    damaged = random.sample(("weights", "settings", "digest", "file"), random.choice((0, 1, 1, 1, 2)))
+    if "weights" in damaged:
+        weights.write_bytes(_weights_damage(random, kind, folder / "ran"))
+        if random.random() < 0.9:
             settings["sha256"] = sha256(weights)
-        case 5 | 6:
-            del settings["sha256"]
-    config.write_bytes(_config_damage(random, settings))
-    if random.random() < 0.1:
+    if "digest" in damaged:
+        settings["sha256"] = random.choice((None, "0" * 64, settings["sha256"].upper(), 5, [], ""))
+    elif random.random() < 0.3:
+        del settings["sha256"]
+    config.write_bytes(_settings_damage(random, settings) if "settings" in damaged else json.dumps(settings).encode())
+    if "file" in damaged:
         weight_files.unlike_a_file(random, random.choice((weights, config)))
     return kind, model
 
 
-def _config_damage(random: Random, settings: dict[str, Any]) -> bytes:
+def _weights_damage(random: Random, kind: str, target: Path) -> bytes:
+    content = (_whole(kind) / "model.safetensors").read_bytes()
+    match random.randrange(10):
+        case 0:
+            return weight_files.foreign(random, tiny(kind).state_dict(), target)
+        case 1:
+            return (_whole(random.choice(KINDS)) / "model.safetensors").read_bytes()
+        case 2 | 3:
+            return random.choice(BYTES)(random, content)
+        case 4 | 5 | 6:
+            return weight_files.header_damage(random, content)
+        case _:
+            return weight_files.value_damage(random, content)
+
+
+def _settings_damage(random: Random, settings: dict[str, Any]) -> bytes:
     text = json.dumps(settings, indent=random.choice((None, 2)))
     name = random.choice(list(settings))
-    match random.randrange(18):
+    match random.randrange(9):
         case 0:
             text = json.dumps(settings | {name: random.choice(WRONG)})
         case 1:
