@@ -2,6 +2,8 @@
 
 from types import ModuleType
 
-from tests.torture import pictures, tables, weights
+from tests.torture import kills_protecting, kills_training, pictures, tables, weights
 
-CORPORA: dict[str, ModuleType] = {corpus.NAME: corpus for corpus in (pictures, tables, weights)}
+CORPORA: dict[str, ModuleType] = {
+    corpus.NAME: corpus for corpus in (pictures, tables, weights, kills_protecting, kills_training)
+}
