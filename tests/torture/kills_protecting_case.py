@@ -13,7 +13,7 @@ from PIL import Image
 
 from art_idguard import manipulators, recognizers
 from art_idguard.perturbation import Protector
-from art_idguard.photos.batch import _RESULTS as SUFFIXES
+from art_idguard.photos.finding import RESULTS as SUFFIXES
 from art_idguard.photos.job import shown_beside
 from art_idguard.photos.table import Outcome
 from tests.torture.kills import Command, Ended, run
