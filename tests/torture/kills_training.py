@@ -8,9 +8,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_flatten
 
 from art_idguard.baselines import generator
+from art_idguard.files.digests import checksum
 from art_idguard.hub.repository import CONFIG
 from art_idguard.models import load
 from art_idguard.perturbation import Protector
@@ -111,8 +111,7 @@ def outcome(output: Path) -> Outcome:
         elif path.parent.name == "samples":
             steps[name] = path.read_bytes()
         elif path.name == CHECKPOINT:
-            leaves, tree = tree_flatten(without(load_checkpoint(output)))
-            files[name] = [leaf.tolist() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], str(tree)
+            files[name] = checksum(without(load_checkpoint(output)))
         elif path.suffix == ".json":
             files[name] = without(json.loads(path.read_text()))
         elif path.suffix in (".safetensors", ".md", ".png", ".jsonl"):
