@@ -18,7 +18,7 @@ NAME, IN_SUITE = "tables", 100
 
 def attempt(random: Random, folder: Path) -> str:
     """Read a data set, whole or damaged, or write a table of results."""
-    return random.choices((whole, damaged, packed, unpacked_names, results), (3, 4, 3, 2, 2))[0](random, folder)
+    return random.choices((whole, damaged, packed, unpacked_names, results), (3, 8, 3, 2, 2))[0](random, folder)
 
 
 def celeba(random: Random) -> CelebA:
@@ -101,8 +101,9 @@ def damaged(random: Random, folder: Path) -> str:
     """With one damaged table or several: refused, or what is read is right and in its own split."""
     data, layout = celeba(random), random.choice((*LAYOUTS, celebamask_hq))
     files = {name: text.encode() for name, text in layout(data, folder).items()}
-    for name in random.sample(sorted(files), random.randint(1, len(files))):
-        files[name] = random.choice((*DAMAGE, *DESTROYED))(files[name], random)
+    for name in random.sample(sorted(files), random.choice((1, 1, len(files)))):
+        change = with_another_value if random.random() < 0.3 else random.choice((*DAMAGE, *DESTROYED))
+        files[name] = change(files[name], random)
     write(folder, files)
     parts, labels = read_all(folder)
     right = parts_of(data, layout)
@@ -115,7 +116,7 @@ def with_another_value(content: bytes, random: Random) -> bytes:
     """A label that is none."""
     values = [*re.finditer(rb"(?<=[ ,])(-?1|0|2)\b", content)]
     at = random.choice(values)
-    other = random.choice((b"7", b"-2", b"nan", b"yes", b"", b"0x1", b"1e0", "\uff11".encode(), b"--1"))
+    other = random.choice((b"7", b"-2", b"nan", b"yes", b"", b"1e0", "\uff11".encode()))
     return content[: at.start()] + other + content[at.end() :]
 
 
@@ -138,7 +139,6 @@ def listed_as_another(content: bytes, random: Random) -> bytes:
 
 
 DESTROYED = (
-    with_another_value,
     listed_as_another,
     with_another_column,
     lambda content, random: content.split(b"\n")[0] + b"\n",
