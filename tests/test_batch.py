@@ -376,6 +376,13 @@ def test_a_manifest_cut_anywhere_keeps_its_whole_lines(tmp_path, entries, cut):
     assert places(folder) == expected | {"a": "later"}
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, "[]", "{}", '{"result": 1}', "\x00", "é" * 9])
+def test_what_is_no_record_in_a_manifest_is_passed_over(tmp_path, line):
+    (tmp_path / NAME).write_text(f"{line}\n", encoding="latin-1")
+    Manifest(tmp_path).add(Entry("a", "place", "photo", "settings", "bytes"))
+    assert places(tmp_path) == {"a": "place"}
+
+
 def test_a_link_under_a_guessable_name_leads_nowhere(tmp_path, monkeypatch):
     """Temporary files are new and have random names: in a shared folder nobody can aim them elsewhere."""
     with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:

@@ -81,7 +81,7 @@ class Manifest:
         *lines, rest = file.read().split(b"\n")
         self._read = file.tell() - len(rest)
         for line in (*lines, rest):
-            with suppress(ValueError, TypeError):  # cut off, or no record
+            with suppress(ValueError, TypeError, RecursionError):  # cut off, or no record
                 entry = Entry(**json.loads(line))
                 self._entries[entry.result] = entry
         return rest
