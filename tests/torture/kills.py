@@ -3,7 +3,9 @@
 They run in forks of a warm process without threads, which saves the imports; some in a new interpreter.
 """
 
+import atexit
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -100,6 +102,13 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
 
 
+def temporary_folder() -> Path:
+    """One that lasts as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
 @cache
 def _warm() -> ProcessPoolExecutor:
     """A process that is started anew: a fork of the caller's would wait for ever for locks that its threads hold."""
@@ -145,6 +154,7 @@ def _said(log: Path) -> tuple[int, str, str]:
 
 def _start(command: Command, log: Path) -> int:
     """The process id of a fork, which leads a group of its own."""
+    streams = {handle: log.with_suffix(kind).open("wb") for handle, kind in ((1, ".out"), (2, ".err"))}
     if pid := os.fork():
         with suppress(OSError):  # the child may have done it
             os.setpgid(pid, pid)
@@ -152,8 +162,8 @@ def _start(command: Command, log: Path) -> int:
     code = 1
     try:
         os.setpgid(0, 0)
-        for handle, kind in ((1, "out"), (2, "err")):
-            os.dup2(os.open(log.with_suffix(f".{kind}"), os.O_CREAT | os.O_WRONLY | os.O_APPEND), handle)
+        for handle, stream in streams.items():
+            os.dup2(stream.fileno(), handle)
         if command.prepare is None:
             os.execv(sys.executable, [sys.executable, "-m", "art_idguard.cli", *command.words])
         code = _main(command, log.with_suffix(".changes"))

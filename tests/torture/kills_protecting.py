@@ -5,6 +5,7 @@ Results are known by their photo's bytes, so that the order in which photos are 
 
 import json
 from collections import Counter
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -14,7 +15,7 @@ from art_idguard.photos.job import SHOWN, shown_beside
 from art_idguard.photos.manifest import NAME as MANIFEST
 from art_idguard.photos.table import SKIPPED
 from tests.torture.kills import Command, Ended, leftovers, random_kill, run
-from tests.torture.kills_protecting_case import OPTIONS, Case, make, read_table, small, unbroken, words
+from tests.torture.kills_protecting_case import OPTIONS, Case, make, place, read_table, small, unbroken, words
 
 NAME, IN_SUITE = "kills-protecting", 2
 
@@ -33,7 +34,7 @@ def attempt(random: Random, folder: Path) -> str:
         commands = []
         for line in case.runs:
             kill = random_kill(random, whole, share=share / len(case.runs), fresh=fresh) if left else None
-            commands.append(Command(line, folder, kill, None if fresh else small))
+            commands.append(Command(line, folder, kill, None if fresh else partial(small, place())))
         ends = run(*commands)
         check_files(case, old)
         for ended in ends:
@@ -51,7 +52,7 @@ def before(random: Random, case: Case) -> set[bytes]:
     options = random.choice(OPTIONS)
     roots = [root for root in (case.folder / "in", case.folder / "other") if root.exists()]
     line = words(*roots, output=case.output, csv=None, show=random.random() < 0.5, options=options)
-    run(Command(tuple(line), case.folder, prepare=small))
+    run(Command(tuple(line), case.folder, prepare=partial(small, place())))
     return set(snapshot(case.folder).values())
 
 

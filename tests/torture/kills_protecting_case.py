@@ -2,7 +2,7 @@
 
 import csv
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.photos.finding import RESULTS as SUFFIXES
 from art_idguard.photos.job import shown_beside
 from art_idguard.photos.table import Outcome
-from tests.torture.kills import Command, Ended, run
+from tests.torture.kills import Command, Ended, run, temporary_folder
 from tests.toys import tiny_manipulators, write_portraits
 
 PORTRAITS = 8
@@ -67,7 +67,7 @@ class Case(NamedTuple):
 @cache
 def place() -> Path:
     """A tiny protector and manipulator, and a pool of portraits and of pictures without a face."""
-    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    folder = temporary_folder()
     torch.manual_seed(0)
     made = Protector(generator_config={"channels": 8, "norm": "instance"}, size=32)
     made.prior.data.uniform_(-0.04, 0.04)
@@ -90,10 +90,10 @@ def place() -> Path:
     return folder
 
 
-def small() -> None:
+def small(at: Path) -> None:
     """In place of the networks that ship."""
-    manipulators.shipped_manipulators = lambda: [place() / "stargan"]
-    recognizers.default = lambda: recognizers.load(place() / "sface")
+    manipulators.shipped_manipulators = lambda: [at / "stargan"]
+    recognizers.default = lambda: recognizers.load(at / "sface")
 
 
 def words(
@@ -111,7 +111,7 @@ def unbroken(options: Options) -> tuple[dict[bytes, Made], Ended]:
     with tempfile.TemporaryDirectory() as name:
         output, table = Path(name, "out"), Path(name, "table.csv")
         line = words(place() / "pool", output=output, csv=table, show=True, options=options)
-        (ended,) = run(Command(tuple(line), Path(name), prepare=small))
+        (ended,) = run(Command(tuple(line), Path(name), prepare=partial(small, place())))
         rows = {Path(row["file"]): row for row in read_table(table)}
         made = {}
         for path in (place() / "pool").iterdir():

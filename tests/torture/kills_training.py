@@ -17,7 +17,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
 from tests.test_manipulator_training import write_labels
-from tests.torture.kills import Command, Ended, leftovers, random_kill, run
+from tests.torture.kills import Command, Ended, leftovers, random_kill, run, temporary_folder
 from tests.toys import tiny_manipulators, write_portraits
 
 NAME, IN_SUITE = "kills-training", 2
@@ -65,7 +65,7 @@ class Case(NamedTuple):
 @cache
 def place() -> Path:
     """Tiny networks, and faces with and without labels."""
-    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    folder = temporary_folder()
     write_portraits(folder / "faces", 8)
     write_portraits(folder / "others", 12)
     write_labels(write_portraits(folder / "labelled", 12))
