@@ -93,6 +93,22 @@ def test_a_photo_in_which_other_faces_would_be_found_now_is_done_anew(place, pro
     assert protect(photo) == (0, 1)
 
 
+def test_a_persons_own_picture_of_before_and_after_stays(place, protect, capsys, monkeypatch):
+    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [place / "stargan"])
+    tiny_manipulators(("stargan",))[0].save_pretrained(place / "stargan")
+    photo = portrait(place, 0, place / "in" / "a.png")
+    own = portrait(place, 1, photo.with_name("a.before-after.png"))
+    content = own.read_bytes()
+    assert protect(photo, show=True) == (1, 0)
+    assert own.read_bytes() == content
+    assert protect(photo, show=True, overwrite=True) == (0, 0)
+    assert own.read_bytes() != content
+    assert protect(photo) == (0, 1)
+    assert protect(photo, strip_metadata=True) == (0, 0)  # without a picture: that of before stays, and is ours
+    assert protect(photo, show=True) == (0, 0)
+    assert protect(photo, show=True) == (0, 1)
+
+
 def test_a_newer_photo_of_the_same_name_is_protected(place, protect):
     photo = portrait(place, 0, place / "in" / "a.png")
     protect(photo)

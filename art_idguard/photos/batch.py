@@ -178,11 +178,11 @@ def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
         manifest = batch.manifest(folder)
         target = _target(photo, folder, batch)
         shown = shown_beside(target) if batch.show else None
-        if batch.overwrite or not os.path.exists(target):  # also where the name is too long
+        if batch.overwrite:
             todo[photo] = target
-        elif manifest.find(target) is None:
+        elif foreign := _foreign(target, shown, manifest):
             reason = "is there already, and nothing says of what it was made; use --overwrite or --output"
-            error = f"{photo}: {target} {reason}"
+            error = f"{photo}: {foreign} {reason}"
             batch.table.add(Outcome(str(photo), str(target), error=error))
             _say(error, error=True)
             failed += 1
@@ -194,6 +194,13 @@ def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
         else:
             todo[photo] = target
     return todo, failed
+
+
+def _foreign(target: Path, shown: Path | None, manifest: Manifest) -> Path | None:
+    """What lies where a photo's result, or its picture of before and after, would go, and was made by nobody known."""
+    if os.path.exists(target) and manifest.find(target) is None:  # not where the name is too long
+        return target
+    return shown if shown and os.path.isfile(shown) and not manifest.has_shown(shown) else None
 
 
 def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch, workers: int) -> Iterator[tuple[Outcome, str]]:

@@ -1,7 +1,8 @@
 """One photo of a batch: protected, written, and measured on the written file."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -144,8 +145,8 @@ class PhotoJob:
         content = sha256(path)
 
         def record(done: Written, found: str) -> None:
-            shown = self._show(shown_beside(target), done)
-            manifest.add(Entry(target.name, place_of(path), content, settings, found, shown))
+            with self._showing(shown_beside(target), done) as shown:
+                manifest.add(Entry(target.name, place_of(path), content, settings, found, shown))
 
         done = protect_file(
             path,
@@ -190,15 +191,15 @@ class PhotoJob:
         ideal, real = effects(clean, [done.faces[0], crop], judge, self.recognizer)
         return ideal, real
 
-    def _show(self, path: Path, done: Written) -> str | None:
-        """Write the picture of before and after, if it is asked for; returns its `Entry.shown`.
+    @contextmanager
+    def _showing(self, path: Path, done: Written) -> Iterator[str | None]:
+        """The `Entry.shown` of the picture of before and after, which is there when the block ends, if it is asked for.
 
         Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both.
         """
-        if not self.gallery:
-            return None
-        if not done.frames:
-            return ""
+        if not (self.gallery and done.frames):
+            yield "" if self.gallery else None
+            return
         side = self.protector.prior.shape[-1]
         crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
         rows = [[*crops, 10 * (crops[1] - crops[0])]]
@@ -207,5 +208,6 @@ class PhotoJob:
             rows.append([*forged.split(1), forged[1:] - forged[:1]])
         captions = ["photo | protected | difference x10"]
         captions += [f"{m.name}: of the photo | of the protected | difference" for m in self.gallery]
-        save_grid(path, [[picture[0] for picture in row] for row in rows], captions=captions, zoom=2)
-        return sha256(path)
+        with replacing(path) as temporary:
+            save_grid(temporary, [[picture[0] for picture in row] for row in rows], captions=captions, zoom=2)
+            yield sha256(temporary)

@@ -69,6 +69,7 @@ class Manifest:
         self.path = folder / NAME
         self._lock = Lock()
         self._entries: dict[str, Entry] = {}
+        self._shown: set[str | None] = set()  # of all records, those that do not count any more, too
         self._read = 0
         remove_abandoned(folder)
         if self.path.is_file():
@@ -84,11 +85,16 @@ class Manifest:
             with suppress(ValueError, TypeError, RecursionError):  # cut off, or no record
                 entry = Entry(**json.loads(line))
                 self._entries[entry.result] = entry
+                self._shown.add(entry.shown)
         return rest
 
     def find(self, result: Path) -> Entry | None:
         """The record of a result; None where there is none."""
         return self._entries.get(result.name)
+
+    def has_shown(self, picture: Path) -> bool:
+        """Whether a file is one of the pictures of before and after, perhaps of an earlier result."""
+        return _sha256_or_none(picture) in self._shown - {None}
 
     def is_of_another(self, result: Path, photo: Path) -> bool:
         """Whether the name is that of a result of a photo elsewhere with other bytes."""
@@ -125,3 +131,4 @@ class Manifest:
                 raise TakenError(f"{self.path.with_name(entry.result)} is another run's result of another photo")
             file.write(b"\n" * bool(cut) + json.dumps(entry._asdict()).encode() + b"\n")
             self._entries[entry.result] = entry
+            self._shown.add(entry.shown)
