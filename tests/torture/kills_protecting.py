@@ -17,7 +17,7 @@ from art_idguard.photos.table import SKIPPED
 from tests.torture.kills import Command, Ended, leftovers, random_kill, run
 from tests.torture.kills_protecting_case import OPTIONS, Case, make, place, read_table, small, unbroken, words
 
-NAME, IN_SUITE = "kills-protecting", 2
+NAME, IN_SUITE = "kills-protecting", 1
 
 
 def attempt(random: Random, folder: Path) -> str:

@@ -110,7 +110,7 @@ class ManipulatorRun(TrainingRun):
             restore_moments(optimizer, state[f"{name}_optimizer"])
         if isinstance(self.attack, Stateful):
             self.attack.load_state_dict(state["attack"])
-        self.latest = {name: term.to(self.accelerator.device) for name, term in state["latest"].items()}
+        self.latest = {name: term.to(self.accelerator.device) for name, term in state.get("latest", {}).items()}
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
