@@ -243,8 +243,11 @@ def test_runs_at_the_same_time_keep_each_others_results(place, protect):
     assert is_protection_of(out / "x.png.protected.png", photos[0])
     abandoned = out / f".{'0' * 16}.tmp"
     abandoned.touch()
+    foreign = out / ".tmpAb12Cd"  # as safetensors has them, and other programs
+    foreign.touch()
     assert protect(*photos, output=out) == (0, 2)
     assert not abandoned.exists()
+    assert foreign.exists()
 
 
 def test_a_batch_ends_with_a_summary(place, protect, capsys):

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-_TEMPORARY = re.compile(r"\.([0-9a-f]{16}\.tmp|tmp[0-9A-Za-z]{6})")
-"""Names of the temporary files of `replacing` and of safetensors."""
+OURS = re.compile(r"\.[0-9a-f]{16}\.tmp")
+"""Names of the temporary files of `replacing`."""
+
+OF_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")
+"""Names of those of safetensors, which other programs' may have, too."""
 
 
 _ALONE_IN: ContextVar[Path | None] = ContextVar("_ALONE_IN", default=None)
@@ -27,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     removes. It is new and has a name that nobody can guess, so that a link which lies in a shared folder leads nowhere.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path.parent)
+    remove_abandoned(path.parent, OURS)
     with locks(path.parent) as lock:
         if path.parent.resolve() != _ALONE_IN.get():
             lock("LOCK_SH")
@@ -40,19 +43,20 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in a folder, unless somebody writes there now."""
+def remove_abandoned(folder: Path, *names: re.Pattern[str]) -> None:
+    """Remove the temporary files of these names that killed writers left, unless somebody writes in the folder now."""
     with locks(folder) as lock:
         if lock("LOCK_EX", "LOCK_NB"):
             for path in folder.iterdir():
-                if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                ours = any(name.fullmatch(path.name) for name in names)
+                if ours and path.is_file() and not path.is_symlink():
                     path.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Wait until nobody writes in the folder by `replacing`, then keep all others out; kill -9 ends this, too."""
-    remove_abandoned(folder)
+    remove_abandoned(folder, OURS, OF_SAFETENSORS)
     with locks(folder) as lock, _windows_lock(folder):
         lock("LOCK_EX")
         token = _ALONE_IN.set(folder.resolve())

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files.atomic import replacing
+from art_idguard.files.atomic import OF_SAFETENSORS, remove_abandoned, replacing
 from art_idguard.files.digests import checksum
 
 
@@ -82,6 +82,8 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
 
 def save_atomically(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file; it is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent, OF_SAFETENSORS)
     with replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; save_file's is for its owner alone

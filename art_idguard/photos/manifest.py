@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, BinaryIO, NamedTuple
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files.atomic import locks, remove_abandoned
+from art_idguard.files.atomic import OURS, locks, remove_abandoned
 from art_idguard.files.digests import sha256
 
 NAME = ".art-idguard.jsonl"
@@ -71,7 +71,7 @@ class Manifest:
         self._entries: dict[str, Entry] = {}
         self._shown: set[str | None] = set()  # of all records, those that do not count any more, too
         self._read = 0
-        remove_abandoned(folder)
+        remove_abandoned(folder, OURS)
         if self.path.is_file():
             with self.path.open("rb") as file:
                 self._catch_up(file)

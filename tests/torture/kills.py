@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from art_idguard.files.atomic import _TEMPORARY
+from art_idguard.files.atomic import OF_SAFETENSORS, OURS
 
 LIMIT = 120  # seconds; what takes longer hangs
 SIGNALS = (signal.SIGKILL,) * 8 + (signal.SIGTERM, signal.SIGINT)
@@ -99,7 +99,7 @@ def random_kill(random: Random, whole: Ended, *, share: float = 1.0, fresh: bool
 
 def leftovers(folder: Path) -> list[Path]:
     """The temporary files in a folder and below it."""
-    return [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
+    return [path for path in folder.rglob(".*") if OURS.fullmatch(path.name) or OF_SAFETENSORS.fullmatch(path.name)]
 
 
 def temporary_folder() -> Path:
