@@ -5,13 +5,15 @@ import pytest
 import torch
 from jaxtyping import config
 
+from tests import ROOT
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of several would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA needs it to be deterministic
 
-SHARED = Path(os.environ.get("IDGUARD_SHARED", Path(__file__).parents[2] / "shared"))
+SHARED = Path(os.environ.get("IDGUARD_SHARED", ROOT.parent / "shared"))
 """Real faces and weights for development; tests that use them are skipped where they are absent."""
 
 

@@ -6,12 +6,13 @@
 
 import json
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
 
-GOLDENS = Path(__file__).parent / "goldens"
+from tests import ROOT
+
+GOLDENS = ROOT / "tests" / "goldens"
 OWNERS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
 
 

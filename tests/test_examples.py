@@ -3,7 +3,6 @@
 import re
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -16,9 +15,10 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.types import ATTRIBUTES
+from tests import ROOT
 from tests.toys import tiny_manipulators, write_portraits
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 NOTEBOOK = EXAMPLES / "art_quickstart.ipynb"
 ROW = re.compile(r"\| (.+?) \| ([\d.]+) \| ([\d.]+).*? \| (-?[\d.]+).*? \| ([\d.]+) \|")
 

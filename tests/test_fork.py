@@ -3,9 +3,7 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import os
 
@@ -17,6 +15,7 @@ from torch.utils.data import DataLoader
 from art_idguard import Protector
 from art_idguard.faces import FaceDetector
 from art_idguard.weighting.mgda import min_norm_weights
+from tests import ROOT
 
 torch.set_num_threads(2)
 protector = Protector(size=64, generator_config={"channels": 16, "norm": "instance"}).eval().requires_grad_(False)

@@ -2,7 +2,6 @@
 
 import runpy
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,10 +31,10 @@ from art_idguard.training.manipulator.setup import PreloadedGAN, build_run
 from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import ATTRIBUTES
+from tests import ROOT
 from tests.test_manipulator_training import write_labels
 from tests.toys import tiny_manipulators, write_portraits
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "hub" / "recipes").glob("*-at-*.toml"))
 SIZE, EPSILON = 64, 0.05
 TINY = {"size": SIZE, "batch_size": 4, "n_critic": 1, "steps": 4, "log_every": 1, "precision": "no", "warmup": 0}

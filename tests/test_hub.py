@@ -6,7 +6,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,13 +19,13 @@ from art_idguard.hub.loading import load_member
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models.loading import MODELS, load
 from art_idguard.perturbation import Protector
+from tests import ROOT
 from tests.hub_server import STATUS, serving
 from tests.toys import PORTRAIT, tiny
 
 # huggingface_hub hands its uploads to httpx by an argument that httpx warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.parent for path in (ROOT / "hub").glob("*/*/card.toml"))
 ID = "someone/model"
 

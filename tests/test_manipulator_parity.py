@@ -1,7 +1,6 @@
 """The manipulators and discriminators are the official ones: names, shapes, counts, values."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +17,9 @@ from art_idguard.manipulators import (
 from art_idguard.manipulators.hisd import STYLE_WIDTHS_128
 from art_idguard.manipulators.layers import InstanceNorm
 from art_idguard.types import Edit
+from tests import KEYS
 from tests.golden import check, fill, h
 
-KEYS = Path(__file__).parent / "keys"
 LABELS = torch.tensor([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1]], dtype=torch.float64)
 VECTORS = torch.tensor([[0, -1, 0, 0, 0], [1, 0, 0, -1, 0]], dtype=torch.float64)
 

@@ -30,9 +30,9 @@ from art_idguard.training.manipulator.objectives.base import random_shares
 from art_idguard.training.manipulator.setup import ManipulatorRun, build_run
 from art_idguard.training.manipulator.train import require_finite, train_manipulator
 from art_idguard.training.seeding import seed_step
+from tests import ROOT
 from tests.toys import in_one_and_two_processes, write_portraits
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted(
     path.name
     for path in (ROOT / "hub" / "recipes").glob("*-celeba128.toml")

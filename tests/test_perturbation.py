@@ -1,7 +1,6 @@
 """The protector: its generators are the official ones, its perturbations lie in the ball; PGD and the prior."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +25,9 @@ from art_idguard.perturbation import (
 )
 from art_idguard.perturbation import protector as protector_module
 from art_idguard.perturbation.protector import BOUNDS
+from tests import KEYS
 from tests.golden import check, fill, h
 
-KEYS = Path(__file__).parent / "keys"
 TINY = {"channels": 12}  # the transformer has six heads
 EPSILON = 0.05
 ROUNDING = 1e-7  # of a float32 sum of size one

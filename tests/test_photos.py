@@ -30,6 +30,7 @@ from art_idguard.photos.effects import Effect, effects
 from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.photos.table import Outcome, PhotoTable
 from art_idguard.recognizers import default
+from tests import ROOT
 from tests.toys import PORTRAIT, bomb, tiny_manipulators, write_portraits
 
 
@@ -181,7 +182,7 @@ print((peaks[1] - peaks[0]) * 1024 / (3000**2 - 1000**2))
 @pytest.mark.slow
 def test_a_close_up_takes_few_bytes_a_pixel(tmp_path):
     """Less than two copies of it as float would: one of 100 megapixels takes 1.5 GB in all."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", MEASURED]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 24

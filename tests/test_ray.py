@@ -18,9 +18,10 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
 from art_idguard.photos.protect import protect_photo
+from tests import ROOT
 from tests.toys import PORTRAIT, write_portraits
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "protect_with_ray.py"
+SCRIPT = ROOT / "examples" / "protect_with_ray.py"
 RUNS = """
 import runpy, shlex, sys
 main = runpy.run_path(sys.argv[1])["main"]

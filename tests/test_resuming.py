@@ -21,9 +21,8 @@ from art_idguard.training.protector.run import ProtectorRun
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import train_step
 from art_idguard.training.protector.train import train_protector
+from tests import ROOT
 from tests.runs import STEPS, arguments, config
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow

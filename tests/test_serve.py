@@ -38,11 +38,12 @@ from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.serve import sessions
 from art_idguard.serve.html import Models, Weakened, protect_upload
 from art_idguard.serve.sessions import SessionFiles
+from tests import ROOT
 from tests.toys import PORTRAIT, tiny_manipulators
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
 
-SPACE = Path(__file__).parents[1] / "hub" / "space"
+SPACE = ROOT / "hub" / "space"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.types import ATTRIBUTES
+from tests import ROOT
 from tests.toys import tiny_manipulators, write_portraits
 
-ROOT = Path(__file__).parents[1]
 SIZE = 64
 ADAPTIVE = "Criterion (ours, adaptive, 100 steps)"
 QUICK = ["Gaussian noise (sigma 0.05)", "FGSM (ART)", "PGD (ours)", "C&W (the paper's, bounded)"]

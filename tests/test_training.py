@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -32,11 +31,10 @@ from art_idguard.training.seeding import batch_index
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
 from examples.benchmark import textbook_step
+from tests import ROOT
 from tests.runs import arguments, config
 from tests.toys import ToyRecognizer, in_one_and_two_processes, tiny_manipulators
 from tests.two_processes import NAMES
-
-ROOT = Path(__file__).parents[1]
 
 
 def double_setting(space):

@@ -5,13 +5,12 @@ import importlib.util
 import json
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
 import art_idguard
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "art_idguard"
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("hub/**/*.md"), *ROOT.glob("examples/*")])
 SHELL = {"attacks", "cli", "commands", "defences", "estimators"}

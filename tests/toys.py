@@ -5,7 +5,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +14,9 @@ from safetensors.torch import load_file
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models.loading import MODELS
 from art_idguard.recognizers.base import Recognizer
+from tests import ROOT
 
-PORTRAIT = Path(__file__).parents[1] / "examples" / "astronaut.png"
+PORTRAIT = ROOT / "examples" / "astronaut.png"
 TINY = {"channels": 8, "blocks": 2}
 CONFIGS = {
     "protector": {"size": 16, "generator_config": {"channels": 8, "norm": "instance"}, "epsilon": 0.03},
@@ -90,9 +90,8 @@ def bomb(path, width=60_000, height=60_000):
 
 def in_one_and_two_processes(script, faces, folder):
     """What a script of tests/ saves to the folder in one process, and in two."""
-    root = Path(__file__).parents[1]
-    words = [str(root / "tests" / script), str(faces), str(folder)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    words = [str(ROOT / "tests" / script), str(faces), str(folder)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for launcher in ([sys.executable], torchrun):
         subprocess.run([*launcher, *words], check=True, env=environment, timeout=200)
