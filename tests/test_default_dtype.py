@@ -8,7 +8,7 @@ from art_idguard import IDGuardAttack, Protector, PyTorchManipulator, RefinedPro
 from art_idguard.attacks import CMUAAttack, DisruptingAttack, IAPAttack
 from art_idguard.recognizers import SFace
 from art_idguard.training.protector.train import train_protector
-from tests.runs import config
+from tests.training.runs import config
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from art_idguard.models import load
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
-from tests.test_manipulator_training import write_labels
 from tests.torture.kills import Command, Ended, leftovers, random_kill, run, temporary_folder
 from tests.toys import tiny_manipulators, write_portraits
+from tests.training.test_manipulator import write_labels
 
 NAME, IN_SUITE = "kills-training", 1
 CHANGING = ("seconds", "images_per_second", "elapsed", "config", "date")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
-from tests.test_photos import with_thumbnail
+from tests.photos.test_photos import with_thumbnail
 from tests.toys import PORTRAIT
 
 BARE_FACE = b"the bare face"

@@ -10,8 +10,8 @@ from random import Random
 from art_idguard.data.sources import Entry, entries
 from art_idguard.errors import IDGuardError
 from art_idguard.photos.table import Outcome, PhotoTable
-from tests.test_data import write_tar
-from tests.test_layouts import COLUMNS, DAMAGE, DEBRIS, LAYOUTS, SPLITS, CelebA, write
+from tests.data.test_layouts import COLUMNS, DAMAGE, DEBRIS, LAYOUTS, SPLITS, CelebA, write
+from tests.data.test_reading import write_tar
 
 NAME, IN_SUITE = "tables", 100
 

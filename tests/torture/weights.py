@@ -30,7 +30,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.models.loading import MODELS, load
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import RECOGNIZERS
-from tests.hub_server import Repository, serving
+from tests.hub.server import Repository, serving
 from tests.torture import run_files, weight_files
 from tests.torture.run_files import refused, tried
 from tests.torture.weight_files import BYTES, WRONG

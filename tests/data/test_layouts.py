@@ -15,7 +15,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.listing import visible_files
 from art_idguard.photos.finding import find_photos
 from art_idguard.types import ATTRIBUTES
-from tests.test_data import png, write_tar
+from tests.data.test_reading import png, write_tar
 from tests.toys import PORTRAIT
 
 SPLITS = ("train", "val", "test")

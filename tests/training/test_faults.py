@@ -26,7 +26,7 @@ from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.train import train_protector
 from art_idguard.types import ATTRIBUTES
-from tests.runs import config
+from tests.training.runs import config
 
 
 def gan(workplace, output, settings=ManipulatorConfig, **changes):

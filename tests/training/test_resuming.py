@@ -22,7 +22,7 @@ from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import train_step
 from art_idguard.training.protector.train import train_protector
 from tests import ROOT
-from tests.runs import STEPS, arguments, config
+from tests.training.runs import STEPS, arguments, config
 
 
 @pytest.mark.slow

@@ -246,7 +246,7 @@ def test_no_face_is_no_error(detector, shape):
 
 
 def test_points_of_real_faces_fall_on_the_template(shared, detector):
-    from tests.test_recognizers import tar_pictures
+    from tests.recognizers.test_recognizers import tar_pictures
 
     pictures = [p for _, p in tar_pictures(shared / "data/celeba128/test-0.tar", 40)]
     faces = [detector.detect(p) for p in pictures]

@@ -421,9 +421,9 @@ def test_progress_is_that_of_the_budget_that_ends_first(faces, tmp_path):
 
 @pytest.fixture(scope="module")
 def one_and_two(faces, tmp_path_factory):
-    """What tests/two_gan_processes.py finds in one process and in two."""
+    """What tests/training/two_gan_processes.py finds in one process and in two."""
     folder = tmp_path_factory.mktemp("processes")
-    return in_one_and_two_processes("two_gan_processes.py", faces, folder)
+    return in_one_and_two_processes("training/two_gan_processes.py", faces, folder)
 
 
 @pytest.mark.slow
@@ -487,7 +487,7 @@ def test_killed_run_resumes(faces, tmp_path):
     """kill -9 in the middle of a run; the rest of it gives what an unbroken one gives."""
     script = (
         "import os, signal, sys, torch; from art_idguard.training.manipulator.train import *; "
-        "from tests.test_manipulator_training import *; "
+        "from tests.training.test_manipulator import *; "
         "train_manipulator(config(sys.argv[1], sys.argv[2], checkpoint_every=1), verbose=False, "
         "attack=Noise(at=3, instead=lambda _: os.kill(os.getpid(), signal.SIGKILL)))"
     )

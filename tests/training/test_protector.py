@@ -32,9 +32,9 @@ from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
 from examples.benchmark import textbook_step
 from tests import ROOT
-from tests.runs import arguments, config
 from tests.toys import ToyRecognizer, in_one_and_two_processes, tiny_manipulators
-from tests.two_processes import NAMES
+from tests.training.runs import arguments, config
+from tests.training.two_processes import NAMES
 
 
 def double_setting(space):
@@ -125,9 +125,9 @@ def test_every_epoch_shows_every_face_once():
 
 @pytest.fixture(scope="module")
 def one_and_two(workplace, tmp_path_factory):
-    """What tests/two_processes.py finds in one process and in two."""
+    """What tests/training/two_processes.py finds in one process and in two."""
     folder = tmp_path_factory.mktemp("processes")
-    return in_one_and_two_processes("two_processes.py", workplace, folder)
+    return in_one_and_two_processes("training/two_processes.py", workplace, folder)
 
 
 @pytest.mark.slow

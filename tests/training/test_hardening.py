@@ -32,8 +32,8 @@ from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import ATTRIBUTES
 from tests import ROOT
-from tests.test_manipulator_training import write_labels
 from tests.toys import tiny_manipulators, write_portraits
+from tests.training.test_manipulator import write_labels
 
 RECIPES = sorted(path.name for path in (ROOT / "hub" / "recipes").glob("*-at-*.toml"))
 SIZE, EPSILON = 64, 0.05

@@ -20,7 +20,7 @@ from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models.loading import MODELS, load
 from art_idguard.perturbation import Protector
 from tests import ROOT
-from tests.hub_server import STATUS, serving
+from tests.hub.server import STATUS, serving
 from tests.toys import PORTRAIT, tiny
 
 # huggingface_hub hands its uploads to httpx by an argument that httpx warns about.
