@@ -18,6 +18,7 @@ from art_idguard.losses import to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector, pgd
 from art_idguard.training.checkpoint import restore_moments
+from art_idguard.training.loop import guest
 from art_idguard.training.manipulator.config import HardeningConfig
 from art_idguard.training.manipulator.setup import InnerAttack
 from art_idguard.training.manipulator.train import train_manipulator
@@ -45,7 +46,9 @@ def harden(
     """
     if config.start is None:
         config = replace(config, start=_shipped(config.manipulator))
-    return train_manipulator(config, resume=resume, verbose=verbose, attack=attacker(config), on_stop=on_stop)
+    with guest():  # a new network draws its weights before it is given those of the file
+        attack = attacker(config)
+    return train_manipulator(config, resume=resume, verbose=verbose, attack=attack, on_stop=on_stop)
 
 
 def _shipped(name: str) -> str:
