@@ -8,7 +8,7 @@ from art_idguard import IDGuardAttack, Protector, PyTorchManipulator, RefinedPro
 from art_idguard.attacks import CMUAAttack, DisruptingAttack, IAPAttack
 from art_idguard.recognizers import SFace
 from art_idguard.training.protector.train import train_protector
-from tests.training.runs import config
+from tests.training.trainings import protector_config
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,6 @@ def test_baselines_are_trained_and_attack(kind, estimator):
 
 
 def test_a_training_is_in_float32(workplace, tmp_path):
-    folder = train_protector(config(workplace, tmp_path, steps=1, augment=("crop",)), verbose=False)
+    folder = train_protector(protector_config(workplace, tmp_path, steps=1, augment=("crop",)), verbose=False)
     assert {p.dtype for p in Protector.from_pretrained(folder).parameters()} == {torch.float32}
     assert torch.get_default_dtype() == torch.float64

@@ -1,5 +1,6 @@
 """Small real parts: tiny networks of every kind, and faces cut from the one portrait in the repository."""
 
+import csv
 import os
 import struct
 import subprocess
@@ -29,6 +30,18 @@ CONFIGS = {
     "vggface": {"width": 1, "classes": 3},
 }
 """Settings of a tiny model of each kind; others have TINY."""
+
+
+LABELS = {  # twelve faces, of which every attribute of HiSD's tags has some
+    "Bangs": "111111000000",
+    "Eyeglasses": "101010101010",
+    "Black_Hair": "111000000001",
+    "Blond_Hair": "000111000000",
+    "Brown_Hair": "000000111000",
+    "Gray_Hair": "000000000110",
+    "Male": "110011001100",
+    "Young": "101011101011",
+}
 
 
 def tiny(kind="stargan"):
@@ -73,6 +86,15 @@ def write_portraits(folder, count, size=64):
         x, y, side = 224 + random.integers(-12, 12), 115 + random.integers(-12, 12), random.integers(150, 200)
         box = (x - side // 2, y - side // 2, x + side // 2, y + side // 2)
         portrait.crop(tuple(int(v) for v in box)).resize((size, size)).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def write_labels(folder, table=LABELS):
+    """train.csv for the portraits in a folder."""
+    with (folder / "train.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", *table])
+        writer.writerows([f"{i:03d}.png", *values] for i, values in enumerate(zip(*table.values(), strict=True)))
     return folder
 
 

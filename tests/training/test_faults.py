@@ -1,85 +1,24 @@
 """What goes wrong around a training: the process that it is a guest in, the disk, the launcher, data that moved."""
 
-import csv
-import json
-import random
 import resource
 import shutil
 import warnings
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import save_file
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import cached, cached_rows
+from art_idguard.perturbation import Protector
 from art_idguard.training.base import RANKS, make_accelerator
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
-from art_idguard.training.manipulator.hardening import harden
-from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.train import train_protector
-from art_idguard.types import ATTRIBUTES
-from tests.training.runs import config
-
-
-def gan(workplace, output, settings=ManipulatorConfig, **changes):
-    tiny = {"size": 64, "channels": 8, "batch_size": 4, "n_critic": 1, "steps": 2, "checkpoint_every": 1}
-    named = {"faces": str(workplace / "faces"), "output": str(output), "manipulator": "stargan"}
-    return settings.from_recipe(None, **named | tiny | changes)
-
-
-@pytest.fixture(scope="module")
-def workplace(workplace):
-    """With labels, which a manipulator's training needs."""
-    with (workplace / "faces" / "train.csv").open("w", newline="") as file:
-        rows = [(path.name, *(i % 2 for i in range(5))) for path in sorted((workplace / "faces").glob("*.png"))]
-        csv.writer(file).writerows([("file", *ATTRIBUTES), *rows])
-    return workplace
-
-
-TRAININGS = {"train": (config, train_protector), "train-manipulator": (gan, train_manipulator)}
-
-
-@pytest.fixture(params=TRAININGS)
-def training(request):
-    """The settings of one kind of training, and the training."""
-    return TRAININGS[request.param]
-
-
-@pytest.mark.usefixtures("unchecked")  # the type checker of the tests draws random numbers
-def test_the_program_around_a_training_keeps_its_random_numbers_and_its_accelerator(training, workplace, tmp_path):
-    settings, train = training
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-    own = Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=4)
-    torch.manual_seed(7), np.random.seed(7), random.seed(7)
-    expected = torch.rand(3), np.random.rand(), random.random()
-    torch.manual_seed(7), np.random.seed(7), random.seed(7)
-    train(settings(workplace, tmp_path, steps=1), verbose=False)
-    assert torch.equal(torch.rand(3), expected[0])
-    assert (np.random.rand(), random.random()) == expected[1:]
-    assert (own.mixed_precision, own.gradient_accumulation_steps) == ("bf16", 4)
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-    train(settings(workplace, tmp_path / "other", steps=1), verbose=False)
-    assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"  # refused had one stayed
-    AcceleratorState._reset_state()
-
-
-def test_an_update_that_is_not_finite_saves_nothing(training, workplace, tmp_path):
-    """Of the last step, whose objective and gradients were finite."""
-    settings, train = training
-    with pytest.raises(IDGuardError, match=r"step 1: the (weights|loss) of .* not finite. There is no checkpoint"):
-        train(settings(workplace, tmp_path, steps=1, lr=1e38), verbose=False)
-    assert not list(tmp_path.rglob("model.safetensors"))
-    assert not (tmp_path / CHECKPOINT).exists()
+from tests.training.trainings import protector_config
 
 
 def test_a_changed_byte_never_resumes_to_another_run(tmp_path):
@@ -132,21 +71,6 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", ["{", '"text"', "[]", "{}", '{"step": "x"}', '{"step": 1.5}', "[" * 100_000, "\x00"])
-def test_a_damaged_log_is_named(line, workplace, tmp_path):
-    settings = config(workplace, tmp_path, steps=1)
-    train_protector(settings, verbose=False)
-    whole = (tmp_path / "log.jsonl").read_text()
-    (tmp_path / "log.jsonl").write_text(line + "\n" + whole)
-    save_checkpoint(tmp_path, load_checkpoint(tmp_path) | {"step": 0})
-    with pytest.raises(IDGuardError, match=r"log.jsonl is damaged .* move it away"):
-        train_protector(settings, resume=True, verbose=False)
-    (tmp_path / "log.jsonl").unlink()
-    train_protector(settings, resume=True, verbose=False)
-    assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == 1
-
-
 @pytest.mark.parametrize("variable", RANKS)
 def test_what_a_launcher_left_over_is_no_launch(variable, monkeypatch):
     monkeypatch.setenv(variable, "2")
@@ -176,39 +100,33 @@ def test_the_precision_is_that_of_the_launch_where_the_settings_have_none(settin
 def test_a_run_goes_on_where_its_data_and_networks_have_moved(workplace, tmp_path):
     """What they hold is compared, not what they are called."""
     place = shutil.copytree(workplace, tmp_path / "before")
-    shutil.copytree(train_protector(config(place, tmp_path / "first", steps=1), verbose=False), place / "begun")
+    shutil.copytree(
+        train_protector(protector_config(place, tmp_path / "first", steps=1), verbose=False), place / "begun"
+    )
     changes = {"steps": 2, "norm": "batch", "channels": 64, "prior": "gradient", "checkpoint_every": 1}
-    settings = config(place, tmp_path / "run", start=str(place / "begun"), **changes)
+    settings = protector_config(place, tmp_path / "run", start=str(place / "begun"), **changes)
     run = build_run(settings)
     run.save_checkpoint()
     moved = shutil.move(place, tmp_path / "after")
-    resumed = config(tmp_path / "after", tmp_path / "run", start=f"{moved}/begun", **changes)
+    resumed = protector_config(tmp_path / "after", tmp_path / "run", start=f"{moved}/begun", **changes)
     assert build_run(resumed, resume=True).inputs == run.inputs
-    other = train_protector(config(moved, tmp_path / "second", steps=1, seed=1), verbose=False)
+    other = train_protector(protector_config(moved, tmp_path / "second", steps=1, seed=1), verbose=False)
     with pytest.raises(IDGuardError, match="start changed since it began"):
-        build_run(config(moved, tmp_path / "run", start=str(other), **changes), resume=True)
+        build_run(protector_config(moved, tmp_path / "run", start=str(other), **changes), resume=True)
 
 
 @pytest.mark.slow
-def test_a_hardening_goes_on_where_its_networks_have_moved(workplace, tmp_path):
-    place = shutil.copytree(workplace, tmp_path / "before")
-    shutil.move(train_protector(config(place, tmp_path / "first", steps=1), verbose=False), place / "protector")
-
-    def settings(place, steps=1):
-        players = {"start": str(place / "stargan"), "protector": str(place / "protector")}
-        return gan(place, tmp_path / "run", HardeningConfig, distill=True, steps=steps, minutes=9.0, **players)
-
-    before = settings(place, steps=2)
-    harden(before, verbose=False)
+def test_a_hardening_goes_on_where_its_networks_have_moved(labelled, tmp_path):
+    settings, harden = TRAININGS["harden by distillation"]
+    place = shutil.copytree(labelled, tmp_path / "before")
+    harden(settings(place, tmp_path / "run", steps=2), verbose=False)
     (tmp_path / "after").mkdir()
     moved = tmp_path / "after" / "place"
     shutil.move(place, moved)
-    harden(settings(moved, steps=2), resume=True, verbose=False)
-    build = train_protector(config(moved, tmp_path / "third", steps=1, seed=1), verbose=False)
-    shutil.rmtree(moved / "protector")
-    shutil.move(build, moved / "protector")
+    harden(settings(moved, tmp_path / "run", steps=2), resume=True, verbose=False)
+    Protector(generator_config={"channels": 8, "norm": "instance"}, size=64).save_pretrained(moved / "protector")
     with pytest.raises(IDGuardError, match="protector changed since it began"):
-        harden(settings(moved, steps=2), resume=True, verbose=False)
+        harden(settings(moved, tmp_path / "run", steps=2), resume=True, verbose=False)
 
 
 @pytest.mark.parametrize("keep", ["rows", "one"])

@@ -8,7 +8,6 @@ import pytest
 import torch
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import ProjectedGradientDescent
-from safetensors.torch import load_file
 
 from art_idguard import manipulators
 from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
@@ -32,8 +31,7 @@ from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import ATTRIBUTES
 from tests import ROOT
-from tests.toys import tiny_manipulators, write_portraits
-from tests.training.test_manipulator import write_labels
+from tests.toys import tiny_manipulators, write_labels, write_portraits
 
 RECIPES = sorted(path.name for path in (ROOT / "hub" / "recipes").glob("*-at-*.toml"))
 SIZE, EPSILON = 64, 0.05
@@ -136,33 +134,6 @@ def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(dis
     assert reached(PGDAttacker(steps=3), "hardened") < 0.9 * reached(None, "control")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("distill", [False, True])
-def test_a_resumed_run_repeats_an_unbroken_one_with_its_protector(distill, faces, models, tmp_path):
-    harden(config(faces, models, tmp_path / "whole", distill=distill), verbose=False)
-    half = config(faces, models, tmp_path / "broken", distill=distill, checkpoint_every=2)
-
-    class Broken(ProtectorAttacker):
-        calls = 0
-
-        def forward(self, x, edit, generator):
-            Broken.calls += 1
-            if Broken.calls == 4:
-                raise KeyboardInterrupt
-            return super().forward(x, edit, generator)
-
-    attack = Broken(Protector.from_pretrained(models / "protector"), lr=1e-3)
-    with pytest.raises(KeyboardInterrupt):
-        train_manipulator(half, attack=attack, verbose=False)
-    harden(half, resume=True, verbose=False)
-    assert (tmp_path / "whole" / "discriminator.safetensors").exists() != distill
-    for file in ("manipulator/model.safetensors", *([] if distill else ["discriminator.safetensors"])):
-        whole, broken = (load_file(tmp_path / run / file) for run in ("whole", "broken"))
-        assert all(torch.equal(whole[name], broken[name]) for name in whole), file
-    states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["attack"] for run in ("whole", "broken")]
-    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0] if k.startswith("protector"))
-
-
 @pytest.mark.parametrize("attack", ["idguard", "pgd"])
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, models, tmp_path):
@@ -251,17 +222,6 @@ def test_what_ships_is_hardened_where_no_start_is_given(faces, models, tmp_path,
     assert started == [str(shipped("manipulators/stargan-celeba128")), str(models / "stargan")]
     with pytest.raises(IDGuardError, match="no trained hisd ships; name the one to harden with start"):
         harden(config(faces, models, tmp_path, start=None, manipulator="hisd"))
-
-
-def test_neither_training_goes_on_with_the_others_run(faces, models, tmp_path, capsys):
-    places = ["stargan", "--faces", faces, "--output", tmp_path, "--protector", models / "protector", "--quiet"]
-    run = build_run(made := config(faces, models, tmp_path), attack=attacker(config(faces, models, tmp_path)))
-    save_checkpoint(run.folder, run.state())
-    assert main(["train-manipulator", *map(str, places[:5]), "--resume"]) == 1
-    assert "holds a run of harden, not of train-manipulator" in capsys.readouterr().err
-    save_checkpoint(run.folder, run.state() | {"command": "train-manipulator"})
-    assert main(["harden", *map(str, places), "--start", made.start, "--resume"]) == 1
-    assert "holds a run of train-manipulator, not of harden" in capsys.readouterr().err
 
 
 def test_the_protectors_rate_may_change_on_resuming(faces, models, tmp_path):

@@ -1,9 +1,6 @@
 """The manipulators' own training: losses by hand, one step of each, budgets, resume, NaN, the command line."""
 
-import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,44 +14,26 @@ from torch.nn import functional as F
 from art_idguard import manipulators
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
-from art_idguard.files.lock import exclusive
 from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS, RelGAN
 from art_idguard.training.base import follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import losses as losses
 from art_idguard.training.manipulator import step as training
-from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
 from art_idguard.training.manipulator.objectives.base import random_shares
 from art_idguard.training.manipulator.setup import ManipulatorRun, build_run
 from art_idguard.training.manipulator.train import require_finite, train_manipulator
 from art_idguard.training.seeding import seed_step
 from tests import ROOT
-from tests.toys import in_one_and_two_processes, write_portraits
+from tests.toys import LABELS, in_one_and_two_processes, write_labels, write_portraits
+from tests.training.trainings import gan_config
 
 RECIPES = sorted(
     path.name
     for path in (ROOT / "hub" / "recipes").glob("*-celeba128.toml")
     if not path.name.startswith("protector") and "-at-" not in path.name  # those are of `harden`
 )
-LABELS = {  # twelve faces, of which every attribute of HiSD's tags has some
-    "Bangs": "111111000000",
-    "Eyeglasses": "101010101010",
-    "Black_Hair": "111000000001",
-    "Blond_Hair": "000111000000",
-    "Brown_Hair": "000000111000",
-    "Gray_Hair": "000000000110",
-    "Male": "110011001100",
-    "Young": "101011101011",
-}
-
-
-def write_labels(folder, table=LABELS):
-    with (folder / "train.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", *table])
-        writer.writerows([f"{i:03d}.png", *values] for i, values in enumerate(zip(*table.values(), strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +41,6 @@ def faces(tmp_path_factory):
     folder = write_portraits(tmp_path_factory.mktemp("labelled"), 12)
     write_labels(folder)
     return folder
-
-
-def config(faces, output, manipulator="stargan", **changes):
-    tiny = {"size": 64, "channels": 8, "batch_size": 4, "n_critic": 1, "steps": 4, "log_every": 1}
-    settings = {"faces": str(faces), "output": str(output), "manipulator": manipulator}
-    return ManipulatorConfig.from_recipe(None, **(settings | tiny | changes))
 
 
 # ---------------------------------------------------------------- losses by hand
@@ -138,7 +111,7 @@ def test_orthogonality_by_hand():
 @pytest.fixture
 def game(faces, tmp_path, request):
     """A run in float64 with one batch of it, whose inputs are attacked, and what its generator makes of those."""
-    run = build_run(config(faces, tmp_path, request.param))
+    run = build_run(gan_config(faces, tmp_path, request.param))
     batch = training._batch(run, with_gradient=False)
     run.generator.double(), run.discriminator.double()
     attacked = (batch.real + 0.1 * torch.randn_like(batch.real)).clamp(-1, 1)
@@ -282,7 +255,7 @@ def test_hisd_terms_are_the_published_ones(game):
 
 
 def test_hisd_draws_faces_of_the_source_attribute_and_another_target(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, "hisd"))
+    run = build_run(gan_config(faces, tmp_path, "hisd"))
     seen = set()
     for step in range(300):
         index, (tag, source, target) = run.objective.sample_batch(step)
@@ -298,7 +271,7 @@ def test_hisd_draws_faces_of_the_source_attribute_and_another_target(faces, tmp_
 
 
 def test_hisd_mappers_learn_slowly(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, "hisd"))
+    run = build_run(gan_config(faces, tmp_path, "hisd"))
     others, mappers = run.optimizers["generator"].param_groups
     assert (others["lr"], mappers["lr"]) == (1e-4, 1e-6)
     assert {id(p) for p in mappers["params"]} == {id(p) for p in run.generator.mappers.parameters()}
@@ -306,7 +279,7 @@ def test_hisd_mappers_learn_slowly(faces, tmp_path):
 
 
 def test_stargan_asks_for_the_labels_of_other_faces(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, batch_size=12))
+    run = build_run(gan_config(faces, tmp_path, batch_size=12))
     wanted = run.objective.edit(run.generator, run.faces(torch.arange(12)), run.labels, ()).condition
     assert not torch.equal(wanted, run.labels)
     assert sorted(wanted.tolist()) == sorted(run.labels.tolist())
@@ -315,7 +288,7 @@ def test_stargan_asks_for_the_labels_of_other_faces(faces, tmp_path):
 def test_hisd_has_the_style_widths_of_its_size(faces, tmp_path):
     with torch.device("meta"):
         networks = [
-            make(config(faces, tmp_path, "hisd", size=size, channels=64))
+            make(gan_config(faces, tmp_path, "hisd", size=size, channels=64))
             for make in (OBJECTIVES["hisd"].generator, OBJECTIVES["hisd"].discriminator)
             for size in (128, 256)
         ]
@@ -328,7 +301,7 @@ def test_hisd_has_the_style_widths_of_its_size(faces, tmp_path):
 
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_one_step_changes_both_networks_and_the_average(name, faces, tmp_path):
-    run = build_run(config(faces, tmp_path, name))
+    run = build_run(gan_config(faces, tmp_path, name))
     networks = {**run.networks, "average": run.average}
     before = {who: {k: v.clone() for k, v in network.state_dict().items()} for who, network in networks.items()}
     report = training.train_step(run, progress=0.0)
@@ -340,14 +313,14 @@ def test_one_step_changes_both_networks_and_the_average(name, faces, tmp_path):
 
 
 def test_generator_learns_every_n_critic_steps(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, n_critic=3))
+    run = build_run(gan_config(faces, tmp_path, n_critic=3))
     turns = [any(k.startswith("generator") for k in training.train_step(run, progress=0.0)) for _ in range(6)]
     assert turns == [False, False, True] * 2
 
 
 def test_average_follows_faster_at_first(faces, tmp_path):
     """Decay min(ema, (1 + t) / (10 + t)): at the first update a tenth of the old average stays."""
-    run = build_run(config(faces, tmp_path))
+    run = build_run(gan_config(faces, tmp_path))
     before = run.average.main[0].weight.clone()
     training.train_step(run, progress=0.0)
     expected = 0.1 * before + 0.9 * run.generator.main[0].weight
@@ -356,7 +329,7 @@ def test_average_follows_faster_at_first(faces, tmp_path):
 
 @torch.no_grad()
 def test_average_keeps_its_share_later_on(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, ema=0.25))
+    run = build_run(gan_config(faces, tmp_path, ema=0.25))
     average, current = run.average.main[0].weight, run.generator.main[0].weight
     before = average.clone()
     current.add_(1)
@@ -365,7 +338,7 @@ def test_average_keeps_its_share_later_on(faces, tmp_path):
 
 
 def test_gradients_are_clipped_and_adam_has_its_decay_rates(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, clip=1e-3, betas=(0.1, 0.2)))
+    run = build_run(gan_config(faces, tmp_path, clip=1e-3, betas=(0.1, 0.2)))
     training.train_step(run, progress=0.0)
     for name, network in run.networks.items():
         norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
@@ -374,14 +347,14 @@ def test_gradients_are_clipped_and_adam_has_its_decay_rates(faces, tmp_path):
 
 
 def test_relgan_trains_on_batch_statistics_and_its_average_on_running_ones(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, "relgan"))
+    run = build_run(gan_config(faces, tmp_path, "relgan"))
     norms = [m for network in (run.generator, run.average) for m in network.modules() if hasattr(m, "mean_weight")]
     assert [m.use_batch_statistics for m in norms] == [True] * (len(norms) // 2) + [False] * (len(norms) // 2)
 
 
 @pytest.mark.slow
 def test_training_lowers_the_cycle_loss(faces, tmp_path):
-    train_manipulator(config(faces, tmp_path, steps=25, lr=2e-3), verbose=False)
+    train_manipulator(gan_config(faces, tmp_path, steps=25, lr=2e-3), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     cycles = [record["loss"]["generator/cycle"] for record in records]
     assert sum(cycles[-5:]) < 0.8 * sum(cycles[:5])
@@ -389,7 +362,7 @@ def test_training_lowers_the_cycle_loss(faces, tmp_path):
 
 
 def test_faces_are_crops_some_mirrored(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, margin=8))
+    run = build_run(gan_config(faces, tmp_path, margin=8))
     seen = set()
     for step in range(12):
         seed_step(0, step, 0)
@@ -404,7 +377,7 @@ def test_faces_are_crops_some_mirrored(faces, tmp_path):
 
 @pytest.mark.parametrize(("progress", "factor"), [(0.0, 1), (0.5, 1), (0.75, 0.5), (1.0, 0)])
 def test_learning_rate_falls_linearly_from_half_of_the_budget(progress, factor, faces, tmp_path):
-    run = build_run(config(faces, tmp_path, "hisd", decay_from=0.5))
+    run = build_run(gan_config(faces, tmp_path, "hisd", decay_from=0.5))
     for _ in range(2):  # not cumulative
         training.set_learning_rates(run, progress)
     others, mappers = run.optimizers["generator"].param_groups
@@ -412,7 +385,7 @@ def test_learning_rate_falls_linearly_from_half_of_the_budget(progress, factor, 
 
 
 def test_progress_is_that_of_the_budget_that_ends_first(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, steps=100, minutes=2.0))
+    run = build_run(gan_config(faces, tmp_path, steps=100, minutes=2.0))
     run.step, run.elapsed = 10, 60.0
     assert run.progress() == 0.5
     run.step = 80
@@ -433,16 +406,6 @@ def test_two_processes_average_the_gradients_of_their_shares(one_and_two, name):
     assert int(two["processes"]) == 2
     assert one[name].norm() > 0
     assert (two[name] - one[name]).norm() <= 1e-5 * one[name].norm()
-
-
-def test_minutes_end_a_run_and_count_over_its_launches(faces, tmp_path):
-    settings = config(faces, tmp_path, steps=1000, minutes=1e-6)
-    train_manipulator(settings, verbose=False)
-    first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert first["step"] == 1
-    assert first["elapsed"] > 0
-    train_manipulator(settings, resume=True, verbose=False)
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 1
 
 
 class Noise(nn.Module):
@@ -468,8 +431,8 @@ def crash(_):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stargan", "relgan", "hisd"])
 def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces, tmp_path):
-    unbroken = train_manipulator(config(faces, tmp_path / "unbroken", name), verbose=False, attack=Noise())
-    broken = config(faces, tmp_path / "broken", name, checkpoint_every=1)
+    unbroken = train_manipulator(gan_config(faces, tmp_path / "unbroken", name), verbose=False, attack=Noise())
+    broken = gan_config(faces, tmp_path / "broken", name, checkpoint_every=1)
     with pytest.raises(RuntimeError, match="power cut"):
         train_manipulator(broken, verbose=False, attack=Noise(at=3, instead=crash))
     with pytest.raises(IDGuardError, match="--resume"):
@@ -482,24 +445,6 @@ def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces,
     assert all(torch.equal(value, discriminators[1][key]) for key, value in discriminators[0].items())
 
 
-@pytest.mark.slow
-def test_killed_run_resumes(faces, tmp_path):
-    """kill -9 in the middle of a run; the rest of it gives what an unbroken one gives."""
-    script = (
-        "import os, signal, sys, torch; from art_idguard.training.manipulator.train import *; "
-        "from tests.training.test_manipulator import *; "
-        "train_manipulator(config(sys.argv[1], sys.argv[2], checkpoint_every=1), verbose=False, "
-        "attack=Noise(at=3, instead=lambda _: os.kill(os.getpid(), signal.SIGKILL)))"
-    )
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run([sys.executable, "-c", script, faces, tmp_path / "killed"], env=environment, timeout=120)
-    assert killed.returncode == -signal.SIGKILL
-    unbroken = train_manipulator(config(faces, tmp_path / "unbroken"), verbose=False, attack=Noise())
-    settings = config(faces, tmp_path / "killed", checkpoint_every=1)
-    resumed = train_manipulator(settings, resume=True, verbose=False, attack=Noise())
-    assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
-
-
 def test_a_resumed_run_has_the_log_and_the_samples_of_an_unbroken_one(faces, tmp_path):
     """Killed behind a checkpoint that lies between two turns of the generator."""
 
@@ -509,9 +454,9 @@ def test_a_resumed_run_has_the_log_and_the_samples_of_an_unbroken_one(faces, tmp
         return [record["loss"] for record in records], samples
 
     options = {"n_critic": 2, "checkpoint_every": 1, "sample_every": 1}
-    train_manipulator(config(faces, tmp_path / "unbroken", **options), verbose=False)
+    train_manipulator(gan_config(faces, tmp_path / "unbroken", **options), verbose=False)
     for steps in (2, 3):
-        settings = config(faces, tmp_path / f"{steps}", **options)
+        settings = gan_config(faces, tmp_path / f"{steps}", **options)
         with pytest.MonkeyPatch.context() as patch:
 
             def saved_and_killed(run, steps=steps, save=ManipulatorRun.save_checkpoint):
@@ -526,24 +471,9 @@ def test_a_resumed_run_has_the_log_and_the_samples_of_an_unbroken_one(faces, tmp
         assert left(tmp_path / f"{steps}") == left(tmp_path / "unbroken")
 
 
-def test_interrupted_run_keeps_a_checkpoint_and_the_model(faces, tmp_path):
-    def interrupt(attacked):
-        os.kill(os.getpid(), signal.SIGINT)
-        return attacked
-
-    settings = config(faces, tmp_path, steps=1000, checkpoint_every=1000)
-    told = []
-    attack = Noise(at=2, instead=interrupt)
-    folder = train_manipulator(settings, verbose=False, attack=attack, on_stop=told.append)
-    assert told == ["training stopped at step 2 of 1000"]
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
-    assert manipulators.load(folder).name == "stargan"
-    assert (tmp_path / "samples" / "000002.png").is_file()
-
-
 def test_nan_stops_the_run_with_step_model_and_checkpoint(faces, tmp_path):
     """Seen at the next line of the log, which names the step that it began with."""
-    settings = config(faces, tmp_path, steps=100, log_every=5, checkpoint_every=2)
+    settings = gan_config(faces, tmp_path, steps=100, log_every=5, checkpoint_every=2)
     match = r"step 3: the loss of stargan's discriminator is not finite.*checkpoint\.pt; resume with a lower lr$"
     with pytest.raises(IDGuardError, match=match):
         train_manipulator(settings, verbose=False, attack=Noise(at=3, instead=lambda x: x * torch.nan))
@@ -553,67 +483,41 @@ def test_nan_stops_the_run_with_step_model_and_checkpoint(faces, tmp_path):
 
 
 def test_nan_before_the_first_checkpoint(faces, tmp_path):
-    run = build_run(config(faces, tmp_path))
+    run = build_run(gan_config(faces, tmp_path))
     next(run.discriminator.parameters()).data.fill_(torch.nan)
     training.train_step(run, progress=0.0)
     with pytest.raises(IDGuardError, match=r"step 1: .*no checkpoint yet"):
         require_finite(run)
 
 
-@pytest.mark.slow
-def test_a_resumed_run_may_take_what_helps_against_nan(faces, tmp_path):
-    run = build_run(config(faces, tmp_path, "relgan", precision="bf16"))
-    training.train_step(run, progress=0.0)
-    save_checkpoint(run.folder, run.state())
-    changes = {"lr": 1e-6, "clip": 1.0, "precision": "no", "seed": 5}
-    resumed = build_run(config(faces, tmp_path, "relgan", **changes), resume=True)
-    assert resumed.accelerator.mixed_precision == "no"
-    before = [p.detach().clone() for p in resumed.generator.parameters()]
-    training.train_step(resumed, progress=0.0)
-    for name, optimizer in resumed.optimizers.items():
-        assert [group["lr"] for group in optimizer.param_groups] == [1e-6], name
-        assert {int(state["step"]) for state in optimizer.state.values()} == {2}
-    assert 0 < max((p - b).abs().max() for p, b in zip(resumed.generator.parameters(), before, strict=True)) < 1e-5
-
-
-def test_what_a_run_cannot_go_on_with_is_named(faces, tmp_path):
-    run = build_run(config(faces, tmp_path))
-    save_checkpoint(run.folder, run.state())
-    with pytest.raises(IDGuardError, match="settings: limit changed"):
-        build_run(config(faces, tmp_path, limit=11), resume=True)
-    save_checkpoint(run.folder, run.state() | {"command": "train"})
-    with pytest.raises(IDGuardError, match="holds a run of train, not of train-manipulator;"):
-        build_run(config(faces, tmp_path), resume=True)
-    with exclusive(tmp_path / ".lock", "training"), pytest.raises(IDGuardError, match="another training is at work in"):
-        train_manipulator(config(faces, tmp_path), resume=True, verbose=False)
-
-
 def test_resuming_with_other_labels_is_refused(tmp_path):
     folder = write_portraits(tmp_path / "faces", 12)
     write_labels(folder)
-    run = build_run(config(folder, tmp_path / "run"))
+    run = build_run(gan_config(folder, tmp_path / "run"))
     save_checkpoint(run.folder, run.state())
     write_labels(folder, LABELS | {"Young": "1" * 12})
     with pytest.raises(IDGuardError, match="run: faces changed since it began"):
-        build_run(config(folder, tmp_path / "run"), resume=True)
+        build_run(gan_config(folder, tmp_path / "run"), resume=True)
 
 
 def test_minutes_that_end_before_the_generators_first_turn_are_an_error(faces, tmp_path):
-    settings = config(faces, tmp_path, steps=1000, minutes=1e-6, warmup=3, n_critic=2)
+    settings = gan_config(faces, tmp_path, steps=1000, minutes=1e-6, warmup=3, n_critic=2)
     with pytest.raises(
         IDGuardError, match="never learned: 1 steps in 1e-06 minutes, warmup 3, n_critic 2; resume with"
     ):
         train_manipulator(settings, verbose=False)
     assert not (tmp_path / "manipulator").exists()
-    turns = build_run(config(faces, tmp_path / "turns", warmup=3, n_critic=2))
+    turns = build_run(gan_config(faces, tmp_path / "turns", warmup=3, n_critic=2))
     learnt = [any(k.startswith("generator") for k in training.train_step(turns, progress=0.0)) for _ in range(4)]
     assert learnt.index(True) + 1 == settings.first_update == 4
 
 
 def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_path):
-    first = train_manipulator(config(faces, tmp_path / "first", "relgan", steps=1), verbose=False)
+    first = train_manipulator(gan_config(faces, tmp_path / "first", "relgan", steps=1), verbose=False)
     judge = tmp_path / "first" / "discriminator.safetensors"
-    settings = config(faces, tmp_path / "second", "relgan", start=str(first), start_discriminator=str(judge), seed=9)
+    settings = gan_config(
+        faces, tmp_path / "second", "relgan", start=str(first), start_discriminator=str(judge), seed=9
+    )
     run = build_run(settings)
     for key, value in load_file(first / "model.safetensors").items():
         assert torch.equal(run.generator.state_dict()[key], value)
@@ -621,7 +525,7 @@ def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_pa
         assert torch.equal(run.discriminator.state_dict()[key].half(), value)
     training.train_step(run, progress=0.0)
     with pytest.raises(IDGuardError, match="is a relgan, not a stargan"):
-        build_run(config(faces, tmp_path / "third", "stargan", start=str(first)))
+        build_run(gan_config(faces, tmp_path / "third", "stargan", start=str(first)))
 
 
 # ---------------------------------------------------------------- settings, data, command line
@@ -676,16 +580,16 @@ def test_there_is_a_recipe_for_each_manipulator_and_for_the_gray_box():
 )
 def test_bad_settings_are_named(changes, match, faces, tmp_path):
     with pytest.raises(IDGuardError, match=match):
-        build_run(config(faces, tmp_path, **changes))
+        build_run(gan_config(faces, tmp_path, **changes))
 
 
 def test_missing_labels_are_named(tmp_path):
     folder = write_portraits(tmp_path / "faces", 4)
     with pytest.raises(IDGuardError, match=r"000\.png of .* has no labels; expected .*train\.csv"):
-        build_run(config(folder, tmp_path / "run"))
+        build_run(gan_config(folder, tmp_path / "run"))
     write_labels(folder, {name: value[:4] for name, value in LABELS.items() if name != "Eyeglasses"})
     with pytest.raises(IDGuardError, match="lacks the columns Eyeglasses"):
-        build_run(config(folder, tmp_path / "run", "hisd"))
+        build_run(gan_config(folder, tmp_path / "run", "hisd"))
 
 
 def test_faces_that_hisd_cannot_learn_an_attribute_from_are_named(tmp_path):
@@ -693,7 +597,7 @@ def test_faces_that_hisd_cannot_learn_an_attribute_from_are_named(tmp_path):
     for name, values in (("Eyeglasses", "0" * 12), ("without Eyeglasses", "1" * 12), ("Blond_Hair", "0" * 12)):
         write_labels(folder, LABELS | {name.removeprefix("without "): values})
         with pytest.raises(IDGuardError, match=f"none of the 12 faces is one for {name};"):
-            build_run(config(folder, tmp_path / "run", "hisd"))
+            build_run(gan_config(folder, tmp_path / "run", "hisd"))
 
 
 def test_instance_normalised_relgan_has_the_gray_boxes_names():

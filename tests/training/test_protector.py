@@ -33,7 +33,7 @@ from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
 from examples.benchmark import textbook_step
 from tests import ROOT
 from tests.toys import ToyRecognizer, in_one_and_two_processes, tiny_manipulators
-from tests.training.runs import arguments, config
+from tests.training.trainings import arguments, protector_config
 from tests.training.two_processes import NAMES
 
 
@@ -96,7 +96,7 @@ def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
 @pytest.mark.parametrize("space", ["perturbation", "parameters"])
 def test_a_prior_that_is_not_trained_stays_and_has_no_part_in_the_gramian(workplace, tmp_path, space):
     settings = {"train_prior": False, "weighting": "mgda", "mgda_space": space, "steps": 2}
-    folder = train_protector(config(workplace, tmp_path, **settings), verbose=False)
+    folder = train_protector(protector_config(workplace, tmp_path, **settings), verbose=False)
     (before,) = load_file(tmp_path / "initial_prior.safetensors").values()
     assert torch.equal(load_file(folder / "model.safetensors")["prior"], before)
     assert before.abs().max() > 0
@@ -154,18 +154,18 @@ def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path,
         return torch.zeros(1, *images.shape[1:])
 
     monkeypatch.setattr(setup, "initial_prior", initial_prior)
-    train_protector(config(workplace, tmp_path, steps=1), verbose=verbose)
+    train_protector(protector_config(workplace, tmp_path, steps=1), verbose=verbose)
     assert shown == [verbose]
 
 
 def test_the_prior_stays_in_its_ball(workplace, tmp_path):
-    run = build_run(config(workplace, tmp_path, lr=1.0))
+    run = build_run(protector_config(workplace, tmp_path, lr=1.0))
     train_step(run)
     assert run.protector.prior.abs().max() <= 0.05
 
 
 def test_every_face_has_an_edit_of_its_own_that_changes_from_step_to_step(workplace, tmp_path):
-    run = build_run(config(workplace, tmp_path))
+    run = build_run(protector_config(workplace, tmp_path))
     batch = run.faces.batch(torch.arange(4))
     for step in range(6):
         for places in ([0, 1, 2, 3], [1, 3]):  # one process, and the second of two
@@ -182,7 +182,7 @@ def batch_of(batch, rows):
 
 
 def test_a_manipulator_that_cannot_mix_edits_gives_all_faces_the_same(workplace, tmp_path):
-    run = build_run(config(workplace, tmp_path))
+    run = build_run(protector_config(workplace, tmp_path))
     target = run.manipulators[0]
     target.mixes_edits = False
     batch = run.faces.batch(torch.arange(4))
@@ -197,7 +197,7 @@ def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplac
     found, calls = [], []
     for name, cache in (("plain", None), ("cold", "clean"), ("warm", "clean")):
         settings = {"loss": "log", "clean_cache": cache and str(tmp_path / cache), "train_prior": False, "lr": 0.0}
-        run = build_run(config(workplace, tmp_path / name, **settings))
+        run = build_run(protector_config(workplace, tmp_path / name, **settings))
         images = []
         for target in run.manipulators:
             target.register_forward_pre_hook(
@@ -219,7 +219,7 @@ def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
         {"manipulators": (str(workplace / "relgan"), str(workplace / "stargan"))},
     ):
         settings = {"loss": "log", "clean_cache": str(tmp_path / "clean")} | changes
-        build_run(config(workplace, tmp_path / str(len(folders)), **settings))
+        build_run(protector_config(workplace, tmp_path / str(len(folders)), **settings))
         folders.append({path.name for path in (tmp_path / "clean").iterdir()})
     assert [len(names) for names in folders] == [2, 4, 6, 6]
 
@@ -227,13 +227,13 @@ def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
 def test_a_cache_without_features_is_refused_where_they_count(workplace, tmp_path):
     for settings in ({}, {"feature_weight": 0.0, "identity": "feature_map"}):
         with pytest.raises(IDGuardError, match="needs feature_weight 0, and embeddings"):
-            build_run(config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
+            build_run(protector_config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
 
 
 @pytest.mark.slow
 def test_what_is_saved_is_the_average_of_the_weights(workplace, tmp_path):
     """By hand over three steps: at update t the average keeps min(ema, (1 + t) / (10 + t))."""
-    run = build_run(config(workplace, tmp_path, ema=0.15, lr=1e-2))
+    run = build_run(protector_config(workplace, tmp_path, ema=0.15, lr=1e-2))
     expected = run.protector.prior.detach().clone()
     for step in range(3):
         train_step(run)
@@ -241,7 +241,7 @@ def test_what_is_saved_is_the_average_of_the_weights(workplace, tmp_path):
         expected = keep * expected + (1 - keep) * run.protector.prior.detach()
     torch.testing.assert_close(run.trained.prior, expected)
     assert not torch.allclose(run.trained.prior, run.protector.prior)
-    folder = train_protector(config(workplace, tmp_path / "whole", ema=0.9, steps=2), verbose=False)
+    folder = train_protector(protector_config(workplace, tmp_path / "whole", ema=0.9, steps=2), verbose=False)
     assert torch.equal(load_file(folder / "model.safetensors")["prior"], _state(tmp_path / "whole")["average"]["prior"])
 
 
@@ -251,8 +251,8 @@ def _state(folder):
 
 @pytest.mark.slow
 def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_path):
-    train_protector(config(workplace, tmp_path / "first", steps=2), verbose=False)
-    settings = vars(config(workplace, tmp_path / "second"))
+    train_protector(protector_config(workplace, tmp_path / "first", steps=2), verbose=False)
+    settings = vars(protector_config(workplace, tmp_path / "second"))
     others = {name: value for name, value in settings.items() if name not in OF_A_PROTECTOR}
     moments = _state(tmp_path / "first")["optimizer"]["state"]
     for start, kept in ((tmp_path / "first", True), (tmp_path / "first" / "protector", False)):
@@ -268,7 +268,7 @@ def test_a_run_that_starts_with_another_goes_on_with_its_moments(workplace, tmp_
 
 @pytest.mark.slow
 def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
-    run = build_run(config(workplace, tmp_path, prior_every=2, prior_lr=1e-2, lr=1e-3))
+    run = build_run(protector_config(workplace, tmp_path, prior_every=2, prior_lr=1e-2, lr=1e-3))
     faces = []
     run.manipulators[0].register_forward_pre_hook(
         lambda _, args: faces.append(len(args[0])) if args[0].requires_grad else None
@@ -283,7 +283,7 @@ def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
 
 @pytest.mark.slow
 def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
-    run = build_run(config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))
+    run = build_run(protector_config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))
     rates = []
     for _ in range(5):
         train_step(run)
@@ -293,7 +293,7 @@ def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
 
 @pytest.mark.slow
 def test_the_log_has_each_terms_share_of_the_gradient(workplace, tmp_path):
-    train_protector(config(workplace, tmp_path, steps=3, shares_every=2), verbose=False)
+    train_protector(protector_config(workplace, tmp_path, steps=3, shares_every=2), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert ["share of masks" in record for record in records] == [False, True, False]
     for name in ("stargan", "relgan"):
@@ -308,7 +308,7 @@ def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
     both = (str(workplace / "sface"), str(tmp_path / "other"))
     counts = {}
     for choice in ("all", "random"):
-        run = build_run(config(workplace, tmp_path / choice, recognizers=both, recognizer_choice=choice))
+        run = build_run(protector_config(workplace, tmp_path / choice, recognizers=both, recognizer_choice=choice))
         asked = []
         for number, judge in enumerate(run.recognizers):
             judge.fc.register_forward_pre_hook(lambda *_, number=number, asked=asked: asked.append(number))
@@ -332,7 +332,7 @@ def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
     ratio = {}
     for kpi in ("share", "literal"):
         protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"})
-        settings = config(
+        settings = protector_config(
             workplace, tmp_path / kpi, manipulators=("a", "b"), kpi=kpi, distance="square", alpha=(1.0, 1.0)
         )
         run = build_run(settings, parts=Preloaded(faces, [easy, hard], protector))
@@ -349,7 +349,7 @@ def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
 def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
-    settings = config(workplace, tmp_path, precision="auto", steps=1)
+    settings = protector_config(workplace, tmp_path, precision="auto", steps=1)
     train_protector(settings, verbose=False)
     run = build_run(settings, resume=True)
     assert run.accelerator.mixed_precision == "bf16"
@@ -371,7 +371,7 @@ def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(wor
     )
     for targets, alpha in (([weak, hard], [1, 100]), ([hard, weak], [100, 1])):
         protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}, epsilon=0.02)
-        settings = config(workplace, tmp_path, weighting="kpi", manipulators=("weak", "hard"))
+        settings = protector_config(workplace, tmp_path, weighting="kpi", manipulators=("weak", "hard"))
         run = build_run(settings, parts=Preloaded(faces, targets, protector))
         assert run.weighting.alpha.tolist() == alpha
     assert set(bounds) == {0.02}
@@ -399,13 +399,13 @@ def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(wor
 )
 def test_bad_settings_are_named_before_the_faces_are_read(changes, match, workplace, tmp_path):
     with pytest.raises(IDGuardError, match=match):
-        train_protector(config(workplace, tmp_path, **{"faces": "nowhere"} | changes), verbose=False)
+        train_protector(protector_config(workplace, tmp_path, **{"faces": "nowhere"} | changes), verbose=False)
 
 
 @pytest.mark.slow
 def test_training_disrupts_more(workplace, tmp_path):
     """The objective of the last steps lies above that of the first ones."""
-    train_protector(config(workplace, tmp_path, steps=15, lr=1e-2, checkpoint_every=100), verbose=False)
+    train_protector(protector_config(workplace, tmp_path, steps=15, lr=1e-2, checkpoint_every=100), verbose=False)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     mean = [sum(sum(r["objective"].values()) for r in part) for part in (records[:5], records[-5:])]
     assert mean[1] > mean[0]
@@ -420,7 +420,9 @@ def test_compiled_training_takes_the_same_step(workplace, tmp_path):
         tmp_path / "stargan"
     )  # what has no block compiles fast
     for name, options in (("plain", []), ("compiled", ["--compile"])):
-        settings = config(workplace, tmp_path / name, steps=1, manipulators=(str(tmp_path / "stargan"),), alpha=(1.0,))
+        settings = protector_config(
+            workplace, tmp_path / name, steps=1, manipulators=(str(tmp_path / "stargan"),), alpha=(1.0,)
+        )
         subprocess.run([*arguments(settings), *options], check=True, timeout=300, cwd=ROOT)
         records.append(json.loads((tmp_path / name / "log.jsonl").read_text()))
         saved = load_file(tmp_path / name / "protector" / "model.safetensors")
@@ -453,7 +455,7 @@ def test_shipped_recipes_are_valid():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
 def test_torchrun_on_cpus_is_one_training(workplace, tmp_path):
     """Accelerate by itself takes two processes for two trainings there, into one folder."""
-    words = arguments(config(workplace, tmp_path, steps=1))[1:]
+    words = arguments(protector_config(workplace, tmp_path, steps=1))[1:]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *words]
     result = subprocess.run(launcher, env=environment | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, capture_output=True)
@@ -481,7 +483,7 @@ def test_a_module_that_a_bare_machine_lacks_is_named(module, settings, message, 
     if "regions" in settings:
         settings = {"regions": str(tmp_path / settings["regions"])}
     script = f"import sys; sys.modules['{module}'] = None; from art_idguard import cli; sys.exit(cli.main())"
-    words = arguments(config(workplace, tmp_path / "run", steps=1, **settings))[3:]
+    words = arguments(protector_config(workplace, tmp_path / "run", steps=1, **settings))[3:]
     run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 1
     assert message in run.stderr
@@ -490,11 +492,75 @@ def test_a_module_that_a_bare_machine_lacks_is_named(module, settings, message, 
 
 def test_training_goes_on_from_a_protector(workplace, tmp_path):
     """`start` takes generator, prior and bound from a finished protector; without a step nothing changes."""
-    first = train_protector(config(workplace, tmp_path / "first", steps=1), verbose=False)
-    settings = vars(config(workplace, tmp_path / "second", seed=1))
+    first = train_protector(protector_config(workplace, tmp_path / "first", steps=1), verbose=False)
+    settings = vars(protector_config(workplace, tmp_path / "second", seed=1))
     others = {name: value for name, value in settings.items() if name not in OF_A_PROTECTOR}
     run = build_run(ProtectorConfig(**others | {"start": str(first)}))
     for key, value in load_file(first / "model.safetensors").items():
         assert torch.equal(run.protector.state_dict()[key], value)
     assert run.protector.training
     assert run.step == 0
+
+
+@pytest.mark.slow
+def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
+    settings = protector_config(workplace, tmp_path, steps=100_000, checkpoint_every=100_000)
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(arguments(settings), env=environment, cwd=ROOT, **pipes)
+    log = tmp_path / "log.jsonl"
+    while not (log.is_file() and log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    steps = len(log.read_text().splitlines())
+    assert process.returncode == 130
+    assert said == ""
+    assert errors.splitlines()[-1] == f"art-idguard: training stopped at step {steps} of 100000; go on with --resume"
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == steps
+    assert (tmp_path / "protector" / "model.safetensors").is_file()
+
+
+def test_resuming_with_other_faces_or_networks_is_refused(workplace, tmp_path):
+    place = shutil.copytree(workplace, tmp_path / "place")
+    settings = protector_config(place, tmp_path / "run", recognizers=(str(place / "sface"),))
+    torch.manual_seed(1)
+    SFace(width=4).save_pretrained(place / "sface")
+    run = build_run(settings)
+    save_checkpoint(run.folder, run.state())
+    (run.folder / "initial_prior.safetensors").unlink()
+    build_run(settings, resume=True)
+    assert not (run.folder / "initial_prior.safetensors").exists()  # nor is it needed
+    SFace(width=4).save_pretrained(place / "sface")
+    with pytest.raises(IDGuardError, match="run: recognizers changed since it began"):
+        build_run(settings, resume=True)
+    run.manipulators[0].train().apply(lambda module: module.requires_grad_(True))
+    next(run.manipulators[0].parameters()).data.mul_(2)
+    run.manipulators[0].save_pretrained(place / "stargan")
+    (place / "faces" / "003.png").unlink()
+    with pytest.raises(IDGuardError, match="run: faces, labels, manipulators, recognizers changed"):
+        build_run(settings, resume=True)
+
+
+@pytest.mark.slow
+def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplace, tmp_path):
+    kept = tmp_path / "initial_prior.safetensors"
+    variants = [{}, {"epsilon": 0.03}, {"seed": 1}, {"prior": "zeros"}, {"prior_faces": 5}, {"limit": 8}, {"size": 96}]
+    for count, changes in enumerate([{}, *variants]):
+        prior = build_run(protector_config(workplace, tmp_path, **changes)).protector.prior
+        assert len(load_file(kept)) == max(1, count), changes
+        assert prior.shape[-1] == changes.get("size", 32)
+        assert prior.abs().max() <= changes.get("epsilon", 0.05)
+
+
+def test_a_learning_rate_falls_with_the_minutes_of_all_launches(workplace, tmp_path):
+    run = build_run(protector_config(workplace, tmp_path, steps=1000, minutes=2.0, schedule="linear"))
+    run.elapsed = 90.0
+    train_step(run, progress=run.progress())
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4 / 4)
+
+
+def test_a_coarse_run_is_told_of_precision_too(workplace, tmp_path):
+    run = build_run(protector_config(workplace, tmp_path, precision="bf16"))
+    assert run.recovery_hint() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"

@@ -1,0 +1,194 @@
+"""What holds for every training: how it is interrupted, goes on, is refused, and leaves the program around it."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+
+from art_idguard.errors import IDGuardError
+from art_idguard.files.lock import exclusive
+from art_idguard.training.base import TrainingRun
+from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from art_idguard.training.loop import Training
+from tests import ROOT
+from tests.training.trainings import STEPS, TRAININGS, arguments, behind, contents
+
+STEP, CHECKPOINTED = (Training, "note_time"), (TrainingRun, "save_checkpoint")
+"""Where a step is done, before its record, sample and checkpoint; and behind its checkpoint."""
+
+
+@pytest.fixture(params=TRAININGS)
+def training(request, labelled):
+    """Settings of one training for an output folder, and the training, which is quiet."""
+    settings, train = TRAININGS[request.param]
+
+    def quiet(config, **options):
+        return train(config, verbose=False, **options)
+
+    return lambda output, **changes: settings(labelled, output, **changes), quiet
+
+
+def power_cut(run):
+    raise RuntimeError("power cut")
+
+
+def spoil(run):
+    for network in run.networks.values():
+        next(network.parameters()).data.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("place", [STEP, CHECKPOINTED], ids=["behind a step", "behind a checkpoint"])
+def test_a_broken_and_resumed_run_leaves_what_an_unbroken_one_leaves(place, training, tmp_path):
+    config, train = training
+    options = {"checkpoint_every": 2, "sample_every": 1}
+    train(config(tmp_path / "unbroken", **options))
+    broken = config(tmp_path / "broken", **options)
+    with behind(place, 2, power_cut), pytest.raises(RuntimeError, match="power cut"):
+        train(broken)
+    if place is CHECKPOINTED:
+        with pytest.raises(IDGuardError, match=r"broken holds a run; resume it \(--resume\) or choose another"):
+            train(broken)
+    train(broken, resume=True)
+    left, expected = contents(tmp_path / "broken"), contents(tmp_path / "unbroken")
+    assert {name for name in expected if name.startswith("step ")} == {f"step {i + 1}" for i in range(STEPS)}
+    assert left == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train", "harden"])  # and the torture's corpora
+def test_kill_9_loses_no_more_than_the_steps_since_the_checkpoint(name, labelled, tmp_path):
+    settings, train = TRAININGS[name]
+    train(settings(labelled, tmp_path / "unbroken"), verbose=False)
+    broken = settings(labelled, tmp_path / "broken")
+    process = subprocess.Popen(arguments(broken), env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cwd=ROOT)
+    while not (tmp_path / "broken" / CHECKPOINT).is_file():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    train(broken, resume=True, verbose=False)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_behind_its_step_and_keeps_what_it_has_learnt(number, training, tmp_path):
+    config, train = training
+    told = []
+    settings = config(tmp_path, steps=1000, checkpoint_every=1000, sample_every=1000)
+    with behind(STEP, 2, lambda _: os.kill(os.getpid(), number)):
+        folder = train(settings, on_stop=told.append)
+    assert told == ["training stopped at step 2 of 1000"]
+    assert load_checkpoint(tmp_path)["step"] == 2
+    assert (folder / "model.safetensors").is_file()
+    assert (tmp_path / "samples" / "000002.png").is_file()
+
+
+def test_what_is_not_finite_stops_the_run_with_its_step_and_the_good_checkpoint(training, tmp_path):
+    config, train = training
+    expected = r"step 3: the (objective|loss) of .* is not finite.*checkpoint\.pt; resume with a lower lr$"
+    with behind(CHECKPOINTED, 2, spoil), pytest.raises(IDGuardError, match=expected):
+        train(config(tmp_path))
+    good = load_checkpoint(tmp_path)
+    assert good["step"] == 2
+    assert all(value.isfinite().all() for key in ("protector", "average") for value in good.get(key, {}).values())
+
+
+def test_an_update_that_is_not_finite_saves_nothing(training, tmp_path):
+    """Of the last step, whose objective and gradients were finite."""
+    config, train = training
+    expected = r"step 1: the weights of the \w+ are not finite. There is no checkpoint yet; start with a lower lr"
+    with behind(STEP, 1, spoil), pytest.raises(IDGuardError, match=expected):
+        train(config(tmp_path, steps=1))
+    assert not list(tmp_path.rglob("model.safetensors"))
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_folder_has_one_training_at_a_time(training, tmp_path):
+    config, train = training
+    settings = config(tmp_path / "run", steps=1)
+    with (
+        exclusive(tmp_path / "run" / ".lock", "training"),
+        pytest.raises(IDGuardError, match=r"another training is at work in .*run; choose another"),
+    ):
+        train(settings)
+    train(settings)
+
+
+def test_minutes_end_a_run_and_count_over_its_launches(training, tmp_path):
+    config, train = training
+    settings = config(tmp_path, steps=1000, minutes=1e-6)
+    train(settings)
+    first = load_checkpoint(tmp_path)
+    train(settings, resume=True)
+    assert first["step"] == load_checkpoint(tmp_path)["step"] == 1
+    assert first["elapsed"] > 0
+
+
+@pytest.fixture
+def begun(training, tmp_path):
+    """A run's settings with changes, the training, and the state that a first step has left."""
+    config, train = training
+    with behind(CHECKPOINTED, 1, power_cut), pytest.raises(RuntimeError, match="power cut"):
+        train(config(tmp_path / "run"))
+    return lambda **changes: config(tmp_path / "run", **changes), train, load_checkpoint(tmp_path / "run")
+
+
+def test_what_a_run_cannot_go_on_with_is_named(begun, labelled, tmp_path):
+    config, train, state = begun
+    with pytest.raises(
+        IDGuardError, match=r"cannot resume .*run with other settings: (limit, steps|steps, limit) changed"
+    ):
+        train(config(steps=5, limit=9, lr=1.0), resume=True)
+    save_checkpoint(tmp_path / "run", state | {"config": state["config"] | {"speed": 1}})
+    with pytest.raises(IDGuardError, match="another version began it, which differs in speed"):
+        train(config(), resume=True)
+    save_checkpoint(tmp_path / "run", state | {"command": "dance"})
+    with pytest.raises(IDGuardError, match=f"holds a run of dance, not of {config().command};"):
+        train(config(), resume=True)
+    save_checkpoint(tmp_path / "run", state)
+    other = shutil.copytree(labelled / "faces", tmp_path / "faces")
+    shutil.copy(other / "001.png", other / "000.png")
+    with pytest.raises(IDGuardError, match="run: faces changed since it began; bring them back, or choose another"):
+        train(config(faces=str(other)), resume=True)
+
+
+def test_a_resumed_run_may_take_what_helps_against_nan(begun, tmp_path):
+    """And in one process, for which accelerate keeps one precision."""
+    config, train, state = begun
+    assert state["precision"] == "no"
+    with behind(CHECKPOINTED, 2, power_cut), pytest.raises(RuntimeError, match="power cut"):
+        train(config(precision="bf16", lr=1e-9, seed=3), resume=True)
+    now = load_checkpoint(tmp_path / "run")
+    assert now["precision"] == "bf16"
+    for name in ("protector", "generator"):
+        for key, value in state.get(name, {}).items():
+            if value.is_floating_point() and "running" not in key:
+                torch.testing.assert_close(now[name][key], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.usefixtures("unchecked")  # the type checker of the tests draws random numbers
+def test_the_program_around_a_training_keeps_its_random_numbers_and_its_accelerator(training, tmp_path):
+    config, train = training
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    own = Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=4)
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    expected = torch.rand(3), np.random.rand(), random.random()
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    train(config(tmp_path, steps=1))
+    assert torch.equal(torch.rand(3), expected[0])
+    assert (np.random.rand(), random.random()) == expected[1:]
+    assert (own.mixed_precision, own.gradient_accumulation_steps) == ("bf16", 4)
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    train(config(tmp_path / "other", steps=1))
+    assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"  # refused had one stayed
+    AcceleratorState._reset_state()
