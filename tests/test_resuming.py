@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from art_idguard.errors import IDGuardError
 from art_idguard.files.lock import exclusive
 from art_idguard.recognizers import SFace
+from art_idguard.training.base import make_accelerator
 from art_idguard.training.checkpoint import save_checkpoint
-from art_idguard.training.log import LogFile
+from art_idguard.training.log import LogFile, make_trackers
 from art_idguard.training.protector.run import ProtectorRun
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import train_step
@@ -174,9 +175,10 @@ def test_log_is_cut_to_where_a_run_goes_on(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def write(step, steps, value):
-        with LogFile(tmp_path, step=step, enabled=True) as log:
+        accelerator = make_accelerator(log_with=make_trackers(None, tmp_path, step=step))
+        with LogFile(tmp_path, step=step, accelerator=accelerator) as log:
             for i in steps:
-                log.write({"step": i, "objective": {"stargan": value}})
+                log.write({"step": i, "objective": {"stargan": value}}, lr={"generator": value})
 
     write(0, (1, 2, 3), 0.0)
     with (tmp_path / "log.jsonl").open("a") as file:
@@ -189,6 +191,7 @@ def test_log_is_cut_to_where_a_run_goes_on(tmp_path):
     for found in (
         [(record["step"], record["objective"]["stargan"]) for record in records],
         [(event.step, event.value) for event in events.Scalars("objective/stargan")],
+        [(event.step, event.value) for event in events.Scalars("lr/generator")],
     ):
         assert found == [(1, 0.0), (2, 1.0), (3, 1.0)]
 

@@ -7,18 +7,23 @@ import resource
 import shutil
 import warnings
 from contextlib import contextmanager
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, tracking
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.tracking import GeneralTracker
+from accelerate.utils import LoggerType
+from PIL import Image
 from safetensors.torch import save_file
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import cached, cached_rows
 from art_idguard.training.base import RANKS, make_accelerator
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from art_idguard.training.log import LogFile, make_trackers
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator.hardening import harden
 from art_idguard.training.manipulator.train import train_manipulator
@@ -145,6 +150,95 @@ def test_a_damaged_log_is_named(line, workplace, tmp_path):
     (tmp_path / "log.jsonl").unlink()
     train_protector(settings, resume=True, verbose=False)
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == 1
+
+
+class StandIn(GeneralTracker):
+    """In place of somebody's tracker; keeps what it is told."""
+
+    name, requires_logging_directory, tracker = "wandb", False, None
+
+    def __init__(self, project):
+        super().__init__()
+        self.told = [project]
+
+    def start(self):
+        if self.told == ["refuse"]:
+            raise RuntimeError("no login")
+        started.append(self)
+
+    def log(self, values, step=None):
+        self.told.append((step, values))
+
+    def finish(self):
+        self.told.append("end")
+
+
+started: list[StandIn] = []
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """As if it were installed."""
+    started.clear()
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType.TENSORBOARD, LoggerType.WANDB])
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", StandIn)
+
+
+@pytest.mark.usefixtures("wandb")
+def test_trackers_get_what_the_log_has_and_the_learning_rates(training, workplace, tmp_path):
+    settings, train = training
+    train(settings(workplace, tmp_path, steps=1, trackers=("wandb",)), verbose=False)
+    assert not (tmp_path / "tensorboard").exists()
+    (tracker,) = started
+    project, (step, values), end = tracker.told
+    assert (project, step, end) == ("art-idguard", 1, "end")
+    record = json.loads((tmp_path / "log.jsonl").read_text())
+    groups = {field: group for field, group in record.items() if isinstance(group, dict)}
+    assert groups.keys() & {"objective", "loss"}
+    assert all(values[f"{field}/{name}"] == value for field in groups for name, value in groups[field].items())
+    assert values["lr/generator"] > 0
+
+
+@pytest.mark.usefixtures("wandb")
+def test_tensorboard_has_pictures_and_a_resumed_run_may_have_another_tracker(training, workplace, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings, train = training
+    train(settings(workplace, tmp_path, steps=1, trackers=("tensorboard",)), verbose=False)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (shown,) = events.Images("sample")
+    with Image.open(tmp_path / "samples" / "000001.png") as saved, Image.open(BytesIO(shown.encoded_image_string)) as x:
+        assert np.array_equal(x, saved)
+    assert [event.step for event in events.Scalars("lr/generator")] == [1] == [shown.step]
+    save_checkpoint(tmp_path, load_checkpoint(tmp_path) | {"step": 0})
+    train(settings(workplace, tmp_path, steps=1, trackers=("wandb", "wandb")), resume=True, verbose=False)
+    (tracker,) = started
+    assert tracker.told[1][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("paper",), r"unknown tracker 'paper'; choose from: .*tensorboard"),
+        (("all",), "unknown tracker 'all'"),
+        (("wandb", "tensorboard"), "the tracker tensorboard is not installed: pip install tensorboard"),
+    ],
+)
+@pytest.mark.usefixtures("wandb")
+def test_a_tracker_that_is_not_there_is_named(asked, message, workplace, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType.WANDB])
+    with pytest.raises(IDGuardError, match=message):
+        train_protector(config(workplace, tmp_path, **{"faces": "nowhere"}, trackers=asked), verbose=False)
+    assert make_trackers(None, tmp_path, step=0) == []
+
+
+@pytest.mark.usefixtures("wandb")
+def test_a_tracker_that_does_not_start_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("art_idguard.training.log.PROJECT", "refuse")
+    accelerator = make_accelerator(log_with=make_trackers(("tensorboard", "wandb"), tmp_path, step=0))
+    with pytest.raises(IDGuardError, match=r"cannot start the trackers, tensorboard, wandb: RuntimeError: no login"):
+        LogFile(tmp_path, step=0, accelerator=accelerator).__enter__()
 
 
 @pytest.mark.parametrize("variable", RANKS)
