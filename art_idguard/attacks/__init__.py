@@ -1,7 +1,8 @@
 """ART attacks: ID-Guard, and what the paper compares it with."""
 
 from art_idguard.attacks.anti_forgery import AntiForgeryAttack
-from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.attacks.base import CommonParams, ProtectionAttack
+from art_idguard.attacks.bounded import BoundedParams
 from art_idguard.attacks.classifier import ClassifierAttack
 from art_idguard.attacks.cmua import CMUAAttack
 from art_idguard.attacks.disrupting import DisruptingAttack
@@ -27,8 +28,10 @@ ATTACKS: dict[str, type[ProtectionAttack]] = {
 __all__ = [
     "ATTACKS",
     "AntiForgeryAttack",
+    "BoundedParams",
     "CMUAAttack",
     "ClassifierAttack",
+    "CommonParams",
     "DisruptingAttack",
     "IAPAttack",
     "IDGuardAttack",

@@ -1,8 +1,8 @@
 """Anti-Forgery (Wang et al. 2022) as an ART attack."""
 
-from typing import Any
+from typing import Unpack
 
-from art_idguard.attacks.bounded import BoundedAttack, all_edits
+from art_idguard.attacks.bounded import BoundedAttack, BoundedParams, all_edits
 from art_idguard.baselines.anti_forgery import anti_forgery
 from art_idguard.baselines.base import face_generator, forgery_distance
 from art_idguard.estimators.manipulator import PyTorchManipulator
@@ -16,16 +16,12 @@ class AntiForgeryAttack(BoundedAttack):
 
     Args:
         estimator: the manipulator under attack.
-        eps: L-inf bound of RGB in units of `clip_values`, where `project` is set.
-        project: keep the bound `eps`, as all attacks here do. The published attack does not: `colour_bound` alone lets
-            RGB move by up to a third of the range.
+        project: keep the bound `eps` of RGB, as all attacks here do. The published attack does not: `colour_bound`
+            alone lets RGB move by up to a third of the range.
         colour_bound: of the changes of a and b, in units of 110, whatever the `clip_values`.
         lr: of Adam, in the same units.
         max_iter: steps.
-        seed: of the start, together with the images.
-        batch_size: images at a time.
-        verbose: show a progress bar.
-        summary_writer: as in ART.
+        common: eps, seed, batch_size, verbose and summary_writer, see `attacks.BoundedParams`.
 
     Raises:
         EstimatorError: `estimator` is no `PyTorchManipulator`.
@@ -41,20 +37,14 @@ class AntiForgeryAttack(BoundedAttack):
         self,
         estimator: PyTorchManipulator,
         *,
-        eps: float = 0.025,
         project: bool = True,
         colour_bound: float = 0.05,
         lr: float = 2e-3,
         max_iter: int = 100,
-        seed: int = 0,
-        batch_size: int = 32,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[BoundedParams],
     ) -> None:
         self.project, self.colour_bound, self.lr, self.max_iter = project, colour_bound, lr, max_iter
-        super().__init__(
-            estimator, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
-        )
+        super().__init__(estimator, **common)
 
     def protect(self, x: Images) -> Images:
         """Protected faces on the [-1, 1] scale.
@@ -76,5 +66,4 @@ class AntiForgeryAttack(BoundedAttack):
         super()._check_params()
         self._check_positive("colour_bound", "lr")
         self._check_whole(1, "max_iter")
-        if not isinstance(self.project, bool):
-            raise ValueError(f"`project` has to be a bool, found {self.project!r}")
+        self._check_flag("project")

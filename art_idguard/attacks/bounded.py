@@ -1,13 +1,26 @@
 """Base class of attacks with an L-inf bound; an estimator as a list of forging functions."""
 
 from functools import partial
-from typing import Any
+from typing import Unpack
 
-from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.attacks.base import CommonParams, ProtectionAttack
 from art_idguard.baselines.base import Forge
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.types import Images
+
+
+class BoundedParams(CommonParams, total=False):
+    """What every attack with a bound takes besides its own parameters: `CommonParams`, and these.
+
+    Attributes:
+        eps: L-inf bound in units of the estimator's `clip_values`. Default: 0.025, on [0, 1] the paper's 0.05 on
+            [-1, 1].
+        seed: of everything random; of a random start together with the images. Default: 0.
+    """
+
+    eps: float
+    seed: int
 
 
 class BoundedAttack(ProtectionAttack):
@@ -15,11 +28,9 @@ class BoundedAttack(ProtectionAttack):
 
     Args:
         estimator: the manipulator under attack.
-        eps: L-inf bound in units of the estimator's `clip_values`; 0.025 on [0, 1] is the paper's 0.05 on [-1, 1].
+        eps: see `BoundedParams`.
         seed: of everything random.
-        batch_size: images at a time.
-        verbose: show a progress bar.
-        summary_writer: as in ART.
+        common: batch_size, verbose and summary_writer, see `attacks.CommonParams`.
 
     Raises:
         EstimatorError: `estimator` is no `PyTorchManipulator`.
@@ -34,11 +45,9 @@ class BoundedAttack(ProtectionAttack):
         *,
         eps: float = 0.025,
         seed: int = 0,
-        batch_size: int = 32,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[CommonParams],
     ) -> None:
-        super().__init__(estimator, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
+        super().__init__(estimator, **common)
         self.eps, self.seed = eps, seed
         self._check_params()
 
@@ -55,18 +64,6 @@ class BoundedAttack(ProtectionAttack):
         super()._check_params()
         self._check_positive("eps")
         self._check_whole(0, "seed")
-
-    def _check_positive(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-                raise ValueError(f"`{name}` has to be a positive number, found {value!r}")
-
-    def _check_whole(self, least: int, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"`{name}` has to be an int of at least {least}, found {value!r}")
 
 
 def all_edits(estimator: PyTorchManipulator) -> list[Forge]:

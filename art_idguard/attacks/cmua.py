@@ -1,13 +1,14 @@
 """CMUA-Watermark as an ART attack: one perturbation for all faces and manipulators."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from art_idguard.attacks.bounded import BoundedParams
 from art_idguard.attacks.trained import TrainedAttack
 from art_idguard.baselines.cmua import cmua
 from art_idguard.data.faces import Faces
@@ -26,15 +27,11 @@ class CMUAAttack(TrainedAttack):
 
     Args:
         estimators: the manipulators, in the order in which they are attacked.
-        eps: L-inf bound in units of `clip_values`.
-        eps_step: length of a step, in the same units.
+        eps_step: length of a step, in units of `clip_values`.
         max_iter: steps for each batch and manipulator; with `each_edit` for each of its edits.
         each_edit: the official budget, five times the work, see `baselines.cmua`.
         trials: of the search for the manipulators' step-size factors by TPE (needs optuna); 0: all are 1.
-        seed: of everything random.
-        batch_size: images at a time, in training as well.
-        verbose: show progress bars.
-        summary_writer: as in ART.
+        common: eps, seed, batch_size, verbose and summary_writer, see `attacks.BoundedParams`.
 
     Raises:
         EstimatorError: an estimator is no `PyTorchManipulator`.
@@ -51,22 +48,16 @@ class CMUAAttack(TrainedAttack):
         self,
         estimators: PyTorchManipulator | Sequence[PyTorchManipulator],
         *,
-        eps: float = 0.025,
         eps_step: float = 0.005,
         max_iter: int = 10,
         each_edit: bool = False,
         trials: int = 0,
-        seed: int = 0,
-        batch_size: int = 64,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[BoundedParams],
     ) -> None:
         self.eps_step, self.max_iter, self.each_edit, self.trials = eps_step, max_iter, each_edit, trials
         self.factors: tuple[float, ...] | None = None
         self._perturbation: Images | None = None
-        super().__init__(
-            estimators, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
-        )
+        super().__init__(estimators, **common)
 
     @property
     def noise(self) -> np.ndarray | None:
@@ -133,13 +124,15 @@ class CMUAAttack(TrainedAttack):
             distances.append(float(torch.cat(found).mean()))
         return min(distances)
 
+    def _default_batch(self) -> int:
+        return 64
+
     def _check_params(self) -> None:
         super()._check_params()
         self._check_positive("eps_step")
         self._check_whole(1, "max_iter")
         self._check_whole(0, "trials")
-        if not isinstance(self.each_edit, bool):
-            raise ValueError(f"`each_edit` has to be a bool, found {self.each_edit!r}")
+        self._check_flag("each_edit")
         if self.trials:
             _optuna()
 

@@ -1,11 +1,11 @@
 """Disrupting Deepfakes (Ruiz et al., ECCV workshops 2020) as an ART attack."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import numpy as np
 import torch
 
-from art_idguard.attacks.bounded import BoundedAttack, all_edits
+from art_idguard.attacks.bounded import BoundedAttack, BoundedParams, all_edits
 from art_idguard.baselines.base import face_generator, forgery_distance
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators.arrays import to_tensor
@@ -21,19 +21,15 @@ class DisruptingAttack(BoundedAttack):
 
     Args:
         estimator: the manipulator under attack.
-        eps: L-inf bound in units of the estimator's `clip_values`; 0.025 on [0, 1] is the paper's 0.05 on [-1, 1].
-        eps_step: length of a step in every pixel, in the same units.
+        eps_step: length of a step in every pixel, in units of the estimator's `clip_values`.
         max_iter: steps.
-        mode: "image" is ART's own PGD on the estimator and knows the estimator's edit, nothing else. The class
-            transferable attacks know all its edits: "iterative" takes another one at each step, "joint" their sum;
-            both start at random in the ball.
+        mode: "image" is ART's own PGD on the estimator and knows the estimator's edit, nothing else; its start is
+            random only where the estimator jitters. The class transferable attacks know all its edits: "iterative"
+            takes another one at each step, "joint" their sum; both start at random in the ball.
         target: a picture (3, H, W) within `clip_values` to drive all forged faces to, instead of away from the clean
             ones; "white" is the target of TAFIM (Aneja et al., ECCV 2022), whose generator and
             unbounded perturbation are not taken over.
-        seed: of the start, together with the images; "image" has no random start, but the estimator's jitter.
-        batch_size: images at a time.
-        verbose: show a progress bar.
-        summary_writer: as in ART.
+        common: eps, seed, batch_size, verbose and summary_writer, see `attacks.BoundedParams`.
 
     Raises:
         EstimatorError: `estimator` is no `PyTorchManipulator`.
@@ -49,20 +45,14 @@ class DisruptingAttack(BoundedAttack):
         self,
         estimator: PyTorchManipulator,
         *,
-        eps: float = 0.025,
         eps_step: float = 0.005,
         max_iter: int = 10,
         mode: Mode = "iterative",
         target: np.ndarray | Literal["white"] | None = None,
-        seed: int = 0,
-        batch_size: int = 32,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[BoundedParams],
     ) -> None:
         self.eps_step, self.max_iter, self.mode, self.target = eps_step, max_iter, mode, target
-        super().__init__(
-            estimator, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
-        )
+        super().__init__(estimator, **common)
 
     def protect(self, x: Images) -> Images:
         """Protected faces on the [-1, 1] scale.

@@ -8,7 +8,7 @@ from art_idguard.baselines.iap import iap
 class IAPAttack(GeneratorAttack):
     """IAP's disruption part (Zhu et al., TIFS 2023): features of all manipulators shall not correlate.
 
-    See `baselines.iap` for what is inferred.
+    See `baselines.iap` for what is inferred, and `attacks.trained.GeneratorAttack` for the parameters.
     """
 
     def objective(self) -> GeneratorObjective:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
 from torch import nn
 
-from art_idguard.attacks.base import ProtectionAttack
+from art_idguard.attacks.base import CommonParams, ProtectionAttack
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.estimators.wrappers import unwrapped
 from art_idguard.perturbation import Protector
@@ -26,9 +26,7 @@ class IDGuardAttack(ProtectionAttack):
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
         protector: a trained protector; by default the one that ships. What DataParallel or torch.compile put around it
             is taken off.
-        batch_size: images at a time; by default 32 on a GPU and 4 on a CPU, where more are slower.
-        verbose: show a progress bar.
-        summary_writer: as in ART.
+        common: batch_size, verbose and summary_writer, see `attacks.CommonParams`.
 
     Raises:
         EstimatorError: `estimator` is no `PyTorchManipulator`.
@@ -41,13 +39,9 @@ class IDGuardAttack(ProtectionAttack):
         self,
         estimator: PyTorchManipulator | None = None,
         protector: Protector | nn.Module | None = None,
-        *,
-        batch_size: int | None = None,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[CommonParams],
     ) -> None:
-        super().__init__(estimator, verbose=verbose, summary_writer=summary_writer)
-        self.batch_size = self._fastest_batch() if batch_size is None else batch_size
+        super().__init__(estimator, **common)
         self.protector = Protector.from_pretrained() if protector is None else unwrapped(protector)
         self._check_params()
 
@@ -129,8 +123,8 @@ class IDGuardAttack(ProtectionAttack):
         """Eq. (14) on the [-1, 1] scale."""
         return self.protector.to(self.device).eval()(x).specific
 
-    def _fastest_batch(self) -> int:
-        return 4 if self.device.type == "cpu" else 32
+    def _default_batch(self) -> int:
+        return 4 if self.device.type == "cpu" else 32  # on a CPU more are slower
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -8,7 +8,8 @@ from art_idguard.baselines.initiative import initiative
 class InitiativeAttack(GeneratorAttack):
     """PG (Huang et al., AAAI 2021): a generator trained in turn with a surrogate of one manipulator.
 
-    See `baselines.initiative` for what differs from the published code.
+    See `baselines.initiative` for what differs from the published code, and `attacks.trained.GeneratorAttack` for the
+    parameters; `estimators` is one.
     """
 
     def objective(self) -> GeneratorObjective:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from art.exceptions import EstimatorError
 from jaxtyping import Float
 from torch import Tensor
 
-from art_idguard.attacks.bounded import BoundedAttack
+from art_idguard.attacks.bounded import BoundedAttack, BoundedParams
 from art_idguard.baselines.generator import GeneratorObjective, train_generator
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators.arrays import check_images, to_tensor
@@ -26,11 +26,7 @@ class TrainedAttack(BoundedAttack):
 
     Args:
         estimators: the manipulators to train against, one or more; the first gives `clip_values` and device.
-        eps: L-inf bound in units of `clip_values`; 0.025 on [0, 1] is the paper's 0.05 on [-1, 1].
-        seed: of everything random.
-        batch_size: images at a time.
-        verbose: show progress bars.
-        summary_writer: as in ART.
+        common: eps, seed, batch_size, verbose and summary_writer, see `attacks.BoundedParams`.
 
     Raises:
         EstimatorError: an estimator is no `PyTorchManipulator`.
@@ -41,12 +37,7 @@ class TrainedAttack(BoundedAttack):
     def __init__(
         self,
         estimators: PyTorchManipulator | Sequence[PyTorchManipulator],
-        *,
-        eps: float = 0.025,
-        seed: int = 0,
-        batch_size: int = 32,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[BoundedParams],
     ) -> None:
         every: list[Any] = list(estimators) if isinstance(estimators, (list, tuple)) else [estimators]
         if not every:
@@ -55,9 +46,7 @@ class TrainedAttack(BoundedAttack):
             raise EstimatorError(type(self), list(self._estimator_requirements), others[0])
         self.estimators: list[PyTorchManipulator] = every
         self._fitted = float("inf")  # the `eps` that it was trained with
-        super().__init__(
-            every[0], eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
-        )
+        super().__init__(every[0], **common)
 
     @float32()
     def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Self:
@@ -128,15 +117,11 @@ class GeneratorAttack(TrainedAttack):
 
     Args:
         estimators: see `TrainedAttack`.
-        eps: see `TrainedAttack`.
         steps: of the training.
         lr: of Adam.
         channels: width of the generator, ID-Guard's ResNet without its prior.
         train_batch: faces in a step.
-        seed: of everything random.
-        batch_size: images at a time, when protecting.
-        verbose: show progress bars.
-        summary_writer: as in ART.
+        common: eps, seed, batch_size, verbose and summary_writer, see `attacks.BoundedParams`.
 
     Raises:
         EstimatorError: an estimator is no `PyTorchManipulator`.
@@ -152,21 +137,15 @@ class GeneratorAttack(TrainedAttack):
         self,
         estimators: PyTorchManipulator | Sequence[PyTorchManipulator],
         *,
-        eps: float = 0.025,
         steps: int = 1000,
         lr: float = 1e-4,
         channels: int = 64,
         train_batch: int = 8,
-        seed: int = 0,
-        batch_size: int = 32,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[BoundedParams],
     ) -> None:
         self.steps, self.lr, self.channels, self.train_batch = steps, lr, channels, train_batch
         self.protector: Protector | None = None
-        super().__init__(
-            estimators, eps=eps, seed=seed, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer
-        )
+        super().__init__(estimators, **common)
 
     @abstractmethod
     def objective(self) -> GeneratorObjective:

@@ -1,10 +1,11 @@
 """P-Pert as an ART attack: one perturbation for every image."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
+from art_idguard.attacks.base import CommonParams
 from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.perturbation import Protector
@@ -23,9 +24,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
         estimator: the manipulator that the fooling rate is measured on.
         protector: see `IDGuardAttack`.
         delta: share of images whose forgeries may stay intact.
-        batch_size: images at a time.
-        verbose: show a progress bar.
-        summary_writer: as in ART.
+        common: batch_size, verbose and summary_writer, see `attacks.CommonParams`.
 
     Raises:
         EstimatorError: `estimator` is no `PyTorchManipulator`.
@@ -40,14 +39,12 @@ class IDGuardUniversalAttack(IDGuardAttack):
         protector: Protector | None = None,
         *,
         delta: float = 0.2,
-        batch_size: int = 32,
-        verbose: bool = True,
-        summary_writer: Any = False,
+        **common: Unpack[CommonParams],
     ) -> None:
         self.delta = delta
         self.noise: np.ndarray | None = None
         self.fooling_rate: float | None = None
-        super().__init__(estimator, protector, batch_size=batch_size, verbose=verbose, summary_writer=summary_writer)
+        super().__init__(estimator, protector, **common)
 
     @property
     def converged(self) -> bool | None:

@@ -16,6 +16,7 @@ from torch import nn
 from art_idguard.errors import IDGuardError
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
+from art_idguard.training.log import make_trackers
 
 RANKS = tuple(
     f"{library}{name}"
@@ -31,10 +32,14 @@ RANKS = tuple(
 """Environment variables by which launchers tell a process its place."""
 
 
-def make_accelerator(precision: str = "no") -> Accelerator:
+def make_accelerator(precision: str = "no", **options: Any) -> Accelerator:
     """Accelerate keeps the first precision of a process; here each training has its own.
 
     Without `cpu` it takes the processes that torchrun starts on a machine without a GPU for strangers.
+
+    Args:
+        precision: "no" or "bf16".
+        options: further ones of `Accelerator`.
 
     Raises:
         IDGuardError: the processes that a launcher has announced do not meet.
@@ -46,7 +51,7 @@ def make_accelerator(precision: str = "no") -> Accelerator:
         for name in launched:
             del os.environ[name]
     try:
-        return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+        return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available(), **options)
     except ValueError as error:
         raise IDGuardError(
             f"cannot join the other processes: {error}. Use accelerate launch, or unset {', '.join(launched)}"
@@ -84,7 +89,8 @@ def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict
     """The processes, which share a batch evenly, and the checkpoint if there is one to resume.
 
     Raises:
-        IDGuardError: the batch has no even shares, or the folder holds a run that these settings cannot go on with.
+        IDGuardError: the batch has no even shares, a tracker is unknown or not installed, or the folder holds a run
+            that these settings cannot go on with.
     """
     accelerator = make_accelerator()
     if config.batch_size % accelerator.num_processes:
@@ -94,10 +100,11 @@ def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = load_checkpoint(folder)
+    trackers = make_trackers(config.trackers, folder, step=checkpoint["step"] if checkpoint else 0)
     precision = config.precision
     if precision == "auto":  # a resumed run keeps what it measured
         precision = checkpoint["precision"] if checkpoint else faster_precision(accelerator.device)
-    accelerator = make_accelerator(precision)
+    accelerator = make_accelerator(precision, log_with=trackers or None, project_dir=folder)
     if checkpoint is None:
         return accelerator, None
     if not resume:

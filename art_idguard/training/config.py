@@ -9,7 +9,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
 
 MAY_CHANGE = (
-    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "regions", "clean_cache"),
+    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions", "clean_cache"),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
     *("faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
 )
@@ -48,6 +48,9 @@ class TrainingConfig(Settings):
     """Steps between checkpoints."""
     sample_every: int
     """Steps between sample pictures."""
+    trackers: tuple[str, ...] | None = None
+    """Where the log is shown, besides log.jsonl: accelerate's names, such as tensorboard, wandb or trackio. Default:
+    tensorboard, where it is installed."""
     seed: int = 0
     """Everything random in step t depends on (seed, t) alone; where steps are the budget, resuming changes nothing."""
 

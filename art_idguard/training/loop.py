@@ -35,7 +35,7 @@ class Training(ABC, Generic[Run]):
     def __init__(self, run: Run, *, title: str, verbose: bool) -> None:
         self.run, self.title, self.verbose = run, title, verbose
         self.is_main = run.accelerator.is_main_process
-        self.log_file = LogFile(run.folder, step=run.step, enabled=self.is_main)
+        self.log_file = LogFile(run.folder, step=run.step, accelerator=run.accelerator)
 
     @abstractmethod
     def train_step(self, *, progress: float) -> None:
@@ -46,8 +46,8 @@ class Training(ABC, Generic[Run]):
         """Note the step that is done."""
 
     @abstractmethod
-    def sample(self) -> None:
-        """Save a picture of what the run has learnt."""
+    def sample(self) -> Path:
+        """Save a picture of what the run has learnt; returns its file."""
 
     @abstractmethod
     def finish(self) -> Path:
@@ -66,7 +66,8 @@ class Training(ABC, Generic[Run]):
                 is_last = any_process(run.accelerator, stopped["now"]) or progress >= 1
                 self.log(bar, is_last=is_last)
                 if self.is_main and (is_last or run.step % config.sample_every == 0):
-                    self.sample()  # before the checkpoint, behind which a resumed run begins
+                    # before the checkpoint, behind which a resumed run begins
+                    self.log_file.show(self.sample(), step=run.step)
                 if self.is_main and (is_last or run.step % config.checkpoint_every == 0):
                     run.save_checkpoint()
                 if is_last:

@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 import tracemalloc
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from art.summary_writer import SummaryWriter
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from art_idguard.attacks import IDGuardAttack, IDGuardUniversalAttack
+from art_idguard.attacks import ATTACKS, BoundedParams, CommonParams, IDGuardAttack, IDGuardUniversalAttack
 from art_idguard.baselines.idguard import p_pert
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError, NullAttackWarning, WeightsError
@@ -290,10 +291,22 @@ def test_repr_names_every_parameter(kind, protector):
     assert all(f"{name}=" in text for name in kind.attack_params)
 
 
-@BOTH
-def test_attack_params_are_the_arguments(kind, protector):
-    arguments = set(inspect.signature(kind).parameters) - {"estimator", "protector", "summary_writer"}
-    assert set(kind.attack_params) == arguments
+@pytest.mark.parametrize("kind", ATTACKS.values())
+def test_attack_params_are_the_arguments_and_help_names_them_all(kind):
+    (shared,) = get_args(get_type_hints(kind.__init__)["common"])
+    arguments = {*inspect.signature(kind).parameters, *get_type_hints(shared)} - {"common", "summary_writer"}
+    assert set(kind.attack_params) == arguments - {"estimator", "estimators", "protector"}
+    own = inspect.getdoc(kind)
+    text = "".join(inspect.getdoc(base) for base in kind.__mro__ if base is kind or f".{base.__name__}`" in own)
+    assert all(name in text for name in (*arguments, "summary_writer", f"`attacks.{shared.__name__}`"))
+    explained = inspect.getdoc(BoundedParams) + inspect.getdoc(CommonParams)
+    assert all(f"{name}: " in explained for name in get_type_hints(shared))
+
+
+@pytest.mark.parametrize("kind", ATTACKS.values())
+def test_an_unknown_argument_is_named(kind, estimator):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epsilon'"):
+        kind(estimator, epsilon=0.1)
 
 
 @BOTH

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -454,6 +455,29 @@ def test_bad_facts_are_named(folder):
     (folder / "card.toml").write_text('[[training]]\nrecipe = "absent.toml"')
     with pytest.raises(ValueError, match=r"absent\.toml"):
         cards.generate(folder)
+
+
+@pytest.mark.parametrize("text", ["{{ 7*7 }}", "{% if %}", "{# no #}", "<b>a & 'b'</b> \"c\"", "{{ mark }}"])
+def test_texts_are_no_template(folder, text):
+    """What a person wrote stands in the card as it is."""
+    names = ("summary", "terms", "usage", "evaluation", "intended", "limits", "misuse")
+    lines = [f"{name} = {json.dumps(f'{text} of {name}')}" for name in names]
+    key = json.dumps(text)
+    lines += [f"sections = {{ {key} = {key} }}", f"table = {{ {key} = {key} }}", f"training = [{{ note = {key} }}]"]
+    (folder / "card.toml").write_text("\n".join([f"title = {key}", *lines]))
+    card = str(cards.generate(folder))
+    for expected in (f"# {text}\n", f"## {text}\n\n{text}\n", f"| {text} | {text} |", f"| training | {text} |"):
+        assert expected in card
+    for name in names:
+        assert f"\n{text} of {name}\n" in card
+
+
+def test_an_empty_card_has_no_empty_headings(tmp_path):
+    (tmp_path / "card.toml").write_text('kind = "other"\nlimits = " \\n"')
+    card = ModelCard(str(cards.generate(tmp_path))).text
+    assert re.findall("^## .*", card, re.MULTILINE) == ["## Intended use", "## Not for"]
+    assert "|" not in card
+    assert "\n\n\n" not in card
 
 
 def test_push_makes_branch_and_tag_and_info_says_it_all(hub, folder, capsys):

@@ -15,6 +15,7 @@ from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.files.recipe import Settings
 from art_idguard.files.tensors import cached_rows
 from art_idguard.hub import cards
+from art_idguard.training.base import make_accelerator
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.log import LogFile
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
@@ -119,7 +120,7 @@ def log(random: Random, folder: Path) -> str:
     path.write_bytes(content)
     step = random.randrange(10)
     expected = _cut_log(content, step)
-    _, error = tried(lambda: LogFile(folder, step=step, enabled=True).__enter__().__exit__())
+    _, error = tried(lambda: LogFile(folder, step=step, accelerator=make_accelerator()).__enter__().__exit__())
     assert not list(folder.rglob(".*.tmp"))
     if error:
         assert path.read_bytes() == content

@@ -25,17 +25,6 @@ STEP, CHECKPOINTED = (Training, "note_time"), (TrainingRun, "save_checkpoint")
 """Where a step is done, before its record, sample and checkpoint; and behind its checkpoint."""
 
 
-@pytest.fixture(params=TRAININGS)
-def training(request, labelled):
-    """Settings of one training for an output folder, and the training, which is quiet."""
-    settings, train = TRAININGS[request.param]
-
-    def quiet(config, **options):
-        return train(config, verbose=False, **options)
-
-    return lambda output, **changes: settings(labelled, output, **changes), quiet
-
-
 def power_cut(run):
     raise RuntimeError("power cut")
 

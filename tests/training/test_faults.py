@@ -18,7 +18,7 @@ from art_idguard.training.manipulator.config import HardeningConfig, Manipulator
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.train import train_protector
-from tests.training.trainings import protector_config
+from tests.training.trainings import TRAININGS, protector_config
 
 
 def test_a_changed_byte_never_resumes_to_another_run(tmp_path):

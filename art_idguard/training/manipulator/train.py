@@ -85,13 +85,14 @@ class ManipulatorTraining(Training[ManipulatorRun]):
             return
         require_finite(run)
         self.note_time()  # now that the device has caught up
-        self.log_file.write(_record(run, self.logged))
+        rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in run.optimizers.items()}
+        self.log_file.write(_record(run, self.logged), lr=rates)
         bar.update(run.step - bar.n)
         self.logged = run.step, run.elapsed
 
-    def sample(self) -> None:
+    def sample(self) -> Path:
         """See `save_sample`."""
-        save_sample(self.run)
+        return save_sample(self.run)
 
     def finish(self) -> Path:
         """Save the average of the generator, and the discriminator beside its folder.
@@ -143,7 +144,7 @@ def require_finite(run: ManipulatorRun) -> None:
 
 
 @torch.no_grad()
-def save_sample(run: ManipulatorRun) -> None:
+def save_sample(run: ManipulatorRun) -> Path:
     """A row a face: the photo, then each edit of the averaged generator."""
     edge, size = run.config.margin // 2, run.config.size
     crop = slice(edge, edge + size)
@@ -151,4 +152,5 @@ def save_sample(run: ManipulatorRun) -> None:
     known = [run.objective.attributes.index(name) for name in ATTRIBUTES]
     forged = [run.average(photos, edit).output for edit in run.average.edits(run.labels[:SAMPLES, known])]
     columns: list[Float[Tensor, "B 3 H W"]] = [photos, *forged]
-    save_grid(run.folder / "samples" / f"{run.step:06d}.png", list(zip(*columns, strict=True)))
+    save_grid(path := run.folder / "samples" / f"{run.step:06d}.png", list(zip(*columns, strict=True)))
+    return path

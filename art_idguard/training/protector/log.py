@@ -1,5 +1,6 @@
 """What is noted of a protector's training: a line a step, sample pictures."""
 
+from pathlib import Path
 from typing import Any
 
 from art_idguard.baselines.idguard import id_guard, p_pert
@@ -22,9 +23,10 @@ def record(run: ProtectorRun, report: StepReport) -> dict[str, Any]:
     return line
 
 
-def save_sample(run: ProtectorRun) -> None:
+def save_sample(run: ProtectorRun) -> Path:
     """Rows of a picture: photo, forged, disrupted by the generator, disrupted by the prior, perturbation x10."""
     protections = {"generator": id_guard(run.trained), "prior": p_pert(run.trained)}
     targets = {str(k): target for k, target in enumerate(run.manipulators)}
-    save_pictures(run.folder / "samples" / f"{run.step:06d}.png", protections, targets, run.faces)
+    save_pictures(path := run.folder / "samples" / f"{run.step:06d}.png", protections, targets, run.faces)
     run.protector.train()
+    return path

@@ -59,13 +59,14 @@ class ProtectorTraining(Training[ProtectorRun]):
     def log(self, bar: tqdm, *, is_last: bool) -> None:
         """A line a step; the bar shows each manipulator's KPI and weight."""
         line = record(self.run, self.report)
-        self.log_file.write(line)
+        rates = (group["lr"] for group in self.run.optimizer.param_groups)
+        self.log_file.write(line, lr=dict(zip(("generator", "prior"), rates, strict=True)))
         bar.update()
         bar.set_postfix_str(" ".join(f"{n} {k:.3f} x{line['weights'][n]:.2g}" for n, k in line["kpi"].items()))
 
-    def sample(self) -> None:
+    def sample(self) -> Path:
         """See `save_sample`."""
-        save_sample(self.run)
+        return save_sample(self.run)
 
     def finish(self) -> Path:
         """Save the protector, or the average of its weights."""
