@@ -113,8 +113,6 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
 
 def _data(config: EvaluationConfig) -> list[DataSpec]:
     specs = [DataSpec.parse(text) for text in config.data]
-    if not specs or not config.manipulators:
-        raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
     if config.refine_against and not config.refine:
         raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
     return specs
