@@ -20,7 +20,8 @@ from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators.manipulator import PyTorchManipulator
-from art_idguard.evaluation.checks import check_numbers
+from art_idguard.evaluation.checks import check_size
+from art_idguard.evaluation.config import RobustnessConfig
 from art_idguard.evaluation.quality import COLUMNS, Quality, measure_quality
 from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
 from art_idguard.evaluation.tables import markdown_table
@@ -36,54 +37,35 @@ from art_idguard.recognizers.base import Recognizer
 SEED = 0
 
 
-def attack_manipulator(
-    original: str,
-    *,
-    hardened: str | None = None,
-    recognizer: str | None = None,
-    data: str,
-    output: Path,
-    limit: int | None = None,
-    size: int = 128,
-    attacks: Sequence[str] = tuple(WHITE_BOXES),
-    verbose: bool = True,
-) -> "Robustness":
+def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Robustness":
     """Attack a manipulator, and perhaps its hardened version, and write <output>/<NAME>.{json,md,png}.
 
     Where the faces have labels, the quality of the models' edits goes with it. A rerun goes on where an interrupted one
     stopped (<output>/<NAME>.jsonl).
 
     Args:
-        original: folder or Hub id, or name=file for an official checkpoint.
-        hardened: likewise.
-        recognizer: likewise; by default the one that ships.
-        data: a data set as `DataSpec` reads it.
-        output: folder of the results.
-        limit: use this many faces at most.
-        size: side of the faces in pixels.
-        attacks: names of `WHITE_BOXES`.
+        config: the settings.
         verbose: show a progress bar.
 
     Raises:
         IDGuardError: unusable weights, data, names or numbers, or `hardened` is a model of another kind.
     """
-    specs = {"original": original} | ({} if hardened is None else {"hardened": hardened})
+    specs = {"original": config.original} | ({} if config.hardened is None else {"hardened": config.hardened})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = {name: manipulators.load(spec).to(device) for name, spec in specs.items()}
     if len(kinds := {model.name for model in models.values()}) > 1:
-        raise IDGuardError(
-            f"{hardened} is no hardened version of {original}: the two are {' and '.join(sorted(kinds))}"
-        )
-    check_numbers(models.values(), size=size, limit=limit)
-    judge = (recognizers.load(recognizer) if recognizer else recognizers.default()).to(device)
-    spec = DataSpec.parse(data)
-    faces = spec.read(size=size, limit=limit, regions=output / "regions.safetensors")
+        both = " and ".join(sorted(kinds))
+        raise IDGuardError(f"{config.hardened} is no hardened version of {config.original}: the two are {both}")
+    check_size(models.values(), config.size)
+    judge = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
+    spec, output = DataSpec.parse(config.data), Path(config.output)
+    faces = spec.read(size=config.size, limit=config.limit, regions=output / "regions.safetensors")
     x = to_unit(from_uint8(faces.images)).numpy()
     table = white_box_table(
         models,
         x,
         judge,
-        attacks=attacks,
+        attacks=config.attacks,
         metadata={
             "data": f"{spec.name} ({spec.split})",
             "digest": faces.digest(),
@@ -171,7 +153,7 @@ def white_box_table(
     x: np.ndarray,
     recognizer: Recognizer,
     *,
-    attacks: Sequence[str] = tuple(WHITE_BOXES),
+    attacks: Sequence[str] = (),
     metadata: Mapping[str, Any],
     resume_file: Path | None = None,
     verbose: bool = False,
@@ -182,7 +164,7 @@ def white_box_table(
         models: the original first, then perhaps the hardened one.
         x: faces (N, 3, H, W) within [0, 1].
         recognizer: judges identity, and is known to the adaptive attack.
-        attacks: names of `WHITE_BOXES`.
+        attacks: names of `WHITE_BOXES`; default: all.
         metadata: data set and weights; a resumed file has to have the same.
         resume_file: JSON lines, one for each attack on a model.
         verbose: show a progress bar.
@@ -190,6 +172,7 @@ def white_box_table(
     Raises:
         IDGuardError: an unknown attack, or `resume_file` belongs to another table.
     """
+    attacks = attacks or tuple(WHITE_BOXES)
     if unknown := set(attacks) - set(WHITE_BOXES):
         raise IDGuardError(f"unknown attacks: {', '.join(sorted(unknown))}; choose from: {', '.join(WHITE_BOXES)}")
     about = {**metadata, "faces": len(x), "size": x.shape[-1]}

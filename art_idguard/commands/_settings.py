@@ -3,7 +3,9 @@
 import argparse
 import ast
 import inspect
+import sys
 from dataclasses import fields, is_dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -12,21 +14,25 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from art_idguard.files.recipe import Settings
 
 
-def add_settings(parser: argparse.ArgumentParser, config: type[Settings], *, positional: str = "") -> None:
-    """An option for each field of the settings; the one called `positional` may also come from the recipe."""
+def add_settings(parser: argparse.ArgumentParser, config: type[Settings], *positional: str, quiet: bool = True) -> None:
+    """An option for each field of the settings; those called `positional` have none, and may also be in the recipe.
+
+    `quiet` where the command shows a progress bar.
+    """
     parser.add_argument("--recipe", type=Path, help="TOML file with any of the settings below, which override it")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    if quiet:
+        parser.add_argument("--quiet", action="store_true", help="no progress bar")
     help_texts = _field_help(config)
     hints = get_type_hints(config)
     for field in fields(config):
-        here: dict[str, Any] = {"nargs": "?"} if field.name == positional else {}
         names = [field.name, *(old for old, new in config.renamed.items() if new == field.name)]
-        parser.add_argument(
-            *([field.name] if here else [f"--{name.replace('_', '-')}" for name in names]),
-            default=None if here else argparse.SUPPRESS,
+        option = parser.add_argument(
+            *([field.name] if field.name in positional else [f"--{name.replace('_', '-')}" for name in names]),
+            default=argparse.SUPPRESS,
             help=help_texts[field.name].replace("%", "%%"),
-            **(_argument(hints[field.name]) | here | field.metadata),
+            **(_argument(hints[field.name]) | field.metadata),
         )
+        option.required = False
 
 
 def _argument(hint: Any) -> dict[str, Any]:
@@ -43,17 +49,23 @@ def _argument(hint: Any) -> dict[str, Any]:
 
 def _field_help(config: type) -> dict[str, str]:
     """The docstring under each field of a dataclass and of those that it extends."""
-    classes = [ast.parse(inspect.getsource(c)).body[0] for c in reversed(config.__mro__) if is_dataclass(c)]
     return {
         field.target.id: inspect.cleandoc(str(text.value.value))
-        for node in classes
-        if isinstance(node, ast.ClassDef)
-        for field, text in pairwise(node.body)
+        for base in reversed(config.__mro__)
+        if is_dataclass(base)
+        for field, text in pairwise(_classes(base.__module__)[base.__name__].body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)
         and isinstance(text.value, ast.Constant)
     }
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """Those of a module, which `inspect.getsource` would parse anew for each."""
+    body = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {node.name: node for node in body if isinstance(node, ast.ClassDef)}
 
 
 def steps(text: str) -> int | str:

@@ -15,10 +15,10 @@ def add(commands: Any) -> None:
 
 
 def _run(*, recipe: Path | None, quiet: bool, **given: Any) -> int:
+    config = EvaluationConfig.from_recipe(recipe, **given)
     from art_idguard.evaluation.benchmark import evaluate_protectors
     from art_idguard.evaluation.tables import markdown
 
-    config = EvaluationConfig.from_recipe(recipe, **given)
     for name, report in evaluate_protectors(config, verbose=not quiet).items():
         print(f"# {name}\n\n{markdown(report)}")
     return 0

@@ -1,26 +1,27 @@
 """`art-idguard serve`: the page."""
 
+from pathlib import Path
 from typing import Any
 
+from art_idguard.commands._settings import add_settings
 from art_idguard.errors import IDGuardError
+from art_idguard.serve.config import ServeConfig
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
     serve = commands.add_parser("serve", help="a page on which to try it (extra: serve)")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other computers in")
-    serve.add_argument("--port", type=int, default=7860)
-    serve.add_argument("--model", help="protector: folder or Hub id (default: the one that ships)")
-    serve.add_argument("--manipulators", nargs="+", help="folders, Hub ids or name=file (default: those that ship)")
+    add_settings(serve, ServeConfig, quiet=False)
     serve.set_defaults(run=_run)
 
 
-def _run(**options: Any) -> int:
+def _run(*, recipe: Path | None, **given: Any) -> int:
+    config = ServeConfig.from_recipe(recipe, **given)
     try:
         from art_idguard.serve.app import serve
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
         raise IDGuardError("serve needs Gradio; install it with: pip install 'art-idguard[serve]'") from error
-    serve(**options)
+    serve(**vars(config))
     return 0

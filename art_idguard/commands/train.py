@@ -18,35 +18,33 @@ def add(commands: Any) -> None:
     train.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     train.set_defaults(run=_run)
     manipulator = commands.add_parser("train-manipulator", help="train a manipulator by its own losses")
-    add_settings(manipulator, ManipulatorConfig, positional="manipulator")
+    add_settings(manipulator, ManipulatorConfig, "manipulator")
     manipulator.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     manipulator.set_defaults(run=_train_manipulator)
     harden = commands.add_parser("harden", help="train a manipulator adversarially (Eq. 15)")
-    add_settings(harden, HardeningConfig, positional="manipulator")
+    add_settings(harden, HardeningConfig, "manipulator")
     harden.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
     harden.set_defaults(run=_harden)
 
 
 def _run(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
+    config = ProtectorConfig.from_recipe(recipe, **given)
     from art_idguard.training.protector.train import train_protector
 
-    config = ProtectorConfig.from_recipe(recipe, **given)
     return _trained(train_protector, config, resume=resume, quiet=quiet)
 
 
-def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
+def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
+    config = ManipulatorConfig.from_recipe(recipe, **given)
     from art_idguard.training.manipulator.train import train_manipulator
 
-    given |= {"manipulator": manipulator} if manipulator else {}
-    config = ManipulatorConfig.from_recipe(recipe, **given)
     return _trained(train_manipulator, config, resume=resume, quiet=quiet)
 
 
-def _harden(*, recipe: Path | None, resume: bool, quiet: bool, manipulator: str | None, **given: Any) -> int:
+def _harden(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
+    config = HardeningConfig.from_recipe(recipe, **given)
     from art_idguard.training.manipulator.hardening import harden
 
-    given |= {"manipulator": manipulator} if manipulator else {}
-    config = HardeningConfig.from_recipe(recipe, **given)
     return _trained(harden, config, resume=resume, quiet=quiet)
 
 

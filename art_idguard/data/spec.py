@@ -9,7 +9,7 @@ from art_idguard.errors import IDGuardError
 
 
 class DataSpec(NamedTuple):
-    """A data set to read, written NAME=PATH[,split=SPLIT][,framing=resize|align]; see `read_faces`."""
+    """A data set to read, see `read_faces`; `parse` says how it is written."""
 
     name: str
     path: str

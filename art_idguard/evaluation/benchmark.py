@@ -20,7 +20,7 @@ from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import After, parse
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.calibration import impostor_pairs, thresholds
-from art_idguard.evaluation.checks import check_numbers, distinct, named
+from art_idguard.evaluation.checks import check_size, distinct, named
 from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.evaluation.pictures import save_pictures
 from art_idguard.evaluation.protection import evaluate
@@ -113,8 +113,6 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
 
 def _data(config: EvaluationConfig) -> list[DataSpec]:
     specs = [DataSpec.parse(text) for text in config.data]
-    if not specs or not config.manipulators:
-        raise IDGuardError("nothing to evaluate; name at least one data set and one manipulator")
     if config.refine_against and not config.refine:
         raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
     return specs
@@ -146,7 +144,7 @@ class _Parts:
         (self.first, self.guard), *_ = self.guards.items()
         self.targets = named(self._manipulators(config.manipulators))
         self.size = self.guard.prior.shape[-1] if config.size is None else config.size
-        check_numbers(self.targets.values(), size=self.size)
+        check_size(self.targets.values(), self.size)
         operations = [(text, parse(text)) for text in config.operations]
         after = {f"{n}, {text}": After(m, operation) for n, m in self.targets.items() for text, operation in operations}
         self.seen: Mapping[str, Manipulator] = after or self.targets

@@ -1,4 +1,4 @@
-"""Checks of an evaluation's numbers and names, and of protections' bounds."""
+"""Checks of the size of faces and of names, and of protections' bounds."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,20 +12,12 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.types import Images
 
 
-def check_numbers(models: Iterable[Manipulator], *, size: int, **counts: int | None) -> None:
-    """See that the numbers of a command can be used.
-
-    Args:
-        models: what will forge faces.
-        size: side of the faces in pixels.
-        counts: the other options by name; None where one is not given.
+def check_size(models: Iterable[Manipulator], size: int) -> None:
+    """See that the models take faces of this many pixels a side.
 
     Raises:
-        IDGuardError: a count is too low, or `size` is no multiple of what the models take.
+        IDGuardError: `size` is no multiple of what the models take.
     """
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise IDGuardError(f"--{name.replace('_', '-')} is {count}; expected 1 or more")
     multiple = math.lcm(*(model.multiple for model in models))
     if size < 1 or size % multiple:
         raise IDGuardError(f"--size is {size}; expected a multiple of {multiple}, such as 128, for these manipulators")

@@ -1,4 +1,4 @@
-"""The settings of an evaluation; imports nothing heavy, so that the command line can list them."""
+"""The settings of evaluations; imports nothing heavy, so that the command line can list them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -69,3 +69,45 @@ class EvaluationConfig(Settings):
     """Of noise and of random starts."""
     size: int | None = None
     """Side of the faces in pixels; default: the protector's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementConfig(Settings):
+    """What the two measurements of manipulators have in common."""
+
+    data: str
+    """NAME=PATH[,split=test][,framing=resize|align]; its labels say how good edits are."""
+    output: str
+    """Folder for NAME.json, .md and .png."""
+    limit: int | None = None
+    """Use this many faces at most."""
+    size: int = 128
+    """Side of the faces in pixels."""
+    recognizer: str | None = None
+    """Judges whether the person is kept; default: the one that ships."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig(MeasurementConfig):
+    """How good manipulators are."""
+
+    models: tuple[str, ...]
+    """Folders or Hub ids, or name=file for official checkpoints."""
+    output: str
+    """Folder for MODEL/quality.json and .md; hub/manipulators puts them beside the models that ship."""
+    batch_size: int = 16
+    """Faces at a time."""
+    portrait: str | None = None
+    """Also write MODEL/edits.jpg, a picture for the model's card: this photo's face under every edit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessConfig(MeasurementConfig):
+    """Table VII."""
+
+    original: str
+    """Manipulator: folder or Hub id, or name=file for an official checkpoint."""
+    hardened: str | None = None
+    """Its hardened version, to stand beside it."""
+    attacks: tuple[str, ...] = ()
+    """Rows of the table; default: all."""

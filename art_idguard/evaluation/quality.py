@@ -15,6 +15,7 @@ from tqdm import tqdm
 from art_idguard.attribute_classifier import LABELS, AttributeClassifier, predictions
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.config import QualityConfig
 from art_idguard.evaluation.kid import SEED, kid_estimate
 from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
 from art_idguard.evaluation.tables import markdown_table
@@ -101,7 +102,7 @@ def measure_quality(
     classifier: AttributeClassifier,
     recognizer: Recognizer,
     *,
-    batch_size: int = 16,
+    batch_size: int = QualityConfig.batch_size,
     metadata: Mapping[str, Any] | None = None,
     verbose: bool = False,
 ) -> Quality:

@@ -19,6 +19,8 @@ class Settings:
     """Former names of settings, which recipes, options and callers may still use, and those of now."""
     may_be_zero: ClassVar[tuple[str, ...]] = ("seed",)
     """Whole numbers that may; others are at least 1."""
+    at_most: ClassVar[Mapping[str, int]] = {}
+    """Whole numbers that have a bound above."""
 
     def __post_init__(self) -> None:
         from huggingface_hub.dataclasses import type_validator  # heavy for a list of options
@@ -39,11 +41,15 @@ class Settings:
 
     def _require_range(self, field: Field[Any]) -> None:
         value = getattr(self, field.name)
+        if value == () and field.default is MISSING:
+            raise IDGuardError(f"{field.name} is empty; expected at least one")
         if type(value) not in (int, float):
             return
         least = 0 if type(value) is float or field.name in self.may_be_zero else 1
         if not value >= least:  # nan too
             raise IDGuardError(f"{field.name} is {value}; expected at least {least}")
+        if value > (most := self.at_most.get(field.name, inf)):
+            raise IDGuardError(f"{field.name} is {value}; expected at most {most}")
         if value == inf and field.default != inf:
             raise IDGuardError(f"{field.name} is {value}; expected a finite number")
 

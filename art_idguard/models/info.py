@@ -18,7 +18,7 @@ from art_idguard.models.loading import load
 from art_idguard.perturbation import Protector
 
 
-def describe(model: str | None, *, revision: str | None = None) -> dict[str, Any]:
+def describe(model: str | None, *, revision: str | None) -> dict[str, Any]:
     """Facts about a model (folder, or Hub id at a revision), or about this installation.
 
     Raises:

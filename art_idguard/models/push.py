@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from huggingface_hub import HfApi
 
@@ -12,40 +13,29 @@ from art_idguard.hub import cards
 from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.repository import CONFIG, check_link, explained, finish_save
 from art_idguard.hub.shipped import resolve
+from art_idguard.models.config import PushConfig
 from art_idguard.models.contents import require_publishable
 from art_idguard.models.loading import load
 
 
-def push_folder(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool | None = None,
-    revision: str | None = None,
-    tag: str | None = None,
-    message: str | None = None,
-    dry_run: bool = False,
-) -> str:
+def push_folder(folder: str | Path, repo_id: str, **settings: Any) -> str:
     """Check a folder, generate its card, and upload it in one commit; what is not in the folder stays on the Hub.
 
     Args:
         folder: in the Hub's layout; a README.md that someone wrote is taken as it is. Hidden files stay here.
         repo_id: where to, such as "user/name"; made if it is not there.
-        private: whether a new repository is private; by default as the account has it.
-        revision: branch to commit to, made if it is not there; by default main.
-        tag: name for the commit.
-        message: of the commit.
-        dry_run: only say what would be done.
+        settings: the other fields of `PushConfig`.
 
     Returns:
         The commit's address, or what would be done.
 
     Raises:
-        IDGuardError: the folder's model does not load, or its card cannot be generated.
+        IDGuardError: a setting is wrong, the folder's model does not load, or its card cannot be generated.
         WeightsError: the folder has a pickle, a file of an unknown kind or a link that leaves it, or the Hub does not
             take it.
     """
-    folder = Path(resolve(folder))
+    config = PushConfig.from_recipe(None, folder=folder, repo_id=repo_id, **settings)
+    folder = Path(resolve(config.folder))
     files = _files(folder)
     generate = load(folder).generate_model_card if folder / CONFIG in files else cards.generate
     if cards.is_by_hand(folder):
@@ -53,18 +43,17 @@ def push_folder(
         card = (folder / cards.CARD).read_text(encoding="utf-8")
     else:
         card = str(generate(folder, source=repo_id))
-    if dry_run:
+    if config.dry_run:
         sizes = (f"{path.relative_to(folder)} ({path.stat().st_size:,} bytes)" for path in files)
-        return f"would push to {repo_id}, revision {revision or 'main'}: {', '.join(sizes)}, and the card\n\n{card}"
+        place = f"{repo_id}, revision {config.revision or 'main'}"
+        return f"would push to {place}: {', '.join(sizes)}, and the card\n\n{card}"
     with TemporaryDirectory() as copy, explained(repo_id):
         for path in files:
             target = Path(copy) / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         (Path(copy) / cards.CARD).write_text(card, encoding="utf-8")
-        return _upload(
-            Path(copy), repo_id, private, revision, tag, message or f"{folder.resolve().name}: art-idguard push"
-        )
+        return _upload(Path(copy), config, config.message or f"{folder.resolve().name}: art-idguard push")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -83,14 +72,12 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _upload(
-    folder: Path, repo_id: str, private: bool | None, revision: str | None, tag: str | None, message: str
-) -> str:
-    hub = HfApi(library_name="art-idguard")
-    hub.create_repo(repo_id, private=private, exist_ok=True)
-    if revision:
-        hub.create_branch(repo_id, branch=revision, exist_ok=True)
-    commit = hub.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message)
-    if tag:
-        hub.create_tag(repo_id, tag=tag, revision=commit.oid, exist_ok=True)
+def _upload(folder: Path, config: PushConfig, message: str) -> str:
+    hub, repo_id = HfApi(library_name="art-idguard"), config.repo_id
+    hub.create_repo(repo_id, private=config.private, exist_ok=True)
+    if config.revision:
+        hub.create_branch(repo_id, branch=config.revision, exist_ok=True)
+    commit = hub.upload_folder(repo_id=repo_id, folder_path=folder, revision=config.revision, commit_message=message)
+    if config.tag:
+        hub.create_tag(repo_id, tag=config.tag, revision=commit.oid, exist_ok=True)
     return str(commit.commit_url)

@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from art_idguard import manipulators, recognizers
-from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.digests import digest
 from art_idguard.files.names import printable
@@ -22,6 +21,7 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.finding import RESULTS, Found, find_photos, phrase
 from art_idguard.photos.job import PhotoJob, shown_beside
 from art_idguard.photos.manifest import Manifest, TakenError, settings_digest
@@ -31,13 +31,10 @@ from art_idguard.types import float32
 
 @dataclass(kw_only=True)
 class _Batch:
-    """Of a run: where results go, what they are made with, and the records of the folders."""
+    """Of a run: its settings, the digest of those that make results what they are, and the records of the folders."""
 
-    output: Path | None
-    suffix: str
+    config: ProtectConfig
     settings: str
-    overwrite: bool
-    show: bool
     table: PhotoTable
     taken: set[Path] = field(default_factory=set)
     """Names that the run gives its results."""
@@ -51,23 +48,7 @@ class _Batch:
 
 
 @float32()
-def protect_files(
-    inputs: Sequence[str],
-    *,
-    output: Path | None = None,
-    model: str | None = None,
-    revision: str | None = None,
-    check: str | None = None,
-    show: bool = False,
-    whole: bool = False,
-    refine: int | Literal["auto"] = 0,
-    overwrite: bool = False,
-    format: str = "png",
-    quality: int = 95,
-    strip_metadata: bool = False,
-    workers: int = 1,
-    csv: Path | None = None,
-) -> int:
+def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: Any) -> int:
     """Write <name>.protected.png for every photo, print a line on each and a summary; returns how many failed.
 
     A photo is skipped where the very result that is there was made of its bytes with these settings and weights
@@ -77,55 +58,33 @@ def protect_files(
 
     Args:
         inputs: files, folders and globs.
-        output: folder for the results, in which subfolders of input folders are kept; by default each result lies
-            beside its photo.
-        model: folder or Hub id of a protector; by default the one that ships.
-        revision: of the Hub model.
-        check: manipulator whose forgery of the written file is measured; by default the shipped StarGAN,
-            "none" for no check.
-        show: also write <name>.before-after.png with what each shipped manipulator makes of both, if a face was found.
-        whole: protect a photo without a findable face as a whole.
-        refine: steps of PGD against the shipped manipulators behind the protector's pass, see `RefinedProtector`.
-        overwrite: replace results that are there already, also those that nothing is recorded of.
-        format: png, or jpeg or webp, which are lossy.
-        quality: of jpeg and webp, 1 to 100.
-        strip_metadata: leave EXIF and XMP out.
-        workers: photos that are worked on at the same time, each by a thread.
-        csv: file that gets a row on each photo, see `PhotoTable`.
+        verbose: show a progress bar.
+        settings: the other fields of `ProtectConfig`.
 
     Raises:
-        IDGuardError: the inputs or the models cannot be used at all.
+        IDGuardError: the settings, the inputs or the models cannot be used at all.
     """
-    if workers < 1 or not 1 <= quality <= 100:
-        raise IDGuardError(f"expected at least one worker and a quality of 1 to 100, found {workers} and {quality}")
-    found = find_photos(inputs)
-    table = PhotoTable(csv)
-    protector, made_with = _protector(model, revision, refine, verbose=len(found.photos) == 1)
-    made_with |= {"whole": whole, "format": format, "strip_metadata": strip_metadata, "faces": FaceDetector.revision}
-    if format != "png":
-        made_with["quality"] = quality
+    config = ProtectConfig.from_recipe(None, inputs=inputs, **settings)
+    found = find_photos(config.inputs)
+    number = len(found.photos)
+    table = PhotoTable(None if config.csv is None else Path(config.csv))
+    protector, made_with = _protector(config, verbose=verbose and number == 1)
+    made_with |= {name: getattr(config, name) for name in ("whole", "format", "strip_metadata")}
+    made_with["faces"] = FaceDetector.revision
+    if config.format != "png":
+        made_with["quality"] = config.quality
     job = PhotoJob(
+        config=config,
         protector=protector,
-        judge=_judge(check),
+        judge=_judge(config.check),
         recognizer=recognizers.default(),
-        gallery=[manipulators.load(spec) for spec in manipulators.shipped_manipulators()] if show else (),
-        whole=whole,
-        format=format,
-        quality=quality,
-        strip_metadata=strip_metadata,
+        gallery=[manipulators.load(spec) for spec in manipulators.shipped_manipulators()] if config.show else (),
     )
-    batch = _Batch(
-        output=output,
-        suffix=RESULTS[format],
-        settings=settings_digest(made_with),
-        overwrite=overwrite,
-        show=show,
-        table=table,
-    )
+    batch = _Batch(config=config, settings=settings_digest(made_with), table=table)
     todo, failed = _left_to_do(found, batch)
-    number, protected = len(found.photos), 0
-    with tqdm(total=number, initial=number - len(todo), unit="photo", disable=number < 2) as bar:
-        for outcome, line in _outcomes(job, todo, batch, workers):
+    protected = 0
+    with tqdm(total=number, initial=number - len(todo), unit="photo", disable=number < 2 or not verbose) as bar:
+        for outcome, line in _outcomes(job, todo, batch):
             table.add(outcome)
             failed += bool(outcome.error)
             protected += not outcome.error
@@ -142,16 +101,14 @@ def _summarise(found: Found, protected: int, failed: int) -> None:
     tqdm.write(f"art-idguard: {counts}{repeated}", file=sys.stderr)
 
 
-def _protector(
-    model: str | None, revision: str | None, refine: int | Literal["auto"], *, verbose: bool
-) -> tuple[Protector, dict[str, Any]]:
+def _protector(config: ProtectConfig, *, verbose: bool) -> tuple[Protector, dict[str, Any]]:
     """The protector of a run, and what a record says of it."""
-    protector = Protector.from_pretrained(model, revision=revision).requires_grad_(False)
+    protector = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
     made_with: dict[str, Any] = {"protector": _digest(protector)}
-    if refine:
+    if config.refine:
         targets = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
-        made_with["refine"] = [refine, *map(_digest, targets)]
-        protector = RefinedProtector(protector, targets, steps=refine, augment=PHOTO, verbose=verbose)
+        made_with["refine"] = [config.refine, *map(_digest, targets)]
+        protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose)
     return protector, made_with
 
 
@@ -160,7 +117,7 @@ def _target(photo: Path, folder: Path, batch: _Batch) -> Path:
     manifest = batch.manifest(folder)
     numbered = (f"{photo.name}-{number}" for number in count(2))
     for name in chain((photo.stem, photo.name), numbered):
-        target = folder / f"{name}{batch.suffix}"
+        target = folder / f"{name}{RESULTS[batch.config.format]}"
         if target not in batch.taken and not manifest.is_of_another(target, photo):
             batch.taken.add(target)
             return target
@@ -174,11 +131,11 @@ def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
         _say(str(unreadable), error=True)
     failed = len(found.errors)
     for photo, within in found.photos.items():
-        folder = photo.parent if batch.output is None else batch.output / within
+        folder = photo.parent if batch.config.output is None else Path(batch.config.output, within)
         manifest = batch.manifest(folder)
         target = _target(photo, folder, batch)
-        shown = shown_beside(target) if batch.show else None
-        if batch.overwrite:
+        shown = shown_beside(target) if batch.config.show else None
+        if batch.config.overwrite:
             todo[photo] = target
         elif foreign := _foreign(target, shown, manifest):
             reason = "is there already, and nothing says of what it was made; use --overwrite or --output"
@@ -203,8 +160,9 @@ def _foreign(target: Path, shown: Path | None, manifest: Manifest) -> Path | Non
     return shown if shown and os.path.isfile(shown) and not manifest.has_shown(shown) else None
 
 
-def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch, workers: int) -> Iterator[tuple[Outcome, str]]:
+def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch) -> Iterator[tuple[Outcome, str]]:
     """What became of each photo, as it is done."""
+    workers = batch.config.workers
     threads = max(1, torch.get_num_threads() // workers)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:

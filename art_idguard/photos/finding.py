@@ -38,8 +38,10 @@ def find_photos(inputs: Sequence[str]) -> Found:
     """The photos that files, folders (their pictures, recursively) and quoted globs stand for.
 
     Raises:
-        NoPhotosError: an input stands for nothing.
+        NoPhotosError: an input stands for nothing, or there is none.
     """
+    if not inputs:
+        raise NoPhotosError("no photos are named; give pictures, folders of pictures or quoted globs")
     found: dict[Path, tuple[Path, Path]] = {}
     again, left_out, errors = 0, Counter[str](), list[IDGuardError]()
     for text in inputs:

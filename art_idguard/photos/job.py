@@ -18,6 +18,7 @@ from art_idguard.files.photo import MAX_PIXELS, Photo, difference, read_photo, w
 from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.effects import Effect, effects, forge
 from art_idguard.photos.manifest import Entry, Manifest, TakenError, place_of
 from art_idguard.photos.protect import face_crop, protect_photo
@@ -54,8 +55,8 @@ def protect_file(
     detector: FaceDetector,
     *,
     whole: bool = False,
-    format: str = "png",
-    quality: int = 95,
+    format: str = ProtectConfig.format,
+    quality: int = ProtectConfig.quality,
     strip_metadata: bool = False,
     max_pixels: int = MAX_PIXELS,
     record: Callable[[Written, str], object] = lambda done, digest: None,
@@ -108,17 +109,13 @@ class PhotoJob:
 
     `judge` forges the largest face of the written file (None: no check), and that face alone: what is left of the other
     faces' protection is not measured. `gallery` is shown before and after.
-    `format` and `quality` are those of `write_photo`.
     """
 
+    config: ProtectConfig
     protector: Protector
     judge: Manipulator | None
     recognizer: Recognizer
     gallery: Sequence[Manipulator] = ()
-    whole: bool = False
-    format: str = "png"
-    quality: int = 95
-    strip_metadata: bool = False
 
     def run(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
         """Protect `path` into `target`; returns what became of it and a line that says so.
@@ -153,10 +150,10 @@ class PhotoJob:
             target,
             self.protector,
             FaceDetector(),
-            whole=self.whole,
-            format=self.format,
-            quality=self.quality,
-            strip_metadata=self.strip_metadata,
+            whole=self.config.whole,
+            format=self.config.format,
+            quality=self.config.quality,
+            strip_metadata=self.config.strip_metadata,
             record=record,
         )
         outcome = Outcome(str(path), str(target), len(done.frames), done.levels)
@@ -181,7 +178,7 @@ class PhotoJob:
         changed = f"{faces}, changed by at most {outcome.levels} of 255 levels"
         bound = epsilon_to_levels(self.protector.epsilon)
         if outcome.levels is not None and outcome.levels > bound:
-            changed += f", more than the protector's {bound}, because {self.format} is lossy"
+            changed += f", more than the protector's {bound}, because {self.config.format} is lossy"
         return changed
 
     def _judged(self, judge: Manipulator, done: Written) -> tuple[Effect, Effect]:

@@ -5,8 +5,9 @@ Pictures touch the disk only as `sessions` says; SIGTERM deletes them as Ctrl-C 
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import gradio as gr
 
@@ -15,6 +16,7 @@ from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.perturbation import Protector
+from art_idguard.serve.config import ServeConfig
 from art_idguard.serve.guard import MAX_UPLOAD, check_address, guards, in_brackets, without_proxies
 from art_idguard.serve.handlers import Handlers
 from art_idguard.serve.html import Models
@@ -56,15 +58,10 @@ CSS = """
 """
 
 
-def load_models(*, model: str | None = None, manipulators: Sequence[str] | None = None) -> Models:
-    """The protector (default: the one that ships) and the manipulators (default: all that ship) to serve.
-
-    Raises:
-        IDGuardError: a model cannot be used.
-    """
-    specs = manipulators or manipulators_.shipped_manipulators()
+def _models(config: ServeConfig) -> Models:
+    specs = config.manipulators or manipulators_.shipped_manipulators()
     return Models(
-        Protector.from_pretrained(model).requires_grad_(False),
+        Protector.from_pretrained(config.model).requires_grad_(False),
         tuple(manipulators_.load(spec) for spec in specs),
         recognizers.default(),
         FaceDetector(),
@@ -118,7 +115,7 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
 
 
 @contextmanager
-def serving(models: Models, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[gr.Blocks]:
+def serving(models: Models, *, host: str = ServeConfig.host, port: int | None = None) -> Iterator[gr.Blocks]:
     """The running page (its address: `.local_url`) until the block ends.
 
     Raises:
@@ -152,26 +149,18 @@ def serving(models: Models, *, host: str = "127.0.0.1", port: int | None = None)
             app.close(verbose=False)
 
 
-def serve(
-    *,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    model: str | None = None,
-    manipulators: Sequence[str] | None = None,
-) -> None:
+def serve(**settings: Any) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        host: address to listen on; 0.0.0.0 lets other computers in, under any name.
-        port: to listen on, 1 to 65535.
-        model: folder or Hub id of a protector; by default the one that ships.
-        manipulators: folders, Hub ids or name=file; by default those that ship.
+        settings: the fields of `ServeConfig`.
 
     Raises:
-        IDGuardError: a model or the address cannot be used.
+        IDGuardError: a setting, a model or the address cannot be used.
     """
-    check_address(host, port)
+    config = ServeConfig.from_recipe(None, **settings)
+    check_address(config.host, config.port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that pictures are deleted then, too
-    with serving(load_models(model=model, manipulators=manipulators), host=host, port=port) as app:
+    with serving(_models(config), host=config.host, port=config.port) as app:
         print(f"art-idguard serves on {app.local_url} (Ctrl-C ends it and deletes all pictures)", flush=True)
         app.block_thread()

@@ -31,8 +31,6 @@ def check_address(host: str, port: int) -> None:
     Raises:
         IDGuardError: it cannot.
     """
-    if not 1 <= port <= 65_535:
-        raise IDGuardError(f"cannot serve on port {port}; expected one of 1 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

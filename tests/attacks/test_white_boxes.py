@@ -171,7 +171,8 @@ def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
     arguments = ["--data", f"toy={tmp_path / 'faces'}", "--output", str(tmp_path / "out"), "--size", str(SIZE)]
     command = ["attack-manipulator", str(tmp_path / "model"), *arguments, "--attacks", *QUICK[:2]]
     assert main(command) == 0
-    shown = capsys.readouterr().out
+    shown, bar = capsys.readouterr()
+    assert "attacking: 100%" in bar
     assert "FGSM (ART)" in shown
     assert "Quality of the edits: expected at least 4 faces, found 2" in shown
     assert {p.suffix for p in (tmp_path / "out").glob("toy.*")} == {".json", ".jsonl", ".md", ".png"}
@@ -187,9 +188,10 @@ def test_the_quality_of_both_models_goes_with_the_table(tmp_path, model, capsys)
     rows = [["file", *ATTRIBUTES], *([f"{i:03d}.png", "1", "0", "0", "0", "1"] for i in range(4))]
     (tmp_path / "faces" / "test.csv").write_text("\n".join(map(",".join, rows)))
     words = ["attack-manipulator", str(tmp_path / "model"), "--data", f"toy={tmp_path / 'faces'}", "--size", str(SIZE)]
-    words += ["--output", str(tmp_path / "out"), "--attacks", QUICK[0], "--hardened"]
+    words += ["--output", str(tmp_path / "out"), "--attacks", QUICK[0], "--quiet", "--hardened"]
     assert main([*words, str(tmp_path / "model")]) == 0
-    shown = capsys.readouterr().out
+    shown, bar = capsys.readouterr()
+    assert bar == ""
     assert "| original | Male |" in shown
     assert "| hardened | all edits |" in shown
     original, hardened = json.loads((tmp_path / "out" / "toy.json").read_text())["quality"]

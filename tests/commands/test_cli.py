@@ -5,7 +5,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from art_idguard.cli import main
 from art_idguard.evaluation.report import REFERENCES
 from art_idguard.perturbation import Protector
 from art_idguard.photos.manifest import NAME
-from art_idguard.training.protector.config import ProtectorConfig
 from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
 
@@ -85,7 +83,7 @@ def test_refined_photos_stay_within_the_bound_and_are_others(photo, model, capsy
     assert protect(photo, "--overwrite", model=model) == 0
     assert result.read_bytes() != refined
     assert protect(photo, "--refine", "-1", model=model) == 1
-    assert "at least 0 steps, found 4 and -1" in capsys.readouterr().err
+    assert "refine is -1; expected at least 0" in capsys.readouterr().err
 
 
 def test_a_batch_goes_on_after_bad_files(tmp_path, model, capsys):
@@ -194,10 +192,10 @@ def test_help_is_quick_and_imports_nothing_heavy():
     script = (
         "import sys, contextlib, io\nfrom art_idguard.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main(['protect', '--help'])\n"
-        "print([m for m in ('torch', 'numpy', 'PIL', 'cv2', 'huggingface_hub') if m in sys.modules])"
+        "print({'torch', 'numpy', 'PIL', 'cv2', 'huggingface_hub', 'tqdm', 'art', 'gradio'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert result.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("command", ["", "push", "info", "protect", "train", "evaluate", "serve"])
@@ -205,14 +203,6 @@ def test_help_says_that_what_ships_has_names(command, capsys):
     with pytest.raises(SystemExit):
         main([*filter(None, [command]), "--help"])
     assert "if it ships, by its short name, such as protector, stargan" in " ".join(capsys.readouterr().out.split())
-
-
-def test_every_setting_of_training_is_an_option_with_help(capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    text = capsys.readouterr().out
-    for name in (field.name for field in fields(ProtectorConfig)):
-        assert f"--{name.replace('_', '-')}" in text
 
 
 def test_train_names_bad_settings(tmp_path, capsys):

@@ -1,18 +1,19 @@
 """Settings of every command, from recipes and beside them: each value has its field's type, or is named."""
 
+import json
 from dataclasses import MISSING, fields
+from functools import cache
 from math import inf, nan
 from pathlib import Path
 
 import pytest
 
+from art_idguard import cli
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation.config import EvaluationConfig
-from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
+from art_idguard.files.recipe import Settings
 from art_idguard.training.protector.config import ProtectorConfig
+from tests.torture.run_files import COMMANDS, NEEDED
 
-NEEDED = {"faces": "faces", "manipulators": ["a"], "manipulator": "stargan", "data": ["a=faces"], "output": "run"}
-COMMANDS = (ProtectorConfig, ManipulatorConfig, HardeningConfig, EvaluationConfig)
 KINDS = ("text", True, 3, 0.5, [], ["text"], [0.25, 0.75], {}, -1, inf, nan)
 
 
@@ -22,7 +23,7 @@ def needed(settings):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("settings", COMMANDS)
+@pytest.mark.parametrize("settings", COMMANDS.values())
 def test_a_setting_has_its_fields_type_or_is_named(settings):
     """Every field of every command with values of all types that TOML has."""
     accepted = 0
@@ -49,6 +50,7 @@ def test_a_setting_has_its_fields_type_or_is_named(settings):
         ({"lr": inf}, "lr is inf; expected a finite number"),
         ({"minutes": "5"}, "minutes is '5'; expected a number or nothing"),
         ({"manipulators": [1]}, "expected a list, each a text"),
+        ({"manipulators": []}, "manipulators is empty; expected at least one"),
         ({"loss": "none"}, "unknown loss 'none'; choose from: paper"),
         ({"recognizer": "a", "recognizers": "b"}, "recognizer and recognizers are one setting"),
     ],
@@ -62,3 +64,104 @@ def test_former_names_single_values_and_paths_are_taken():
     for value in ("sface", Path("sface"), ["sface"], (Path("sface"),)):
         config = ProtectorConfig.from_recipe(None, **needed(ProtectorConfig), recognizer=value)
         assert config.recognizers == ("sface",)
+
+
+# --- on the command line ---
+
+PARSER = cache(cli._parser)
+
+
+def options(command):
+    """What a command takes, by the names of its settings."""
+    (commands,) = PARSER()._subparsers._group_actions
+    return {action.dest: action for action in commands.choices[command]._actions}
+
+
+def test_these_are_the_commands():
+    (commands,) = PARSER()._subparsers._group_actions
+    assert list(commands.choices) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_is_an_option_with_help_and_every_command_takes_a_recipe(command):
+    taken = options(command)
+    assert {field.name for field in fields(COMMANDS[command])} <= taken.keys() - {"help", "recipe", "quiet", "resume"}
+    assert taken["recipe"].option_strings == ["--recipe"]
+    assert all(action.help for action in taken.values())
+
+
+def words_for(command, name, value):
+    """A setting as it stands on the command line, a position behind those before it."""
+    action = options(command)[name]
+    if isinstance(value, bool):
+        return [action.option_strings[not value]]
+    words = list(map(str, value if isinstance(value, list) else [value]))
+    if action.option_strings:
+        return [action.option_strings[0], *words]
+    return [NEEDED["folder"], *words] if name == "repo_id" else words
+
+
+@pytest.fixture
+def outcome(monkeypatch, tmp_path, capsys):
+    """The settings with which a command would begin its work, or its error."""
+    made = []
+
+    class Begun(Exception):
+        pass
+
+    def begin(config, *given, **beside):
+        made.append(read(config, *given, **beside))
+        raise Begun
+
+    def run(command, recipe, *words):
+        (tmp_path / "r.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in recipe.items()))
+        try:
+            assert cli.main([command, *words, "--recipe", str(tmp_path / "r.toml")]) == 1
+        except Begun:
+            return made.pop()
+        return capsys.readouterr().err
+
+    read = Settings.from_recipe.__func__
+    monkeypatch.setattr(Settings, "from_recipe", classmethod(begin))
+    monkeypatch.setattr(cli, "_parser", PARSER)
+    return run
+
+
+def values_of(action, default):
+    """Two values that an option takes."""
+    if action.choices:
+        return action.choices[0], action.choices[-1]
+    if action.nargs == 0:
+        return True, False
+    if action.nargs in ("+", "*"):
+        return ([0.25, 0.75], [0.5, 0.5]) if action.type is float else (["x", "y"], ["z"])
+    if action.type in (int, float):
+        return 64, 128
+    return (7, "auto") if default == 0 else ("x", "y")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_recipe_says_what_an_option_says_and_an_option_overrides_it(command, outcome):
+    recipe, taken = needed(COMMANDS[command]), options(command)
+    begun = 0
+    for field in fields(COMMANDS[command]):
+        one, other = values_of(taken[field.name], field.default)
+        said = outcome(command, recipe | {field.name: one})
+        begun += isinstance(said, Settings)
+        beside = {name: value for name, value in recipe.items() if name != field.name}
+        for below in (beside, beside | {field.name: other}):
+            assert outcome(command, below, *words_for(command, field.name, one)) == said
+        assert not isinstance(said, Settings) or getattr(said, field.name) in (
+            one,
+            tuple(one) if type(one) is list else one,
+        )
+    assert begun > len(fields(COMMANDS[command])) / 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_or_missing_setting_of_a_recipe_is_named(command, outcome):
+    recipe = needed(COMMANDS[command])
+    assert "unknown settings typo; known: " in outcome(command, recipe | {"typo": 1})
+    for name in recipe:
+        without = {other: value for other, value in recipe.items() if other != name}
+        assert f"missing settings: {name}" in outcome(command, without)

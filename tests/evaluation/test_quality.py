@@ -177,9 +177,11 @@ def test_the_command_writes_beside_each_model(tmp_path, capsys):
     rows = [["file", *ATTRIBUTES], *([f"{i:03d}.png", "1", "0", "0", "0", "1"] for i in range(4))]
     (tmp_path / "faces" / "test.csv").write_text("\n".join(map(",".join, rows)))
     arguments = ["--data", f"toy={tmp_path / 'faces'}", "--output", str(tmp_path / "out"), "--size", str(SIZE)]
-    arguments += ["--portrait", str(PORTRAIT)]
+    arguments += ["--portrait", str(PORTRAIT), "--quiet"]
     assert main(["evaluate-manipulator", str(tmp_path / "mine"), str(again), *arguments]) == 0
-    assert "all edits" in capsys.readouterr().out
+    shown, bar = capsys.readouterr()
+    assert "all edits" in shown
+    assert bar == ""
     report = json.loads((tmp_path / "out" / "mine" / "quality.json").read_text())
     assert report["metadata"]["n"] == 4
     assert report["summary"]["Black_Hair"]["success"]["mean"] is None, "all have black hair already"

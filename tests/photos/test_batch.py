@@ -291,6 +291,26 @@ def test_a_folders_run_says_what_it_leaves_out_and_why(place, run):
     assert run(*words) == (0, f"art-idguard: 0 protected, 4 skipped, 0 failed, 10 left out ({why})")
 
 
+def test_a_recipe_names_photos_and_options_and_quiet_leaves_the_bar_out(place, capsys):
+    for i, name in enumerate("ab"):
+        portrait(place, i, place / "in" / f"{name}.png")
+    recipe = place / "r.toml"
+    recipe.write_text(
+        f"inputs = '{place / 'in'}'\nmodel = '{place / 'model'}'\ncheck = 'none'\nformat = 'webp'\noverwrite = true\n"
+    )
+    for words, suffix, bar in (([], "webp", True), (["--quiet", "--format", "png", "--no-overwrite"], "png", False)):
+        assert main(["protect", "--recipe", str(recipe), *words]) == 0
+        assert sorted(path.name for path in (place / "in").glob(f"*.{suffix}"))[-1] == f"b.protected.{suffix}"
+        assert ("photo/s]" in capsys.readouterr().err) == bar
+
+
+@pytest.mark.parametrize("inputs", ["", "inputs = []"])
+def test_without_a_photo_the_code_is_2(inputs, place, capsys):
+    (place / "r.toml").write_text(inputs)
+    assert main(["protect", "--recipe", str(place / "r.toml")]) == 2
+    assert "no photos are named; give pictures, folders" in capsys.readouterr().err
+
+
 def test_the_help_has_exit_codes_and_the_last_line(capsys):
     with pytest.raises(SystemExit):
         main(["protect", "--help"])

@@ -660,9 +660,16 @@ def test_a_file_that_keeps_little_of_the_effect_is_warned_of(folder, monkeypatch
     assert ("less than a quarter is left in the file" in capsys.readouterr().out) == warned
 
 
-@pytest.mark.parametrize("options", [{"workers": 0}, {"quality": 101, "format": "jpeg"}])
-def test_senseless_options_are_refused(folder, options):
-    with pytest.raises(IDGuardError, match="at least one worker and a quality"):
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"workers": 0}, "workers is 0; expected at least 1"),
+        ({"quality": 0}, "quality is 0; expected at least 1"),
+        ({"quality": 101, "format": "jpeg"}, "quality is 101; expected at most 100"),
+    ],
+)
+def test_senseless_options_are_refused(folder, options, match):
+    with pytest.raises(IDGuardError, match=match):
         protect(folder, **options)
 
 

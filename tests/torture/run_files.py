@@ -11,10 +11,13 @@ from typing import Any
 import torch
 
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation.config import EvaluationConfig
+from art_idguard.evaluation.config import EvaluationConfig, QualityConfig, RobustnessConfig
 from art_idguard.files.recipe import Settings
 from art_idguard.files.tensors import cached_rows
 from art_idguard.hub import cards
+from art_idguard.models.config import InfoConfig, PushConfig
+from art_idguard.photos.config import ProtectConfig
+from art_idguard.serve.config import ServeConfig
 from art_idguard.training.base import make_accelerator
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.log import LogFile
@@ -175,8 +178,23 @@ def cache(random: Random, folder: Path) -> str:
 
 # --- recipes ---
 
-COMMANDS: tuple[type[Settings], ...] = (ProtectorConfig, ManipulatorConfig, HardeningConfig, EvaluationConfig)
-NEEDED = {"faces": "faces", "manipulators": ["a"], "manipulator": "stargan", "data": ["a=faces"], "output": "run"}
+COMMANDS: dict[str, type[Settings]] = {
+    "protect": ProtectConfig,
+    "train": ProtectorConfig,
+    "train-manipulator": ManipulatorConfig,
+    "harden": HardeningConfig,
+    "evaluate": EvaluationConfig,
+    "evaluate-manipulator": QualityConfig,
+    "attack-manipulator": RobustnessConfig,
+    "serve": ServeConfig,
+    "info": InfoConfig,
+    "push": PushConfig,
+}
+NEEDED = {
+    **{"faces": "faces", "manipulators": ["a"], "manipulator": "stargan", "data": "a=faces", "output": "run"},
+    **{"models": ["a"], "original": "a", "folder": "a", "repo_id": "a/b"},
+}
+"""What a command cannot do without."""
 DRAWN: dict[str, Any] = {
     "lr": lambda random: random.choice((1e-4, 1, 0.5)),
     "steps": lambda random: random.randrange(2000, 10**6),
@@ -205,7 +223,7 @@ def _toml(value: Any) -> str | None:
 
 def recipe(random: Random, folder: Path) -> str:
     """Every setting as it stands in the file, or its name in a refusal."""
-    settings = random.choice(COMMANDS)
+    settings = random.choice(list(COMMANDS.values()))
     known = {field.name: field for field in fields(settings)}
     values = {name: NEEDED[name] for name, field in known.items() if field.default is MISSING}
     values |= {n: draw(random) for n, draw in DRAWN.items() if n in known and random.random() < 0.4}
@@ -218,11 +236,11 @@ def recipe(random: Random, folder: Path) -> str:
         case 1:
             named = random.choice(("lrr", "Steps", "__class__", "speed"))
             damaged = f"{named} = 1\n{text}"
-        case 2:
+        case 2 if not values.keys().isdisjoint(NEEDED):
             named = random.choice([name for name in values if name in NEEDED])
             damaged = "\n".join(line for line in text.splitlines() if not line.startswith(f"{named} ="))
         case 3:
-            named, damaged = "r.toml", f"{text}output = 'twice'\n"
+            named, damaged = "r.toml", f"{text}x = 1\nx = 2\n"
         case 4:
             named, damaged = "r.toml", text + "x = " + "[" * (deep := random.choice((500, 100_000))) + "]" * deep
     path = folder / "r.toml"

@@ -124,8 +124,6 @@ class ProtectorConfig(TrainingConfig):
         super().__post_init__()
         if self.size % 4:
             raise IDGuardError(f"size is {self.size}; expected a multiple of 4, such as 128 or 256")
-        if not self.manipulators:
-            raise IDGuardError("no manipulators; name at least one to defend against")
         if self.alpha is not None and len(self.alpha) != len(self.manipulators):
             raise IDGuardError(
                 f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"

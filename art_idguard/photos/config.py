@@ -1,0 +1,45 @@
+"""The settings of `art-idguard protect`; imports nothing heavy, so that the command line can list them."""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from art_idguard.files.recipe import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectConfig(Settings):
+    """Photos to protect, and how."""
+
+    may_be_zero = ("refine",)
+    at_most = MappingProxyType({"quality": 100})
+
+    inputs: tuple[str, ...] = ()
+    """Pictures, folders of pictures, or quoted globs."""
+    output: str | None = None
+    """Folder for the results, in which subfolders of the inputs are kept; default: beside each photo."""
+    model: str | None = None
+    """Protector: folder or Hub id; default: the one that ships."""
+    revision: str | None = None
+    """Revision of the Hub model."""
+    check: str | None = None
+    """Manipulator that judges the written file, or none; default: the shipped StarGAN."""
+    show: bool = False
+    """Also write a picture of before and after."""
+    whole: bool = False
+    """Protect a picture without a face as a whole."""
+    refine: int | Literal["auto"] = field(default=0, metadata={"metavar": "STEPS"})
+    """Go on with PGD against the shipped manipulators: stronger, half a minute for a face with 12; auto: until no more
+    is won, a few minutes."""
+    overwrite: bool = False
+    """Replace results that are there, also those of which nothing is recorded, not skip them."""
+    format: Literal["png", "jpeg", "webp"] = "png"
+    """jpeg and webp are lossy."""
+    quality: int = 95
+    """Of jpeg and webp, 1 to 100."""
+    strip_metadata: bool = False
+    """Leave EXIF and XMP out of the results."""
+    workers: int = 1
+    """Photos to work on at the same time, each in memory."""
+    csv: str | None = None
+    """Add a row on each photo to this file."""
