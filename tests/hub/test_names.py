@@ -150,7 +150,7 @@ def test_culprits_are_told_apart(error, message, monkeypatch):
     ("environment", "message"),
     [
         ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "through a proxy"),
-        *(({"HF_ENDPOINT": place}, "HF_ENDPOINT") for place in ("nonsense", "", "http://[x", "http://x:y", "a b")),
+        *(({"HF_ENDPOINT": place}, "HF_ENDPOINT") for place in ("nonsense", "", "http://[x")),
         ({"HF_HUB_DOWNLOAD_TIMEOUT": "abc"}, "HF_HUB_DOWNLOAD_TIMEOUT=abc is no setting of the Hub"),
         ({"HF_HUB_ETAG_TIMEOUT": "1.5"}, "HF_HUB_ETAG_TIMEOUT=1.5 is no setting of the Hub"),
         ({"HF_HOME": __file__}, "set it to a folder that you may write"),

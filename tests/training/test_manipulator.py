@@ -429,7 +429,7 @@ def crash(_):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["stargan", "relgan", "hisd"])
+@pytest.mark.parametrize("name", ["relgan", "hisd"])  # StarGAN's is in the contract
 def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces, tmp_path):
     unbroken = train_manipulator(gan_config(faces, tmp_path / "unbroken", name), verbose=False, attack=Noise())
     broken = gan_config(faces, tmp_path / "broken", name, checkpoint_every=1)
@@ -533,17 +533,17 @@ def test_training_goes_on_from_a_manipulator_and_its_discriminator(faces, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains_two_steps_from_the_command_line(recipe, faces, tmp_path, capsys):
+def test_every_recipe_trains_a_step_from_the_command_line(recipe, faces, tmp_path, capsys):
     words = ["--faces", faces, "--output", tmp_path / "run", "--size", 64, "--channels", 8, "--batch-size", 4]
-    words += ["--steps", 2, "--n-critic", 1, "--recipe", ROOT / "hub" / "recipes" / recipe, "--quiet"]
+    words += ["--steps", 1, "--n-critic", 1, "--recipe", ROOT / "hub" / "recipes" / recipe, "--quiet"]
     assert main(["train-manipulator", *map(str, words)]) == 0
     folder = Path(capsys.readouterr().out.strip())
     assert load_file(folder / "model.safetensors").popitem()[1].dtype in (torch.float16, torch.int64)
     model = manipulators.load(folder)
     x = torch.zeros(2, 3, 64, 64)
     assert all(model(x, edit).output.isfinite().all() for edit in model.edits(torch.zeros(2, 5)))
-    assert json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
-    assert (tmp_path / "run" / "samples" / "000002.png").is_file()
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["step"] == 1
+    assert (tmp_path / "run" / "samples" / "000001.png").is_file()
 
 
 def test_command_line_names_the_manipulator(faces, tmp_path):
