@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from tests import ROOT
+
 SCRIPT = """
 import os
 
@@ -15,7 +17,6 @@ from torch.utils.data import DataLoader
 from art_idguard import Protector
 from art_idguard.faces import FaceDetector
 from art_idguard.weighting.mgda import min_norm_weights
-from tests import ROOT
 
 torch.set_num_threads(2)
 protector = Protector(size=64, generator_config={"channels": 16, "norm": "instance"}).eval().requires_grad_(False)
