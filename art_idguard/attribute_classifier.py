@@ -64,11 +64,11 @@ def default() -> AttributeClassifier:
 
 
 def predictions(logits: Float[Tensor, "B 8"]) -> Float[Tensor, "B 8"]:
-    """What is seen, as 0/1: of the hair colours the most likely one alone.
+    """Each attribute as 0/1: of the hair colours the most likely one alone.
 
     Grey is among them, lest grey hair that an edit failed to blacken count as black for want of anything nearer.
     """
-    said = (logits > 0).to(logits)
+    predicted = (logits > 0).to(logits)
     hair = logits[:, : len(HAIR)]
-    said[:, : len(HAIR)] = nn.functional.one_hot(hair.argmax(dim=1), len(HAIR)).to(said)
-    return said
+    predicted[:, : len(HAIR)] = nn.functional.one_hot(hair.argmax(dim=1), len(HAIR)).to(predicted)
+    return predicted

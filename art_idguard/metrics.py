@@ -148,14 +148,14 @@ def colour_difference(a: Images, b: Images, face: Maps) -> ColourDifference:
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 
-    found = a.new_full((3, len(a)), torch.nan)
+    difference = a.new_full((3, len(a)), torch.nan)
     for i, inside in enumerate(face[:, 0] > 0.5):
         if inside.any():
             lab_a, lab_b = (rgb2lab(to_unit(x[i, :, inside]).double().T.cpu().numpy()) for x in (a, b))
-            difference = deltaE_ciede2000(lab_a, lab_b)
-            of_face = [difference.mean(), np.quantile(difference, 0.95), (difference > NOTICEABLE).mean()]
-            found[:, i] = found.new_tensor(np.array(of_face))
-    return ColourDifference(*found)
+            delta_e = deltaE_ciede2000(lab_a, lab_b)
+            of_face = [delta_e.mean(), np.quantile(delta_e, 0.95), (delta_e > NOTICEABLE).mean()]
+            difference[:, i] = difference.new_tensor(np.array(of_face))
+    return ColourDifference(*difference)
 
 
 def low_frequency_share(delta: Images) -> Float[Tensor, " B"]:

@@ -31,7 +31,7 @@ from art_idguard.manipulators import MANIPULATORS, Manipulator
 from art_idguard.objective import objective
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import Recognizer, default
-from art_idguard.regions import Scene
+from art_idguard.regions import MaskedFaces
 from art_idguard.training.protector.step import cut_graph_step
 from art_idguard.types import Edit, Region
 from art_idguard.weighting import MGDAWeighting, TaskStatistics, TaskWeighting, make_weighting
@@ -51,13 +51,13 @@ def textbook_step(
     edits: list[Edit],
     recognizers: list[Recognizer],
     weighting: TaskWeighting,
-    scene: Scene,
+    masked: MaskedFaces,
     loss: LossConfig,
 ) -> Tensor:
     """One graph of all tasks, autograd.grad per task by the generator's parameters, weighted sum, backward."""
-    protected = protector(scene.images)
+    protected = protector(masked.images)
     tasks = [
-        objective(m, edit, recognizers, scene, protected, loss) for m, edit in zip(manipulators, edits, strict=True)
+        objective(m, edit, recognizers, masked, protected, loss) for m, edit in zip(manipulators, edits, strict=True)
     ]
     totals = torch.stack([task.total for task in tasks])
 
@@ -82,12 +82,12 @@ def setting(count: int, batch: int, size: int) -> tuple:
     region = Region(*torch.rand(3, batch, 1, size, size))
     attributes = torch.randint(0, 2, (batch, 5)).float()
     edits = [m.edits(attributes)[0] for m in manipulators]
-    return Protector(size=size), manipulators, edits, [default()], Scene(images, region, None)
+    return Protector(size=size), manipulators, edits, [default()], MaskedFaces(images, region, None)
 
 
 def one(kind: str, weighting: str, space: str, count: int, batch: int, size: int) -> dict[str, float]:
     """Seconds of a step after a warm-up, and the process's peak memory above what the networks take."""
-    protector, manipulators, edits, recognizers, scene = setting(count, batch, size)
+    protector, manipulators, edits, recognizers, masked = setting(count, batch, size)
     rule = make_weighting(weighting, alpha=(1.0,) * count, space=space)
     accelerator = Accelerator(cpu=True)
     loss = LossConfig()
@@ -95,10 +95,10 @@ def one(kind: str, weighting: str, space: str, count: int, batch: int, size: int
     for _ in range(2):
         start = time.perf_counter()
         if kind == "cut":
-            cut_graph_step(protector, manipulators, edits, recognizers, rule, scene, accelerator, loss)
+            cut_graph_step(protector, manipulators, edits, recognizers, rule, masked, accelerator, loss)
         else:
             protector.zero_grad()
-            textbook_step(protector, manipulators, edits, recognizers, rule, scene, loss)
+            textbook_step(protector, manipulators, edits, recognizers, rule, masked, loss)
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {"seconds": seconds, "mib": peak / 1024}

@@ -24,9 +24,9 @@ PRIOR_EVERY = 8
 
 def visits(options: argparse.Namespace) -> None:
     """Print face visits a second of each step, and of the mix that a training takes."""
-    protector, manipulators, edits, recognizers, scene = setting(4, options.batch, options.size)
+    protector, manipulators, edits, recognizers, masked = setting(4, options.batch, options.size)
     rule, accelerator = make_weighting("kpi", alpha=(1.0,) * 4), Accelerator(cpu=True)
-    clean = [reference(m, e, recognizers, scene, LOG) for m, e in zip(manipulators, edits, strict=True)]
+    clean = [reference(m, e, recognizers, masked, LOG) for m, e in zip(manipulators, edits, strict=True)]
     kinds = {
         "both branches, clean outputs made": {"prior": True, "clean": None},
         "generator's branch, clean outputs made": {"prior": False, "clean": None},
@@ -37,7 +37,7 @@ def visits(options: argparse.Namespace) -> None:
     for turn in range(options.repeats + 1):  # the first warms up
         for kind, how in kinds.items():
             start = time.perf_counter()
-            cut_graph_step(protector, manipulators, edits, recognizers, rule, scene, accelerator, LOG, **how)
+            cut_graph_step(protector, manipulators, edits, recognizers, rule, masked, accelerator, LOG, **how)
             if turn:
                 seconds[kind].append(time.perf_counter() - start)
     median = {kind: statistics.median(times) for kind, times in seconds.items()}

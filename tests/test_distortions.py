@@ -18,7 +18,7 @@ from art_idguard.images import from_array, to_uint8
 from art_idguard.losses import PAPER
 from art_idguard.objective import distorted
 from art_idguard.perturbation import Protector
-from art_idguard.regions import Scene
+from art_idguard.regions import MaskedFaces
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import cut_graph_step, parameters
@@ -127,8 +127,8 @@ def test_recognition_frame_and_masks_follow_the_crop():
     assert (align(cropped, frame, 48) - before).abs().mean() > 0.1
 
     mask = (torch.arange(side) < 100).float().expand(1, 1, side, side)
-    scene = Scene(mask.expand(-1, 3, -1, -1), Region(mask, mask, mask), frame)
-    moved = distorted(scene, OPERATIONS["crop"].draw(generator()))
+    masked = MaskedFaces(mask.expand(-1, 3, -1, -1), Region(mask, mask, mask), frame)
+    moved = distorted(masked, OPERATIONS["crop"].draw(generator()))
     assert torch.equal(moved.region.component, moved.images[:, :1])
     assert not torch.equal(moved.region.heat, mask)
 
@@ -165,7 +165,7 @@ def test_cut_graph_step_through_an_operation_equals_textbook_step(name, weightin
     targets = tiny_manipulators(("stargan", "relgan"), dtype=dtype)
     edits = [t.edits(torch.eye(5, dtype=dtype)[:2])[1] for t in targets]
     region = Region(*torch.rand(3, 2, 1, 32, 32, dtype=dtype))
-    scene = Scene(torch.rand(2, 3, 32, 32, dtype=dtype) * 2 - 1, region, None)
+    masked = MaskedFaces(torch.rand(2, 3, 32, 32, dtype=dtype) * 2 - 1, region, None)
     recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
     distortion = OPERATIONS[name].draw(generator(7))
     rules = [make_weighting(weighting, alpha=(1.0, 10.0), space="parameters") for _ in range(2)]
@@ -173,13 +173,13 @@ def test_cut_graph_step_through_an_operation_equals_textbook_step(name, weightin
     def gradients():
         return torch.cat([p.grad.flatten() for p in parameters(protector)])
 
-    textbook = Through(protector, scene.images, distortion)
-    view = distorted(scene, distortion)
+    textbook = Through(protector, masked.images, distortion)
+    view = distorted(masked, distortion)
     expected_weights = textbook_step(textbook, targets, edits, recognizers, rules[0], view, PAPER)
     expected = gradients()
     protector.zero_grad()
     report = cut_graph_step(
-        protector, targets, edits, recognizers, rules[1], scene, Accelerator(cpu=True), PAPER, distortion
+        protector, targets, edits, recognizers, rules[1], masked, Accelerator(cpu=True), PAPER, distortion
     )
     assert expected.norm() > 0
     torch.testing.assert_close(report.weights, expected_weights, rtol=1e-9, atol=1e-12)

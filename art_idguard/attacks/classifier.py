@@ -79,9 +79,9 @@ class ClassifierAttack(EvasionAttack):
             clean = np.array(x[i : i + 1], dtype=np.float32)
             allowed = None if mask is None else mask[i : i + 1].astype(np.float32)
             classifier = DisruptionClassifier(self.estimator, clean, threshold=self.threshold, guarded=False)
-            found = self._attacked(classifier, clean, allowed)
-            idle += _no_better_than_noise(classifier, clean, found, allowed)
-            attacked[i] = np.where(found == clean, x[i : i + 1], found)[0]
+            image = self._attacked(classifier, clean, allowed)
+            idle += _no_better_than_noise(classifier, clean, image, allowed)
+            attacked[i] = np.where(image == clean, x[i : i + 1], image)[0]
         self._warn(x, attacked, idle)
         return attacked
 
@@ -95,7 +95,7 @@ class ClassifierAttack(EvasionAttack):
     def _attacked(self, classifier: DisruptionClassifier, clean: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         name = self.attack.__name__
         try:
-            found = np.asarray(self.run(classifier, clean, mask), dtype=np.float32)
+            attacked = np.asarray(self.run(classifier, clean, mask), dtype=np.float32)
         except IDGuardError:
             raise
         except Exception as error:  # third-party attacks fail in any way, seldom with a reason that fits
@@ -103,10 +103,10 @@ class ClassifierAttack(EvasionAttack):
                 f"{name} cannot be used: {type(error).__name__}: {error}. It met one image and a classifier with "
                 "logits of two classes, 0 (intact) and 1 (disrupted)"
             ) from error
-        if found.shape != clean.shape or not np.isfinite(found).all():
+        if attacked.shape != clean.shape or not np.isfinite(attacked).all():
             raise IDGuardError(f"{name} cannot be used: it returned no finite image of shape {clean.shape}")
-        found = found.clip(*self.estimator.pixel_range)
-        return found if mask is None else clean + (found - clean) * mask
+        attacked = attacked.clip(*self.estimator.pixel_range)
+        return attacked if mask is None else clean + (attacked - clean) * mask
 
     def _warn(self, x: np.ndarray, attacked: np.ndarray, idle: int) -> None:
         name, help_ = self.attack.__name__, f"raise its bound or its steps, or lower threshold={self.threshold:g}"
@@ -135,12 +135,12 @@ class ClassifierAttack(EvasionAttack):
 
 @torch.no_grad()
 def _no_better_than_noise(
-    classifier: DisruptionClassifier, clean: np.ndarray, found: np.ndarray, mask: np.ndarray | None
+    classifier: DisruptionClassifier, clean: np.ndarray, attacked: np.ndarray, mask: np.ndarray | None
 ) -> bool:
     """Whether uniform noise of the same L-inf size moves the forgery as far; False for an image that did not change."""
-    size = np.abs(found - clean).max()
+    size = np.abs(attacked - clean).max()
     noise = np.random.default_rng(0).uniform(-size, size, clean.shape).astype(np.float32)
     noisy = (clean + noise * (1 if mask is None else mask)).clip(*classifier.clip_values)
-    both = torch.from_numpy(np.concatenate([found, noisy])).to(classifier.device)
+    both = torch.from_numpy(np.concatenate([attacked, noisy])).to(classifier.device)
     moved, by_noise = classifier.logits.distance(both).tolist()
     return bool(size > 0 and moved <= by_noise)

@@ -116,12 +116,12 @@ class CMUAAttack(TrainedAttack):
         """The mean squared distance of the manipulator that is moved least, over faces and edits."""
         distances = []
         for model in self.manipulators:
-            found = []
+            moved_by = []
             for batch in faces.batches(self.batch_size):
                 moved = project(batch.images + perturbation, batch.images, self.epsilon)
                 for edit in model.edits(batch.attributes):
-                    found.append(l2_image(model(moved, edit).output, model(batch.images, edit).output))
-            distances.append(float(torch.cat(found).mean()))
+                    moved_by.append(l2_image(model(moved, edit).output, model(batch.images, edit).output))
+            distances.append(float(torch.cat(moved_by).mean()))
         return min(distances)
 
     def _default_batch(self) -> int:

@@ -57,14 +57,14 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
         both = " and ".join(sorted(kinds))
         raise IDGuardError(f"{config.hardened} is no hardened version of {config.original}: the two are {both}")
     check_size(models.values(), config.size)
-    judge = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
+    recognizer = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
     spec, output = DataSpec.parse(config.data), Path(config.output)
-    faces = spec.read(size=config.size, limit=config.limit, regions=output / "regions.safetensors")
+    faces = spec.read(size=config.size, limit=config.limit, cache=output / "regions.safetensors")
     x = to_unit(from_uint8(faces.images)).numpy()
     table = white_box_table(
         models,
         x,
-        judge,
+        recognizer,
         attacks=config.attacks,
         metadata={
             "data": f"{spec.name} ({spec.split})",
@@ -74,7 +74,7 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
         resume_file=output / f"{spec.name}.jsonl",
         verbose=verbose,
     )
-    table = replace(table, quality=_quality(models, faces.to(device), judge))
+    table = replace(table, quality=_quality(models, faces.to(device), recognizer))
     write_text(output / f"{spec.name}.json", json.dumps(table.json(), indent=1, allow_nan=False) + "\n")
     write_text(output / f"{spec.name}.md", table.markdown())
     save_attacked(output / f"{spec.name}.png", models, x)

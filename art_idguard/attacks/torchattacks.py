@@ -50,8 +50,8 @@ class TorchAttack(ClassifierAttack):
         pixels = self.estimator.pixel_range
         unit = torch.tensor((clean - pixels.low) / pixels.span, device=self.estimator.device)
         intact = torch.zeros(1, dtype=torch.long, device=unit.device)
-        found = self.attack(_OnUnitScale(classifier.logits, pixels), **self.params)(unit, intact)
-        return pixels.low + found.detach().cpu().numpy() * pixels.span
+        attacked = self.attack(_OnUnitScale(classifier.logits, pixels), **self.params)(unit, intact)
+        return pixels.low + attacked.detach().cpu().numpy() * pixels.span
 
     def _check_params(self) -> None:
         if isinstance(self.attack, str):

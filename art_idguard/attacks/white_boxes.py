@@ -87,8 +87,8 @@ def reference_pgd(estimator: PyTorchManipulator, x: np.ndarray) -> np.ndarray:
 def _criterion(estimator: PyTorchManipulator, x: np.ndarray, recognizer: Recognizer) -> np.ndarray:
     """`criterion.attack_criterion`; where no face is found, CelebA's framing is assumed."""
     faces = estimator.signed(torch.tensor(x, device=estimator.device))
-    found = find_landmarks(to_uint8(faces).cpu()).to(faces)
-    landmarks = found.where(found.isfinite(), celeba_landmarks((x.shape[-2], x.shape[-1])).to(faces))
+    landmarks = find_landmarks(to_uint8(faces).cpu()).to(faces)
+    landmarks = landmarks.where(landmarks.isfinite(), celeba_landmarks((x.shape[-2], x.shape[-1])).to(faces))
     attacked = attack_criterion(
         lambda z: estimator.signed(estimator.forward(estimator.unsigned(z))),
         faces,

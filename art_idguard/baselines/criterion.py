@@ -125,10 +125,10 @@ def attack_criterion(
     with torch.no_grad():
         met, value = measure(best)
         for other in others:
-            found = measure(other)
-            better = torch.where(found[0] == met, found[1] > value, found[0])
+            of_other = measure(other)
+            better = torch.where(of_other[0] == met, of_other[1] > value, of_other[0])
             best = torch.where(better[:, None, None, None], other, best)
-            met, value = (new.where(better, old) for new, old in zip(found, (met, value), strict=True))
+            met, value = (new.where(better, old) for new, old in zip(of_other, (met, value), strict=True))
     return best
 
 
@@ -146,7 +146,7 @@ def _aim(
         forged = forge(attacked)
         distance = l2_face(clean, forged, mask)
         pairs = zip(identities, recognizers, strict=True)
-        similarity = torch.stack([identity_similarity(known, r(forged, frame)) for known, r in pairs])
+        similarity = torch.stack([identity_similarity(identity, r(forged, frame)) for identity, r in pairs])
         value = distance.clamp(1e-12, CAP).log() - IDENTITY_WEIGHT * similarity.clamp_min(FLOOR).mean(dim=0)
         return disrupted(distance, similarity.amax(dim=0)), value
 

@@ -27,8 +27,8 @@ def iap(manipulators: Sequence[Manipulator]) -> GeneratorObjective:
             edit = edits[step % len(edits)]
             with torch.no_grad():
                 clean = manipulator(faces, edit)
-            found = manipulator(protected, edit)
-            parts += [2 - correlation(found.features, clean.features) - correlation(found.output, clean.output)]
+            disrupted = manipulator(protected, edit)
+            parts += [2 - correlation(disrupted.features, clean.features) - correlation(disrupted.output, clean.output)]
         return torch.cat(parts).mean()
 
     return objective

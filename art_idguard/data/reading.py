@@ -45,7 +45,7 @@ def read_faces(
     split: str = "train",
     limit: int | None = None,
     framing: Framing = "resize",
-    regions: str | Path | None = None,
+    cache: str | Path | None = None,
 ) -> Faces:
     """Decode a set of faces and find their five points.
 
@@ -63,7 +63,7 @@ def read_faces(
         limit: use this many pictures at most, in the order of the source.
         framing: resize the central square of each picture, or warp the face to CelebA's framing at full resolution,
             which leaves annotations out.
-        regions: file that keeps the points, so that the next start needs no detector.
+        cache: file that keeps the landmarks, so that the next start needs no detector.
 
     Faces that the detector does not find are left out, with a warning.
 
@@ -97,7 +97,7 @@ def read_faces(
             annotation=annotation,
             files=tuple(files),
         ),
-        regions,
+        cache,
     )
 
 
@@ -109,7 +109,7 @@ def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = N
     """
     names = tuple(f"picture {i}" for i in range(len(images)))
     labels = images.new_zeros(len(images), len(ATTRIBUTES), dtype=torch.float32) if attributes is None else attributes
-    return _with_landmarks(Faces(names, images, labels, landmarks=torch.zeros(len(images), 5, 2)), regions=None)
+    return _with_landmarks(Faces(names, images, labels, landmarks=torch.zeros(len(images), 5, 2)), cache=None)
 
 
 def read_labelled(
@@ -192,18 +192,18 @@ def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
         ) from error
 
 
-def _with_landmarks(faces: Faces, regions: str | Path | None) -> Faces:
+def _with_landmarks(faces: Faces, cache: str | Path | None) -> Faces:
     landmarks = cached_rows(
-        regions, "points", faces.content_ids(), lambda keep: find_landmarks(faces.select(keep).images)
+        cache, "points", faces.content_ids(), lambda keep: find_landmarks(faces.select(keep).images)
     )
-    found = landmarks.isfinite().all(dim=(1, 2)).tolist()
-    lost = [name for name, seen in zip(faces.names, found, strict=True) if not seen]
+    has_face = landmarks.isfinite().all(dim=(1, 2)).tolist()
+    lost = [name for name, found in zip(faces.names, has_face, strict=True) if not found]
     if len(lost) == len(faces):
         raise IDGuardError(f"no face found in the {len(faces)} pictures, {faces.names[0]} the first")
     if lost:
         names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         warnings.warn(f"{len(lost)} of {len(faces)} pictures left out: no face found ({names})", stacklevel=3)
-    return replace(faces, landmarks=landmarks).select([i for i, seen in enumerate(found) if seen])
+    return replace(faces, landmarks=landmarks).select([i for i, found in enumerate(has_face) if found])
 
 
 def find_landmarks(images: UInt8[Tensor, "N 3 H W"]) -> Landmarks:

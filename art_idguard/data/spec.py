@@ -36,13 +36,13 @@ class DataSpec(NamedTuple):
         """What a report says of it: no folder of this machine."""
         return self._asdict() | {"path": Path(self.path).name}
 
-    def read(self, *, size: int, limit: int | None, regions: Path) -> Faces:
-        """The faces, with their points kept in `regions`."""
+    def read(self, *, size: int, limit: int | None, cache: Path) -> Faces:
+        """The faces, with their landmarks kept in the file `cache`."""
         return read_faces(
             self.path,
             size=size,
             split=self.split,
             limit=limit,
             framing=self.framing,
-            regions=regions,
+            cache=cache,
         )

@@ -40,9 +40,9 @@ def disruption(x: Images, y: Images, y_hat: Images, recognizer: Recognizer) -> F
         y_hat: forgeries of the attacked images.
         recognizer: judges identity.
     """
-    found = find_landmarks(to_uint8(x).cpu()).to(x.device)
-    pair = torch.stack(forgery_distance(y, y_hat, found.nan_to_num(), recognizer))
-    return pair.where(found.isfinite().all(dim=(1, 2)), torch.nan).cpu()
+    landmarks = find_landmarks(to_uint8(x).cpu()).to(x.device)
+    pair = torch.stack(forgery_distance(y, y_hat, landmarks.nan_to_num(), recognizer))
+    return pair.where(landmarks.isfinite().all(dim=(1, 2)), torch.nan).cpu()
 
 
 @contextmanager

@@ -235,8 +235,8 @@ class PyTorchManipulator(PyTorchEstimator):
             raise IDGuardError("found no images: the shape of their activations cannot be told")
         with torch.no_grad():
             parts = [self._activation(to_tensor(x[part], self.device), name) for part in batches(x, batch_size)]
-        found = torch.cat(parts)
-        return found if framework else found.cpu().numpy()
+        activations = torch.cat(parts)
+        return activations if framework else activations.cpu().numpy()
 
     def _activation(self, x: Tensor, name: str) -> Tensor:
         if name == "features" and isinstance(self._model, Manipulator):
@@ -267,11 +267,11 @@ class PyTorchManipulator(PyTorchEstimator):
         """
         if np.shape(x) != np.shape(x_adv):
             raise IDGuardError(f"x and x_adv are the same images, found {np.shape(x)} and {np.shape(x_adv)}")
-        judge = (recognizers.default() if recognizer is None else recognizer).to(self.device)
+        recognizer = (recognizers.default() if recognizer is None else recognizer).to(self.device)
         x = check_images(x, self.clip_values)
         parts = [
             disruption(
-                self._signed(x[i]), self._signed(self.predict(x[i])), self._signed(self.predict(x_adv[i])), judge
+                self._signed(x[i]), self._signed(self.predict(x[i])), self._signed(self.predict(x_adv[i])), recognizer
             )
             for i in batches(x, 32)
         ]

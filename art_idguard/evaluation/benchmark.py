@@ -92,9 +92,9 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
             _warn_of_shared(learnt_from, faces, spec)
         measured = evaluate(
             protections | baselines,
-            parts.seen,
+            parts.forging,
             faces,
-            parts.judges,
+            parts.recognizers,
             epsilon=parts.guard.epsilon,
             batch_size=config.batch_size,
             edits=config.edits,
@@ -147,29 +147,29 @@ class _Parts:
         check_size(self.targets.values(), self.size)
         operations = [(text, parse(text)) for text in config.operations]
         after = {f"{n}, {text}": After(m, operation) for n, m in self.targets.items() for text, operation in operations}
-        self.seen: Mapping[str, Manipulator] = after or self.targets
+        self.forging: Mapping[str, Manipulator] = after or self.targets
         recognizers = config.recognizers or (str(shipped("recognizers/sface")),)
-        self.judges = named([load_recognizer(spec).to(self.device) for spec in recognizers])
+        self.recognizers = named([load_recognizer(spec).to(self.device) for spec in recognizers])
         protectors = (ProtectorSpec.parse(text).source for text in config.protector or [DEFAULT])
         sources = (*protectors, *config.manipulators, *recognizers)
-        names = (*self.guards, *self.targets, *self.judges)
+        names = (*self.guards, *self.targets, *self.recognizers)
         self.weights = {name: weights_sha256(spec) for name, spec in zip(names, sources, strict=True)}
-        self.known = list(self.judges)[:-1] or list(self.judges)  # the last of several takes part in nothing
+        self.known = list(self.recognizers)[:-1] or list(self.recognizers)  # the last of several takes part in nothing
 
     def _manipulators(self, specs: Sequence[str]) -> list[Manipulator]:
         return [load_manipulator(spec).to(self.device) for spec in specs]
 
     def _known(self) -> list[Recognizer]:
-        return [self.judges[name] for name in self.known]
+        return [self.recognizers[name] for name in self.known]
 
     def read(self, spec: DataSpec, limit: int | None) -> Faces:
         """Faces of a data set."""
-        return spec.read(size=self.size, limit=limit, regions=self.output / "regions.safetensors").to(self.device)
+        return spec.read(size=self.size, limit=limit, cache=self.output / "regions.safetensors").to(self.device)
 
     def calibration(self, spec: DataSpec) -> dict[str, Any]:
         """Where the recognisers' thresholds are, and from whom."""
         faces = self.read(spec, None)
-        found = thresholds(self.judges, faces, weights=self.weights, kept=self.output / "calibration.safetensors")
+        found = thresholds(self.recognizers, faces, weights=self.weights, kept=self.output / "calibration.safetensors")
         source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}
         return {"calibration": source, "thresholds": found}
 

@@ -184,10 +184,12 @@ class _Evaluation:
         attacked = (turn & (index < self.reference_faces))[met].nonzero().flatten()
         if self.references and len(attacked):
             faces = met[attacked]
-            known, attackable = Edit(edit.name, edit.condition[faces]), batch.at(faces)
+            own_edit, attacked_faces = Edit(edit.name, edit.condition[faces]), batch.at(faces)
             for p, (name, attack) in enumerate(self.references.items(), start=len(protected)):
-                images = checked(name, attack(manipulator, known, attackable), attackable.images, self.epsilon)
-                table[:, p, faces] = self._compare(manipulator, known, images, clean.at(attacked))
+                images = checked(
+                    name, attack(manipulator, own_edit, attacked_faces), attacked_faces.images, self.epsilon
+                )
+                table[:, p, faces] = self._compare(manipulator, own_edit, images, clean.at(attacked))
         return table
 
     @torch.no_grad()
@@ -240,19 +242,19 @@ class _Evaluation:
         )
 
     def _warnings(self, values: Float[Tensor, "M P K N E"], photos: Float[Tensor, "Q P N"]) -> list[str]:
-        found = []
+        warnings = []
         if len(self.recognizers) < 2:
-            found.append("no recogniser that training did not use was given")
+            warnings.append("no recogniser that training did not use was given")
         expected = values[0, 0, 0].numel() if self.edits == "all" else values.shape[3]
         largest = photos[[measure.name for measure in PHOTOS].index("max_delta")]
         for p, name in enumerate(self.protections):
             if unchanged := int((largest[p] == 0).sum()):
-                found.append(f"{name} returned {unchanged} of {photos.shape[2]} photos unchanged")
+                warnings.append(f"{name} returned {unchanged} of {photos.shape[2]} photos unchanged")
             for k, manipulator in enumerate(self.manipulators):
                 lost = expected - int(values[:, p, k].isfinite().all(dim=0).sum())
                 if lost:
-                    found.append(
+                    warnings.append(
                         f"{lost} of {expected} values of {name} against {manipulator} are not "
                         "finite and left out of the means"
                     )
-        return found
+        return warnings

@@ -135,8 +135,8 @@ def measure_quality(
         for batch in faces.batches(batch_size):
             parts.append(_measure(manipulator, batch, classifier, recognizer))
             bar.update(len(batch.images))
-    found = {key: torch.cat([part[key] for part in parts]).cpu() for key in parts[0]}
-    photos, forged = found.pop("photos"), found.pop("forged")
+    values = {key: torch.cat([part[key] for part in parts]).cpu() for key in parts[0]}
+    photos, forged = values.pop("photos"), values.pop("forged")
     kid = {name: kid_estimate(forged[::2, e], photos[1::2]) for e, name in enumerate(names)}
     about = {
         **(metadata or {}),
@@ -146,14 +146,14 @@ def measure_quality(
         "recognizer": recognizer.name,
         **environment_info(faces.images.device),
     }
-    return Quality(names, found, kid | {"photos": kid_estimate(photos[::2], photos[1::2])}, about)
+    return Quality(names, values, kid | {"photos": kid_estimate(photos[::2], photos[1::2])}, about)
 
 
 def _measure(
     manipulator: Manipulator, batch: FaceBatch, classifier: AttributeClassifier, recognizer: Recognizer
 ) -> dict[str, Tensor]:
     x, frame = batch.images, arcface_frame(batch.landmarks, (batch.images.shape[-2], batch.images.shape[-1]))
-    who, seen = recognizer(x, frame), predictions(classifier(x))
+    identity, predicted = recognizer(x, frame), predictions(classifier(x))
     columns: dict[str, list[Tensor]] = {key: [] for key in (*MEASURES, "forged")}
     for edit in manipulator.edits(batch.attributes):
         output = manipulator(x, edit).output
@@ -162,14 +162,14 @@ def _measure(
         concerned = torch.where(wanted.isnan(), wanted, torch.ones_like(wanted))
         shown = predictions(classifier(output))[:, LABELS.index(edit.name)]
         columns["success"].append((shown == wanted).float() * concerned)
-        columns["before"].append((seen[:, LABELS.index(edit.name)] == wanted).float() * concerned)
-        columns["similarity"].append(identity_similarity(who, embedding))
+        columns["before"].append((predicted[:, LABELS.index(edit.name)] == wanted).float() * concerned)
+        columns["similarity"].append(identity_similarity(identity, embedding))
         columns["size"].append((output - x).abs().mean(dim=(1, 2, 3)))
         inverse = manipulator.inverse_edit(edit, x, batch.attributes)
         cycled = x.new_full(x.shape, math.nan) if inverse is None else manipulator(output, inverse).output
         columns["cycle"].append((cycled - x).abs().mean(dim=(1, 2, 3)))
         columns["forged"].append(embedding)
-    return {key: torch.stack(values, dim=1) for key, values in columns.items()} | {"photos": who}
+    return {key: torch.stack(values, dim=1) for key, values in columns.items()} | {"photos": identity}
 
 
 def _wanted(edit: str, attributes: Float[Tensor, "B 5"]) -> Float[Tensor, " B"]:

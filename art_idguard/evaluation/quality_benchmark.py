@@ -39,7 +39,7 @@ def evaluate_manipulators(config: QualityConfig, *, verbose: bool = True) -> dic
     check_size(loaded, size)
     face = None if config.portrait is None else _face(Path(config.portrait), size).to(device)
     faces = read_faces(spec.path, size=size, split=spec.split, limit=config.limit, framing=spec.framing).to(device)
-    judge = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
+    recognizer = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
     classifier = attributes.default().to(device)
     found = {}
     names = distinct([_title(model) for model in config.models])
@@ -48,7 +48,7 @@ def evaluate_manipulators(config: QualityConfig, *, verbose: bool = True) -> dic
             manipulator,
             faces,
             classifier,
-            judge,
+            recognizer,
             batch_size=config.batch_size,
             metadata={
                 "data": {"name": spec.name, "split": spec.split, "framing": spec.framing},

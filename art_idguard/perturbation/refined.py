@@ -27,7 +27,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import UNNOTICED, Protector, Visibility
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene, scene
+from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected
 
 MOMENTUM = 0.4
@@ -103,8 +103,8 @@ class RefinedProtector(Protector):
         start = self.start(x)
         if not self.steps:
             return start
-        known = x.new_zeros(len(x), len(ATTRIBUTES)) if attributes is None else attributes.to(x)
-        attributes = known.where(known.any(dim=1, keepdim=True), self._labels(x))
+        labels = x.new_zeros(len(x), len(ATTRIBUTES)) if attributes is None else attributes.to(x)
+        attributes = labels.where(labels.any(dim=1, keepdim=True), self._labels(x))
         objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
         free, direction = start.specific - x, torch.zeros_like(x)
         lengths = _Lengths(self.steps, self.step_size)
@@ -123,8 +123,8 @@ class RefinedProtector(Protector):
         return (x + self.visibility.limit(free, x, self.epsilon)).clamp(-1, 1)
 
     def _labels(self, x: Images) -> Attributes:
-        seen = attributes_.predictions(self.classifier(x))
-        return seen[:, [attributes_.LABELS.index(name) for name in ATTRIBUTES]]
+        predicted = attributes_.predictions(self.classifier(x))
+        return predicted[:, [attributes_.LABELS.index(name) for name in ATTRIBUTES]]
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Raises IDGuardError: there are no weights of its own."""
@@ -160,14 +160,14 @@ class _Objectives:
     def __init__(
         self, manipulators: Sequence[Manipulator], recognizers: Sequence[Recognizer], batch: FaceBatch
     ) -> None:
-        self.recognizers, self.scene = recognizers, _scene(batch)
+        self.recognizers, self.masked = recognizers, _masked(batch)
         self.edits = [(manipulator, manipulator.edits(batch.attributes)) for manipulator in manipulators]
         self.clean: dict[tuple[int, str], Reference] = {}
 
     def ascent(self, protected: Images, step: int, distortion: Distortion) -> tuple[float, Images]:
         """The sum of L_k^adv, each manipulator with this step's edit, and its gradient by the protected faces."""
         value, ascent = 0.0, torch.zeros_like(protected)
-        view = distorted(self.scene, distortion)
+        view = distorted(self.masked, distortion)
         for k, (manipulator, edits) in enumerate(self.edits):
             edit = edits[step % len(edits)]
             clean = self._reference(k, manipulator, edit) if distortion is NOTHING else None
@@ -180,7 +180,7 @@ class _Objectives:
 
     def _reference(self, k: int, manipulator: Manipulator, edit: Edit) -> Reference:
         if (k, edit.name) not in self.clean:
-            self.clean[k, edit.name] = reference(manipulator, edit, self.recognizers, self.scene, LOG)
+            self.clean[k, edit.name] = reference(manipulator, edit, self.recognizers, self.masked, LOG)
         return self.clean[k, edit.name]
 
 
@@ -190,6 +190,6 @@ def _faces(x: Images, attributes: Attributes) -> FaceBatch:
     return FaceBatch(x, attributes, landmarks, None, None)
 
 
-def _scene(batch: FaceBatch) -> Scene:
+def _masked(batch: FaceBatch) -> MaskedFaces:
     """The objective has no use for a heat map."""
-    return scene(batch._replace(heat=batch.images.new_zeros(len(batch.images), 1, 7, 7)))
+    return masked_faces(batch._replace(heat=batch.images.new_zeros(len(batch.images), 1, 7, 7)))

@@ -76,7 +76,7 @@ def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: An
     job = PhotoJob(
         config=config,
         protector=protector,
-        judge=_judge(config.check),
+        manipulator=_checking(config.check),
         recognizer=recognizers.default(),
         gallery=[manipulators.load(spec) for spec in manipulators.shipped_manipulators()] if config.show else (),
     )
@@ -191,7 +191,7 @@ def _digest(model: HubModel) -> str:
     return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
 
 
-def _judge(check: str | None) -> Manipulator | None:
+def _checking(check: str | None) -> Manipulator | None:
     if check == "none":
         return None
     return manipulators.load(check or shipped("manipulators/stargan-celeba128"))

@@ -107,13 +107,13 @@ def _read_back(temporary: Path, target: Path) -> Photo:
 class PhotoJob:
     """The models and settings of a batch; one job serves several threads.
 
-    `judge` forges the largest face of the written file (None: no check), and that face alone: what is left of the other
-    faces' protection is not measured. `gallery` is shown before and after.
+    `manipulator` forges the largest face of the written file (None: no check), and that face alone: what is left of the
+    other faces' protection is not measured. `gallery` is shown before and after.
     """
 
     config: ProtectConfig
     protector: Protector
-    judge: Manipulator | None
+    manipulator: Manipulator | None
     recognizer: Recognizer
     gallery: Sequence[Manipulator] = ()
 
@@ -160,11 +160,12 @@ class PhotoJob:
         verdict = f"{path} -> {target}: {self._changed(outcome)}"
         if done.doubtful:
             verdict += f"; warning: not sure of {done.doubtful} face(s): none, or in another place? See --show"
-        if self.judge is not None and done.frames:
-            ideal, real = self._judged(self.judge, done)
+        if self.manipulator is not None and done.frames:
+            ideal, real = self._effects(self.manipulator, done)
             outcome = outcome._replace(l2_face=real.l2_face, similarity=real.similarity)
             verdict += (
-                f"; {self.judge.name}: L2_face {real.l2_face:.4f} (in the protector's own frame {ideal.l2_face:.4f}), "
+                f"; {self.manipulator.name}: L2_face {real.l2_face:.4f} (in the protector's own frame "
+                f"{ideal.l2_face:.4f}), "
                 f"identity similarity {real.similarity:.2f} ({ideal.similarity:.2f})"
             )
             if real.l2_face < ideal.l2_face / 4:
@@ -181,11 +182,11 @@ class PhotoJob:
             changed += f", more than the protector's {bound}, because {self.config.format} is lossy"
         return changed
 
-    def _judged(self, judge: Manipulator, done: Written) -> tuple[Effect, Effect]:
+    def _effects(self, manipulator: Manipulator, done: Written) -> tuple[Effect, Effect]:
         """The effect on the largest face in the protector's own frame, and in the written file."""
         side = self.protector.prior.shape[-1]
         clean, crop = (face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written))
-        ideal, real = effects(clean, [done.faces[0], crop], judge, self.recognizer)
+        ideal, real = effects(clean, [done.faces[0], crop], manipulator, self.recognizer)
         return ideal, real
 
     @contextmanager

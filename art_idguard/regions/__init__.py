@@ -1,15 +1,15 @@
-"""Where identity shows in a face: component mask, face mask and heat map, alone or as a scene."""
+"""Where identity shows in a face: component mask, face mask and heat map, alone or together."""
 
 from typing import Any
 
 from art_idguard.regions.component import annotation_mask, component_mask, landmark_mask
 from art_idguard.regions.face import face_mask, face_mask_from_annotation, face_mask_from_landmarks
 from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
-from art_idguard.regions.scene import Scene, heat_maps, scene
+from art_idguard.regions.masked_faces import MaskedFaces, heat_maps, masked_faces
 
 __all__ = [
     "HeatMethod",
-    "Scene",
+    "MaskedFaces",
     "annotation_mask",
     "component_mask",
     "face_mask",
@@ -19,7 +19,7 @@ __all__ = [
     "heat_maps",
     "heat_to_picture",
     "landmark_mask",
-    "scene",
+    "masked_faces",
 ]
 
 

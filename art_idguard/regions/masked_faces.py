@@ -20,7 +20,7 @@ from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.types import Frames, Images, Region
 
 
-class Scene(NamedTuple):
+class MaskedFaces(NamedTuple):
     """Faces, where their identity shows, and how a recogniser looks at them (None: the whole picture)."""
 
     images: Images
@@ -28,7 +28,7 @@ class Scene(NamedTuple):
     frame: Frames | None
 
 
-def scene(batch: FaceBatch, *, aligned: bool = True) -> Scene:
+def masked_faces(batch: FaceBatch, *, aligned: bool = True) -> MaskedFaces:
     """The masks of Eq. (5), (6) and (16) and the recognition frame of a batch that has heat maps."""
     size = (batch.images.shape[-2], batch.images.shape[-1])
     frame = arcface_frame(batch.landmarks, size) if aligned else None
@@ -38,7 +38,7 @@ def scene(batch: FaceBatch, *, aligned: bool = True) -> Scene:
         component, face = component_mask(batch.landmarks, size), face_mask(batch.landmarks, size)
     if batch.heat is None:
         raise ValueError("the faces have no heat maps; make them with regions.heat_maps")
-    return Scene(batch.images, Region(component, heat_to_picture(batch.heat, frame, size), face), frame)
+    return MaskedFaces(batch.images, Region(component, heat_to_picture(batch.heat, frame, size), face), frame)
 
 
 def heat_maps(
@@ -48,9 +48,9 @@ def heat_maps(
     method: HeatMethod = "grad-cam",
     aligned: bool = True,
     batch_size: int = 32,
-    regions: str | Path | None = None,
+    cache: str | Path | None = None,
 ) -> Faces:
-    """The faces with a heat map each, made once on the recogniser's device and kept by picture in the file `regions`.
+    """The faces with a heat map each, made once on the recogniser's device and kept by picture in the file `cache`.
 
     Raises:
         IDGuardError: the file is damaged, or does not have them and torchcam is not installed.
@@ -62,7 +62,7 @@ def heat_maps(
             from art_idguard.regions.gradcam import heat_map
         except ModuleNotFoundError as error:  # not on every training machine
             raise IDGuardError(
-                f"{regions or 'no file'} lacks heat maps of these {len(chosen)} faces, and torchcam, which makes them, "
+                f"{cache or 'no file'} lacks heat maps of these {len(chosen)} faces, and torchcam, which makes them, "
                 "is not installed; install it, or make the file elsewhere with the same faces, size and recogniser"
             ) from error
         device, maps = next(recognizer.parameters()).device, []
@@ -72,6 +72,6 @@ def heat_maps(
             maps.append(heat_map(batch.images.to(device), recognizer, frame, method=method))
         return torch.cat(maps)
 
-    judge = f"{recognizer.name}-{digest(recognizer.state_dict().values())}"
-    key = f"heat.{judge}.{method}.{'aligned' if aligned else 'whole'}"
-    return replace(faces, heat=cached_rows(regions, key, faces.content_ids(), compute).to(faces.images.device))
+    owner = f"{recognizer.name}-{digest(recognizer.state_dict().values())}"
+    key = f"heat.{owner}.{method}.{'aligned' if aligned else 'whole'}"
+    return replace(faces, heat=cached_rows(cache, key, faces.content_ids(), compute).to(faces.images.device))

@@ -231,14 +231,14 @@ def test_faces_are_read_with_points_kept_in_a_file(tmp_path):
     folder = write_portraits(tmp_path / "faces", 3)
     Image.new("RGB", (64, 64)).save(folder / "zz-no-face.png")
     with pytest.warns(UserWarning, match=r"1 of 4 pictures left out: no face found \(zz-no-face\.png\)"):
-        faces = read_faces(folder, size=64, regions=tmp_path / "regions.safetensors")
+        faces = read_faces(folder, size=64, cache=tmp_path / "regions.safetensors")
     assert len(faces) == 3
     assert faces.images.dtype == torch.uint8
     assert faces.landmarks.shape == (3, 5, 2)
     left_eye, right_eye = faces.landmarks[:, 0], faces.landmarks[:, 1]
     assert (left_eye[:, 0] < right_eye[:, 0]).all()
     (folder / "zz-no-face.png").unlink()
-    again = read_faces(folder, size=64, regions=tmp_path / "regions.safetensors")
+    again = read_faces(folder, size=64, cache=tmp_path / "regions.safetensors")
     assert torch.equal(again.landmarks, faces.landmarks)
     batch = next(faces.batches(2))
     assert batch.images.min() >= -1
@@ -339,8 +339,8 @@ def test_points_are_found_once_for_a_picture_whatever_the_limit(tmp_path, monkey
     find = data.find_landmarks
     monkeypatch.setattr(data, "find_landmarks", lambda images: (searched.append(len(images)), find(images))[1])
     for limit in (2, 3, 1):
-        assert torch.equal(read_faces(folder, size=64, limit=limit, regions=regions).landmarks, whole[:limit])
-    read_faces(folder, size=48, limit=1, regions=regions)
+        assert torch.equal(read_faces(folder, size=64, limit=limit, cache=regions).landmarks, whole[:limit])
+    read_faces(folder, size=48, limit=1, cache=regions)
     assert searched == [2, 1, 1]
 
 
@@ -348,7 +348,7 @@ def test_a_damaged_file_of_regions_is_named(tmp_path):
     folder, regions = write_portraits(tmp_path / "faces", 1), tmp_path / "regions.safetensors"
     regions.write_bytes(b"damaged")
     with pytest.raises(IDGuardError, match=r"regions\.safetensors is damaged .*; delete it"):
-        read_faces(folder, size=64, regions=regions)
+        read_faces(folder, size=64, cache=regions)
 
 
 def test_kept_rows_with_a_changed_byte_are_refused(tmp_path):

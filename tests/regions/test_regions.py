@@ -232,9 +232,9 @@ def test_heat_is_kept_by_picture_and_by_the_recognisers_weights(tmp_path):
     first.convolution.register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
     expected = heat_maps(faces, first).heat
     for keep in ([0, 2], [0, 1, 2]):
-        torch.testing.assert_close(heat_maps(faces.select(keep), first, regions=path).heat, expected[keep])
+        torch.testing.assert_close(heat_maps(faces.select(keep), first, cache=path).heat, expected[keep])
     assert seen == [3, 2, 1]
-    other = heat_maps(faces, second, regions=path).heat
+    other = heat_maps(faces, second, cache=path).heat
     assert torch.equal(other, heat_maps(faces, second).heat)
     assert not torch.equal(other, expected)
 

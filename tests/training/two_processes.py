@@ -13,7 +13,7 @@ from art_idguard.losses import PAPER
 from art_idguard.manipulators import load
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import default
-from art_idguard.regions import heat_maps, scene
+from art_idguard.regions import heat_maps, masked_faces
 from art_idguard.training.protector.step import cut_graph_step, parameters
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 from tests.toys import ToyRecognizer
@@ -28,7 +28,7 @@ def main(workplace, output):
     batch = faces.batch(torch.arange(4)[rank::count])
     found = {"processes": torch.tensor(count)}
     for dtype in (torch.float32, torch.float64):
-        view = scene(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
+        view = masked_faces(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
         torch.manual_seed(0)
         recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
         targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]

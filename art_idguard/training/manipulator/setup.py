@@ -76,8 +76,8 @@ class ManipulatorRun(TrainingRun):
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The players, in the order of a step."""
-        judge = {} if self.discriminator is None else {"discriminator": self.discriminator}
-        return judge | {"generator": self.generator}
+        discriminator = {} if self.discriminator is None else {"discriminator": self.discriminator}
+        return discriminator | {"generator": self.generator}
 
     def faces(self, index: Int64[Tensor, " B"]) -> Images:
         """Faces cropped and mirrored at random, in one gather from the bytes on the device."""

@@ -12,7 +12,7 @@ from art_idguard.losses import LossConfig
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, reference
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene
+from art_idguard.regions import MaskedFaces
 from art_idguard.types import Edit, Manipulation
 
 
@@ -45,7 +45,7 @@ class CleanCache:
         manipulator: Manipulator,
         edit: Edit,
         recognizers: Sequence[Recognizer],
-        scene: Scene,
+        masked: MaskedFaces,
         loss: LossConfig,
     ) -> Reference:
         """What `objective.reference` gives for these faces under these edits; what is missing is made and kept."""
@@ -56,15 +56,15 @@ class CleanCache:
                 manipulator,
                 Edit(edit.name, edit.condition[missing]),
                 recognizers,
-                _select(scene, missing),
+                _select(masked, missing),
                 loss,
             )
             new = tuple(row[missing.numpy()] for row in rows)
             self._output[new] = made.clean.output.half().cpu().numpy()
             self._embeddings[new] = torch.cat(made.identities, dim=1).half().cpu().numpy()
             self._there[new] = 1
-        output = torch.from_numpy(self._output[rows]).to(scene.images)
-        embeddings = torch.from_numpy(self._embeddings[rows]).to(scene.images)
+        output = torch.from_numpy(self._output[rows]).to(masked.images)
+        embeddings = torch.from_numpy(self._embeddings[rows]).to(masked.images)
         nothing = output.new_zeros(len(output), 0, 1, 1)
         return Reference(Manipulation(output, nothing), embeddings.split(self.lengths, dim=1))
 
@@ -76,6 +76,6 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
-def _select(scene: Scene, rows: Bool[Tensor, " B"]) -> Scene:
-    region = type(scene.region)(*(mask[rows] for mask in scene.region))
-    return Scene(scene.images[rows], region, None if scene.frame is None else scene.frame[rows])
+def _select(masked: MaskedFaces, rows: Bool[Tensor, " B"]) -> MaskedFaces:
+    region = type(masked.region)(*(mask[rows] for mask in masked.region))
+    return MaskedFaces(masked.images[rows], region, None if masked.frame is None else masked.frame[rows])

@@ -12,7 +12,7 @@ from art_idguard.losses import masked_mean_square
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import pgd
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene, scene
+from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.run import loss_config
 from art_idguard.types import Edit, Images
@@ -25,7 +25,7 @@ def weighting_and_scale(
     config: ProtectorConfig,
     targets: list[Manipulator],
     faces: Faces,
-    judges: list[Recognizer],
+    recognizers: list[Recognizer],
     epsilon: float,
     *,
     resumed: bool,
@@ -36,9 +36,9 @@ def weighting_and_scale(
     find_alpha = config.alpha is None and takes_alpha(config.weighting)
     find_scale = loss_config(config).kpi == "share" and WEIGHTINGS[config.weighting].reads_kpi
     if (find_alpha or find_scale) and not resumed:
-        found = probe(targets, scene(faces.batch(slice(PROBE_FACES)), aligned=config.aligned), faces, epsilon)
-        alpha = tuple(prior_weights(found.distance).tolist()) if find_alpha else alpha
-        scale = found.kpi if find_scale else scale
+        probed = probe(targets, masked_faces(faces.batch(slice(PROBE_FACES)), aligned=config.aligned), faces, epsilon)
+        alpha = tuple(prior_weights(probed.distance).tolist()) if find_alpha else alpha
+        scale = probed.kpi if find_scale else scale
     return build_weighting(config, alpha), scale
 
 
@@ -54,9 +54,9 @@ class Probe(NamedTuple):
     kpi: Float[Tensor, " K"]
 
 
-def probe(targets: list[Manipulator], view: Scene, faces: Faces, epsilon: float) -> Probe:
+def probe(targets: list[Manipulator], view: MaskedFaces, faces: Faces, epsilon: float) -> Probe:
     """The small-sample heuristic of section III-C2: each model under the same slight PGD, its first edit."""
-    found = []
+    moved = []
     for target in targets:
         edit = target.edits(faces.attributes[: len(view.images)])[0]
         with torch.no_grad():
@@ -69,5 +69,5 @@ def probe(targets: list[Manipulator], view: Scene, faces: Faces, epsilon: float)
         attacked = pgd(distance, view.images, epsilon=epsilon, steps=5, generator=generator)
         with torch.no_grad():
             change = target(attacked, edit).output - clean
-        found.append((change.square().mean(), masked_mean_square(change, view.region.heat).mean()))
-    return Probe(*(torch.stack(values) for values in zip(*found, strict=True)))
+        moved.append((change.square().mean(), masked_mean_square(change, view.region.heat).mean()))
+    return Probe(*(torch.stack(values) for values in zip(*moved, strict=True)))

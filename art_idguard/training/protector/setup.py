@@ -22,7 +22,7 @@ from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_
 from art_idguard.recognizers import default as default_recognizer
 from art_idguard.recognizers import load as load_recognizer
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import heat_maps, scene
+from art_idguard.regions import heat_maps, masked_faces
 from art_idguard.training.base import open_run
 from art_idguard.training.checkpoint import load_checkpoint, restore_moments
 from art_idguard.training.protector.clean_cache import CleanCache
@@ -39,9 +39,9 @@ def build_run(
     accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device
     targets = [m.to(device) for m in (parts.manipulators if parts else map(load_manipulator, config.manipulators))]
-    judges = _recognizers(config, device)
+    recognizers = _recognizers(config, device)
     with accelerator.main_process_first():  # one process fills the cache, the others read it
-        faces = _faces(config, judges[0], parts).to(device)
+        faces = _faces(config, recognizers[0], parts).to(device)
     torch.manual_seed(config.seed)
     protector = _protector(config, accelerator, parts)
     if not (checkpoint or config.start or parts):
@@ -49,9 +49,9 @@ def build_run(
             start = _initial_prior(config, faces, progress=verbose and accelerator.is_main_process)
         protector.prior.data.copy_(start)
     protector = protector.to(device)
-    inputs = _digests(faces, targets, judges) | _start_digest(config, protector)
+    inputs = _digests(faces, targets, recognizers) | _start_digest(config, protector)
     weighting, kpi_scale = weighting_and_scale(
-        config, targets, faces, judges, protector.epsilon, resumed=checkpoint is not None
+        config, targets, faces, recognizers, protector.epsilon, resumed=checkpoint is not None
     )
     run = ProtectorRun(
         config=config,
@@ -59,13 +59,13 @@ def build_run(
         inputs=inputs,
         faces=faces,
         manipulators=targets,
-        recognizers=judges,
+        recognizers=recognizers,
         protector=protector,
         average=deepcopy(protector).requires_grad_(False) if config.ema else None,
         optimizer=_optimizer(config, protector),
         weighting=weighting.to(device),
         kpi_scale=kpi_scale.to(device),
-        clean=_clean_caches(config, targets, faces, judges, inputs, accelerator.mixed_precision),
+        clean=_clean_caches(config, targets, faces, recognizers, inputs, accelerator.mixed_precision),
     )
     if checkpoint:
         run.load_state(checkpoint)
@@ -82,13 +82,13 @@ def _recognizers(config: ProtectorConfig, device: torch.device) -> list[Recogniz
     return [recognizer.to(device) for recognizer in named or [default_recognizer()]]
 
 
-def _digests(faces: Faces, targets: list[Manipulator], judges: list[Recognizer]) -> dict[str, str]:
+def _digests(faces: Faces, targets: list[Manipulator], recognizers: list[Recognizer]) -> dict[str, str]:
     """What a resumed run has to find again."""
     return {
         "faces": faces.digest(),
         "labels": digest([faces.attributes]),
         "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
-        "recognizers": digest(tensor for judge in judges for tensor in judge.state_dict().values()),
+        "recognizers": digest(tensor for recognizer in recognizers for tensor in recognizer.state_dict().values()),
     }
 
 
@@ -110,10 +110,10 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | N
         return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "art-idguard"
     regions = config.regions or cache / "regions.safetensors"
-    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, regions=regions)
+    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, cache=regions)
     if len(faces) < config.batch_size:
         raise IDGuardError(f"{len(faces)} faces do not fill a batch of {config.batch_size}")
-    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, regions=regions)
+    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=regions)
 
 
 def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Preloaded | None) -> Protector:
@@ -179,7 +179,7 @@ def _clean_caches(
     config: ProtectorConfig,
     targets: list[Manipulator],
     faces: Faces,
-    judges: list[Recognizer],
+    recognizers: list[Recognizer],
     inputs: dict[str, str],
     precision: str,
 ) -> list[CleanCache] | None:
@@ -190,8 +190,8 @@ def _clean_caches(
     if loss.feature_weight or loss.identity != "embedding":
         raise IDGuardError("clean_cache keeps no features; it needs feature_weight 0, and embeddings as identity")
     first = faces.batch(slice(1))
-    frame = scene(first, aligned=config.aligned).frame
-    lengths = [judge(first.images, frame).shape[1] for judge in judges]
+    frame = masked_faces(first, aligned=config.aligned).frame
+    lengths = [recognizer(first.images, frame).shape[1] for recognizer in recognizers]
     common = (inputs["faces"], inputs["labels"], inputs["recognizers"], config.aligned, precision)
     return [
         CleanCache(

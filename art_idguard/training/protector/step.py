@@ -25,7 +25,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.regions import Scene, scene
+from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.training.base import follow
 from art_idguard.training.protector.run import ProtectorRun, edits_of, loss_config
 from art_idguard.training.seeding import batch_index, seed_step, step_seed
@@ -112,7 +112,7 @@ def cut_graph_step(
     edits: Sequence[Edit],
     recognizers: Sequence[Recognizer],
     weighting: TaskWeighting,
-    scene: Scene,
+    masked: MaskedFaces,
     accelerator: Accelerator,
     loss: LossConfig,
     distortion: Distortion = NOTHING,
@@ -130,7 +130,7 @@ def cut_graph_step(
         edits: one for each manipulator.
         recognizers: frozen.
         weighting: the task weights lambda_k.
-        scene: clean faces, which manipulators see through the distortion, as they do the protected ones.
+        masked: clean faces, which manipulators see through the distortion, as they do the protected ones.
         accelerator: the processes and their precision.
         loss: form and weights of Eq. (9).
         distortion: its gradient is part of v_k.
@@ -141,21 +141,21 @@ def cut_graph_step(
     """
     # 1. One generator forward; the protected images become leaves.
     with accelerator.autocast():
-        protected = [to_float32(images) for images in protector(scene.images)[: 1 + prior] if images.requires_grad]
+        protected = [to_float32(images) for images in protector(masked.images)[: 1 + prior] if images.requires_grad]
     leaves = [images.detach().requires_grad_() for images in protected]
     # 2. Each manipulator's v_k; its graph is freed before the next one starts.
     tasks = TaskGradients(protector, protected, accelerator)
-    view = distorted(scene, distortion)
+    view = distorted(masked, distortion)
     statistics, parts = [], []
     for k, (manipulator, edit) in enumerate(zip(manipulators, edits, strict=True)):
         # Not under autocast: bf16 is about as coarse as the perturbation.
         arriving = [distortion.images(images) for images in leaves]
         with accelerator.autocast():
-            known = (clean and clean[k]) or reference(manipulator, edit, recognizers, view, loss)
-            task = objective(manipulator, edit, recognizers, view, arriving, loss, known)
+            clean_output = (clean and clean[k]) or reference(manipulator, edit, recognizers, view, loss)
+            task = objective(manipulator, edit, recognizers, view, arriving, loss, clean_output)
         tasks.add(torch.autograd.grad(task.total, leaves))
         if shares:
-            alike = partial(objective, manipulator, edit, recognizers, view, loss=loss, clean=known)
+            alike = partial(objective, manipulator, edit, recognizers, view, loss=loss, clean=clean_output)
             parts.append(_lengths(alike, distortion, leaves, accelerator))
         statistics.append(torch.stack([task.total.detach(), task.kpi]))
     # 3. The weights.
@@ -209,16 +209,16 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
     index = whole[places].to(accelerator.device)
     batch = run.faces.batch(index)
-    view = scene(batch, aligned=config.aligned)
+    view = masked_faces(batch, aligned=config.aligned)
     edits, choices = edits_of(run.manipulators, batch, step, places)
     loss, distortion = loss_config(config), sample_distortion(config.augment, seed=step_seed(config.seed, step))
-    judges = _judges(run)
+    recognizers = _recognizers(run)
     seed_step(config.seed, step, accelerator.process_index)  # dropout
     report = cut_graph_step(
         run.protector,
         run.manipulators,
         edits,
-        judges,
+        recognizers,
         run.weighting,
         view,
         accelerator,
@@ -226,7 +226,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         distortion,
         kpi_scale=run.kpi_scale,
         prior=step % config.prior_every == 0,
-        clean=clean_references(run, index, choices, edits, judges, view, loss) if distortion is NOTHING else None,
+        clean=clean_references(run, index, choices, edits, recognizers, view, loss) if distortion is NOTHING else None,
         shares=(step + 1) % config.shares_every == 0,
     )
     _require_finite(run, report)
@@ -241,7 +241,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     return report
 
 
-def _judges(run: ProtectorRun) -> list[Recognizer]:
+def _recognizers(run: ProtectorRun) -> list[Recognizer]:
     """The recognisers of this step."""
     if run.config.recognizer_choice == "all":
         return run.recognizers
@@ -254,20 +254,20 @@ def clean_references(
     index: Int64[Tensor, " B"],
     choices: Sequence[Int64[Tensor, " B"]],
     edits: Sequence[Edit],
-    judges: Sequence[Recognizer],
-    view: Scene,
+    recognizers: Sequence[Recognizer],
+    view: MaskedFaces,
     loss: LossConfig,
 ) -> list[Reference] | None:
     """What the manipulators make of the clean faces, from the run's caches; None where it has none."""
     if run.clean is None:
         return None
-    known = [run.recognizers.index(judge) for judge in judges]
-    found = []
+    chosen = [run.recognizers.index(recognizer) for recognizer in recognizers]
+    references = []
     with torch.no_grad(), run.accelerator.autocast():
         for cache, choice, manipulator, edit in zip(run.clean, choices, run.manipulators, edits, strict=True):
             row = cache.reference(index, choice, manipulator, edit, run.recognizers, view, loss)
-            found.append(row._replace(identities=tuple(row.identities[j] for j in known)))
-    return found
+            references.append(row._replace(identities=tuple(row.identities[j] for j in chosen)))
+    return references
 
 
 def _require_finite(run: ProtectorRun, report: StepReport) -> None:

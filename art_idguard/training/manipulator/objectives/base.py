@@ -36,10 +36,10 @@ class Batch(NamedTuple):
 
 
 Generator = TypeVar("Generator", bound=Manipulator)
-Judge = TypeVar("Judge", bound=nn.Module)
+Discriminator = TypeVar("Discriminator", bound=nn.Module)
 
 
-class GANObjective(ABC, Generic[Generator, Judge]):
+class GANObjective(ABC, Generic[Generator, Discriminator]):
     """The losses of one kind of manipulator; a step forges once, and both networks learn from it.
 
     Args:
@@ -65,7 +65,7 @@ class GANObjective(ABC, Generic[Generator, Judge]):
 
     @classmethod
     @abstractmethod
-    def discriminator(cls, config: ManipulatorConfig) -> Judge:
+    def discriminator(cls, config: ManipulatorConfig) -> Discriminator:
         """A new discriminator with its published initial weights."""
 
     def sample_batch(self, step: int) -> Draw:
@@ -82,12 +82,12 @@ class GANObjective(ABC, Generic[Generator, Judge]):
         """What the generator makes of the batch as far as both losses need it."""
 
     @abstractmethod
-    def discriminator_terms(self, discriminator: Judge, batch: Batch, forged: tuple[Tensor, ...]) -> Terms:
+    def discriminator_terms(self, discriminator: Discriminator, batch: Batch, forged: tuple[Tensor, ...]) -> Terms:
         """The discriminator's loss; `forged` is detached."""
 
     @abstractmethod
     def generator_terms(
-        self, generator: Generator, discriminator: Judge, batch: Batch, forged: tuple[Tensor, ...]
+        self, generator: Generator, discriminator: Discriminator, batch: Batch, forged: tuple[Tensor, ...]
     ) -> Terms:
         """The generator's loss; `forged` has its graph."""
 

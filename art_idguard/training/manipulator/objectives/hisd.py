@@ -134,7 +134,7 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
         self, generator: HiSD, discriminator: HiSDDiscriminator, batch: Batch, forged: tuple[Tensor, ...]
     ) -> Terms:
         """Adversarial, with the real face's scores by its extracted style; style and picture reconstruction."""
-        translated, cycled, own, target, reconstructed, itself, found = forged
+        translated, cycled, own, target, reconstructed, itself, style = forged
         (tag, source, wanted), y = batch.task, self._conditions(batch)
         scores = discriminator(
             torch.cat((batch.real, translated, cycled)),
@@ -147,7 +147,7 @@ class HiSDObjective(GANObjective[HiSD, HiSDDiscriminator]):
         rebuilt = sum(F.l1_loss(picture, batch.real) for picture in (reconstructed, itself, cycled))
         return {
             "adversarial": adversarial,
-            "style": self.config.style_weight * F.l1_loss(found, target),
+            "style": self.config.style_weight * F.l1_loss(style, target),
             "cycle": self.config.cycle_weight * rebuilt,
         }
 
