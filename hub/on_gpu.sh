@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kept=$HOME/kept
-wheels=(adversarial-robustness-toolbox beartype six scikit-learn joblib cloudpickle narwhals threadpoolctl jaxtyping wadler-lindig)
+wheels=(adversarial-robustness-toolbox beartype six scikit-learn joblib cloudpickle narwhals threadpoolctl jaxtyping wadler-lindig lazy-loader)
 
 pack() {
     rm -rf .pack && mkdir -p .pack/hub/manipulators .pack/hub/protectors .pack/hub/recognizers

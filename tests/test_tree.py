@@ -37,7 +37,7 @@ PUBLIC = {
     "art_idguard.hub": ("HubModel", "shipped"),
     "art_idguard.models": ("load",),
     "art_idguard.photos": ("protect_photo",),
-    "art_idguard.regions": ("MaskedFaces", "face_mask", "heat_map", "masked_faces"),
+    "art_idguard.regions": ("MaskedFaces", "Scene", "face_mask", "heat_map", "masked_faces", "scene"),
     "art_idguard.serve": ("serve",),
     "art_idguard.training.manipulator": ("train_manipulator",),
     "art_idguard.training.protector": ("train_protector",),

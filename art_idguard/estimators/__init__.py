@@ -1,8 +1,5 @@
 """ART estimators of manipulators."""
 
-from art_idguard._lazy import lazy
+import lazy_loader
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {"Disruption": "art_idguard.estimators.disruption", "PyTorchManipulator": "art_idguard.estimators.manipulator"},
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

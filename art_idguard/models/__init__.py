@@ -1,5 +1,5 @@
 """Any model without knowing its kind: loaded, described, pushed."""
 
-from art_idguard._lazy import lazy
+import lazy_loader
 
-__getattr__, __dir__ = lazy(__name__, {"load": "art_idguard.models.loading"})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

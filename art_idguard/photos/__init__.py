@@ -1,5 +1,5 @@
 """People's own photos: protected, written, judged, counted."""
 
-from art_idguard._lazy import lazy
+import lazy_loader
 
-__getattr__, __dir__ = lazy(__name__, {"protect_photo": "art_idguard.photos.protect"})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,9 +7,12 @@ from art_idguard.regions.face import face_mask, face_mask_from_annotation, face_
 from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.regions.masked_faces import MaskedFaces, heat_maps, masked_faces
 
+Scene, scene = MaskedFaces, masked_faces  # their former names
+
 __all__ = [
     "HeatMethod",
     "MaskedFaces",
+    "Scene",
     "annotation_mask",
     "component_mask",
     "face_mask",
@@ -20,6 +23,7 @@ __all__ = [
     "heat_to_picture",
     "landmark_mask",
     "masked_faces",
+    "scene",
 ]
 
 

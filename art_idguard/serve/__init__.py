@@ -1,5 +1,5 @@
 """The page."""
 
-from art_idguard._lazy import lazy
+import lazy_loader
 
-__getattr__, __dir__ = lazy(__name__, {"serve": "art_idguard.serve.app"})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

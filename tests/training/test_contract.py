@@ -4,8 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -18,8 +16,7 @@ from art_idguard.files.lock import exclusive
 from art_idguard.training.base import TrainingRun
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.loop import Training
-from tests import ROOT
-from tests.training.trainings import STEPS, TRAININGS, arguments, behind, contents
+from tests.training.trainings import STEPS, TRAININGS, behind, contents, in_a_process
 
 STEP, CHECKPOINTED = (Training, "note_time"), (TrainingRun, "save_checkpoint")
 """Where a step is done, before its record, sample and checkpoint; and behind its checkpoint."""
@@ -34,21 +31,22 @@ def spoil(run):
         next(network.parameters()).data.fill_(torch.nan)
 
 
-@pytest.mark.parametrize("place", [STEP, CHECKPOINTED], ids=["behind a step", "behind a checkpoint"])
-def test_a_broken_and_resumed_run_leaves_what_an_unbroken_one_leaves(place, training, tmp_path):
+@pytest.mark.slow
+def test_a_broken_and_resumed_run_leaves_what_an_unbroken_one_leaves(training, tmp_path):
     config, train = training
     options = {"checkpoint_every": 2, "sample_every": 1}
     train(config(tmp_path / "unbroken", **options))
-    broken = config(tmp_path / "broken", **options)
-    with behind(place, 2, power_cut), pytest.raises(RuntimeError, match="power cut"):
-        train(broken)
-    if place is CHECKPOINTED:
-        with pytest.raises(IDGuardError, match=r"broken holds a run; resume it \(--resume\) or choose another"):
-            train(broken)
-    train(broken, resume=True)
-    left, expected = contents(tmp_path / "broken"), contents(tmp_path / "unbroken")
+    expected = contents(tmp_path / "unbroken")
     assert {name for name in expected if name.startswith("step ")} == {f"step {i + 1}" for i in range(STEPS)}
-    assert left == expected
+    for name, place in (("between checkpoints", STEP), ("behind one", CHECKPOINTED)):
+        broken = config(tmp_path / name, **options)
+        with behind(place, 2, power_cut), pytest.raises(RuntimeError, match="power cut"):
+            train(broken)
+        if place is CHECKPOINTED:
+            with pytest.raises(IDGuardError, match=r"behind one holds a run; resume it \(--resume\) or choose another"):
+                train(broken)
+        train(broken, resume=True)
+        assert contents(tmp_path / name) == expected, name
 
 
 @pytest.mark.slow
@@ -57,12 +55,8 @@ def test_kill_9_loses_no_more_than_the_steps_since_the_checkpoint(name, labelled
     settings, train = TRAININGS[name]
     train(settings(labelled, tmp_path / "unbroken"), verbose=False)
     broken = settings(labelled, tmp_path / "broken")
-    process = subprocess.Popen(arguments(broken), env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cwd=ROOT)
-    while not (tmp_path / "broken" / CHECKPOINT).is_file():
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    with in_a_process(broken, ready=tmp_path / "broken" / CHECKPOINT) as process:
+        process.kill()
     train(broken, resume=True, verbose=False)
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
 

@@ -27,7 +27,7 @@ from art_idguard.training.manipulator.train import require_finite, train_manipul
 from art_idguard.training.seeding import seed_step
 from tests import ROOT
 from tests.toys import LABELS, in_one_and_two_processes, write_labels, write_portraits
-from tests.training.trainings import gan_config
+from tests.training.trainings import STEPS, gan_config
 
 RECIPES = sorted(
     path.name
@@ -439,7 +439,7 @@ def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces,
         train_manipulator(broken, verbose=False)
     attack = Noise()
     resumed = train_manipulator(broken, resume=True, verbose=False, attack=attack)
-    assert attack.calls == 4
+    assert attack.calls == STEPS
     assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
     discriminators = [load_file(tmp_path / w / "discriminator.safetensors") for w in ("unbroken", "broken")]
     assert all(torch.equal(value, discriminators[1][key]) for key, value in discriminators[0].items())
@@ -453,7 +453,7 @@ def test_a_resumed_run_has_the_log_and_the_samples_of_an_unbroken_one(faces, tmp
         samples = {path.name: path.read_bytes() for path in (output / "samples").iterdir()}
         return [record["loss"] for record in records], samples
 
-    options = {"n_critic": 2, "checkpoint_every": 1, "sample_every": 1}
+    options = {"steps": 4, "n_critic": 2, "sample_every": 1}
     train_manipulator(gan_config(faces, tmp_path / "unbroken", **options), verbose=False)
     for steps in (2, 3):
         settings = gan_config(faces, tmp_path / f"{steps}", **options)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -36,7 +35,7 @@ from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
 from examples.benchmark import textbook_step
 from tests import ROOT
 from tests.toys import ToyRecognizer, in_one_and_two_processes, tiny_manipulators
-from tests.training.trainings import arguments, protector_config
+from tests.training.trainings import arguments, in_a_process, protector_config
 from tests.training.two_processes import NAMES
 
 
@@ -508,15 +507,11 @@ def test_training_goes_on_from_a_protector(workplace, tmp_path):
 @pytest.mark.slow
 def test_interrupted_run_keeps_a_checkpoint(workplace, tmp_path):
     settings = protector_config(workplace, tmp_path, steps=100_000, checkpoint_every=100_000)
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(arguments(settings), env=environment, cwd=ROOT, **pipes)
     log = tmp_path / "log.jsonl"
-    while not (log.is_file() and log.read_text()):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
+    with in_a_process(settings, ready=log, **pipes) as process:
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
     steps = len(log.read_text().splitlines())
     assert process.returncode == 130
     assert said == ""

@@ -1,7 +1,10 @@
 """Every training at toy size: its settings, the command line that gives them, and what it leaves behind."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -20,8 +23,9 @@ from art_idguard.training.manipulator.hardening import harden
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.training.protector.train import train_protector
+from tests import ROOT
 
-STEPS = 4
+STEPS = 3
 
 
 def protector_config(workplace, output, **changes):
@@ -77,6 +81,21 @@ def arguments(config):
             option = f"--{name.replace('_', '-')}"
             words += [option] if value is True else [option, *map(str, value if isinstance(value, tuple) else (value,))]
     return words
+
+
+@contextmanager
+def in_a_process(config, *, ready, **pipes):
+    """The training in a process of its own, from when the file is there on; it does not outlive the block."""
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    process = subprocess.Popen(arguments(config), env=environment, cwd=ROOT, **pipes)
+    try:
+        while not (ready.is_file() and ready.stat().st_size):
+            assert process.poll() is None, "the run ended at once"
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

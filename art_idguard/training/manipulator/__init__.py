@@ -1,11 +1,5 @@
 """Training of the manipulators by their own losses, and hardening (Eq. 15)."""
 
-from art_idguard._lazy import lazy
+import lazy_loader
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "ManipulatorConfig": "art_idguard.training.manipulator.config",
-        "train_manipulator": "art_idguard.training.manipulator.train",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,11 +1,5 @@
 """Training of a protector (Algorithm 1)."""
 
-from art_idguard._lazy import lazy
+import lazy_loader
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "ProtectorConfig": "art_idguard.training.protector.config",
-        "train_protector": "art_idguard.training.protector.train",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

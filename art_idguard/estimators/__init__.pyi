@@ -1,0 +1,2 @@
+from .disruption import Disruption as Disruption
+from .manipulator import PyTorchManipulator as PyTorchManipulator

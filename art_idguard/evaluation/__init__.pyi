@@ -1,0 +1,1 @@
+from .protection import evaluate as evaluate

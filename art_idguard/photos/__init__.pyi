@@ -1,0 +1,1 @@
+from .protect import protect_photo as protect_photo

@@ -1,0 +1,2 @@
+from .config import ManipulatorConfig as ManipulatorConfig
+from .train import train_manipulator as train_manipulator
