@@ -104,7 +104,7 @@ def test_protectors(generator):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("weighting", "operation"), zip(WEIGHTINGS, OPERATIONS, strict=True))  # each of both once
+@pytest.mark.parametrize(("weighting", "operation"), list(zip(WEIGHTINGS, OPERATIONS, strict=True)))
 def test_a_step_of_algorithm_1(weighting, operation, faces, tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setitem(RECOGNIZERS, "toy", ToyRecognizer)

@@ -46,6 +46,7 @@ def test_training_on_arrays_raises_the_objective(x, tmp_path):
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 12
 
 
+@pytest.mark.slow
 def test_without_estimators_the_attacks_own_is_trained_against_and_nothing_is_kept(x):
     idguard, _ = attack()
     before = idguard.protector.generator.state_dict()
@@ -76,6 +77,7 @@ def test_a_copy_is_trained_with_the_estimators_labels_in_any_thread(x):
     assert not torch.equal(trained[0], trained[2])
 
 
+@pytest.mark.slow
 def test_what_was_measured_of_p_pert_is_forgotten(x):
     idguard, estimators = attack()
     torch.nn.init.uniform_(idguard.protector.prior, -0.05, 0.05)

@@ -243,6 +243,7 @@ def _holds(value):
     )
 
 
+@pytest.mark.slow
 @BOTH
 def test_memory_does_not_grow_with_the_number_of_images(kind, protector, monkeypatch):
     attack = kind(None, protector, batch_size=4, verbose=False)

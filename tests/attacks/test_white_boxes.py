@@ -96,6 +96,7 @@ def test_the_adaptive_attack_reaches_the_identity_that_pgd_leaves(x, model, judg
     assert "the adaptive attack knows the judging recogniser" in table.markdown()
 
 
+@pytest.mark.slow
 def test_the_adaptive_attack_works_without_a_face(model, judge):
     grey = np.full((1, 3, SIZE, SIZE), 0.5, np.float32)
     estimator = PyTorchManipulator(model, input_shape=grey.shape[1:])

@@ -291,6 +291,7 @@ def test_a_baseline_that_was_trained_on_the_evaluated_faces_is_told(tmp_path, mo
         assert main(["evaluate", *map(str, words)]) == 0
 
 
+@pytest.mark.slow
 def test_evaluate_after_lossy_operations(tmp_path, model, capsys):
     faces = write_portraits(tmp_path / "faces", 2)
     (stargan,) = tiny_manipulators(("stargan",))

@@ -60,6 +60,7 @@ def evaluate(place, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "known"), [(1, ["sface"]), (2, ["sface"]), (3, ["sface", "sface-2"])])
 def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
     count, known, place, evaluate, monkeypatch
@@ -105,6 +106,7 @@ def test_protectors_stand_side_by_side_each_with_its_p_pert(place, evaluate):
         assert report["summary"][ours] == alone["summary"][theirs]
 
 
+@pytest.mark.slow
 def test_the_first_protector_may_have_a_name_and_the_refined_one_is_its(place, evaluate):
     folder = place / "protectors"
     report, _ = evaluate("--protector", f"S-II={folder / 'first'}", folder / "first", "--refine", "1")

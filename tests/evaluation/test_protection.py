@@ -739,9 +739,9 @@ def stargan(tmp_path_factory):
         ("evaluate", "--baseline-steps", "0", "at least 1"),
         ("evaluate", "--size", "0", "at least 1"),
         ("evaluate", "--size", "66", "a multiple of 4"),
-        ("evaluate-manipulator", "--batch-size", "-1", "1 or more"),
+        ("evaluate-manipulator", "--batch-size", "-1", "at least 1"),
         ("evaluate-manipulator", "--size", "66", "a multiple of 4"),
-        ("attack-manipulator", "--limit", "0", "1 or more"),
+        ("attack-manipulator", "--limit", "0", "at least 1"),
         ("attack-manipulator", "--size", "66", "a multiple of 4"),
     ],
 )

@@ -70,6 +70,7 @@ class Reader(AttributeClassifier):
         return logits
 
 
+@pytest.mark.slow
 def test_perfect_edits_succeed_where_something_is_to_change(faces, judge):
     quality = measure_quality(Painter(), faces, Reader(channels=4), judge, batch_size=4)
     for e, edit in enumerate(ATTRIBUTES):
@@ -93,6 +94,7 @@ def _forged(faces):
     return [Painter()(photos, edit) for edit in Painter().edits(faces.attributes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MANIPULATORS)
 def test_every_manipulator_is_measured_and_knows_a_way_back(name, faces, judge):
     torch.manual_seed(0)
@@ -131,6 +133,7 @@ def test_kernel_distance_is_the_unbiased_squared_mmd():
     assert abs(sum(same) / 40) < 3 * torch.tensor(same).std() / math.sqrt(40)  # unbiased: zero on the mean
 
 
+@pytest.mark.slow
 def test_kids_interval_is_as_wide_as_independent_samples_scatter():
     random = torch.Generator().manual_seed(0)
     found = [

@@ -245,6 +245,7 @@ def test_no_face_is_no_error(detector, shape):
     assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == []
 
 
+@pytest.mark.slow
 def test_points_of_real_faces_fall_on_the_template(shared, detector):
     from tests.recognizers.test_recognizers import tar_pictures
 

@@ -97,6 +97,7 @@ def test_killed_at_any_change_the_old_or_the_new_model_loads(first, tmp_path, ha
     assert set(found) == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_killed_first_save_is_pushed_whole(tmp_path):
     for after in range(1, 20):
         folder = tmp_path / f"{after}"

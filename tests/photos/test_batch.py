@@ -93,6 +93,7 @@ def test_a_photo_in_which_other_faces_would_be_found_now_is_done_anew(place, pro
     assert protect(photo) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_persons_own_picture_of_before_and_after_stays(place, protect, capsys, monkeypatch):
     monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [place / "stargan"])
     tiny_manipulators(("stargan",))[0].save_pretrained(place / "stargan")
@@ -117,6 +118,7 @@ def test_a_newer_photo_of_the_same_name_is_protected(place, protect):
     assert is_protection_of(place / "in" / "a.protected.png", photo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_every_photo_of_a_name_gets_its_own_result(together, place, protect):
     """Of two folders into one, and of two formats beside each other, in one run or in several."""
@@ -193,6 +195,7 @@ def shown(place, monkeypatch):
     return place / "in" / "a.before-after.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_asked_for_picture_of_before_and_after_is_made(whole, place, protect, shown):
     photo = portrait(place, 0, place / "in" / "a.png")

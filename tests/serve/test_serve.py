@@ -389,6 +389,7 @@ def ask(models, files, *choices):
     return Handlers(models, files).protect(*choices, False, True, Request(session_hash="page"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen", [[0] * 1000, [0.0, -1, 2, 10**9, "0", None, float("nan"), [0]]], ids=["often", "any"]
 )
@@ -480,6 +481,7 @@ def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
     assert "pip install 'art-idguard[serve]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_space_runs_this_app_on_a_gradio_that_it_is_made_for():
     metadata = metadata_load(SPACE / "README.md")
     assert metadata["sdk"] == "gradio"

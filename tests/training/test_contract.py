@@ -105,6 +105,7 @@ def test_a_folder_has_one_training_at_a_time(training, tmp_path):
     train(settings)
 
 
+@pytest.mark.slow
 def test_minutes_end_a_run_and_count_over_its_launches(training, tmp_path):
     config, train = training
     settings = config(tmp_path, steps=1000, minutes=1e-6)
@@ -124,6 +125,7 @@ def begun(training, tmp_path):
     return lambda **changes: config(tmp_path / "run", **changes), train, load_checkpoint(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_a_run_cannot_go_on_with_is_named(begun, labelled, tmp_path):
     config, train, state = begun
     with pytest.raises(
@@ -143,6 +145,7 @@ def test_what_a_run_cannot_go_on_with_is_named(begun, labelled, tmp_path):
         train(config(faces=str(other)), resume=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_may_take_what_helps_against_nan(begun, tmp_path):
     """And in one process, for which accelerate keeps one precision."""
     config, train, state = begun

@@ -350,6 +350,7 @@ def test_the_trainer_warms_its_new_discriminator_up_as_harden_does(given, warmup
     assert seen[0].warmup == warmup
 
 
+@pytest.mark.slow
 def test_the_trainer_leaves_running_statistics_as_they_are(art):
     estimator, x, y = art
     (relgan,) = tiny_manipulators(["relgan"])
@@ -446,6 +447,7 @@ def test_what_the_trainer_cannot_use_is_named(art):
         ManipulatorAdversarialTrainer(other, ProjectedGradientDescent(estimator, verbose=False))
 
 
+@pytest.mark.slow
 def test_the_example_runs(faces, models, capsys):
     example = runpy.run_path(str(ROOT / "examples" / "harden_with_art.py"))
     places = {"--faces": faces, "--manipulator": models / "stargan", "--protector": models / "protector"}

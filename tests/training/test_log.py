@@ -88,6 +88,7 @@ def wandb(monkeypatch):
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", StandIn)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wandb")
 def test_trackers_get_what_the_log_has_and_the_learning_rates(training, tmp_path):
     config, train = training
@@ -103,6 +104,7 @@ def test_trackers_get_what_the_log_has_and_the_learning_rates(training, tmp_path
     assert values["lr/generator"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wandb")
 def test_tensorboard_has_pictures_and_a_resumed_run_may_have_another_tracker(training, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

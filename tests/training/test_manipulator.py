@@ -445,6 +445,7 @@ def test_broken_and_resumed_run_is_bit_identical_to_an_unbroken_one(name, faces,
     assert all(torch.equal(value, discriminators[1][key]) for key, value in discriminators[0].items())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_log_and_the_samples_of_an_unbroken_one(faces, tmp_path):
     """Killed behind a checkpoint that lies between two turns of the generator."""
 

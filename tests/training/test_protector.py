@@ -194,6 +194,7 @@ def test_a_manipulator_that_cannot_mix_edits_gives_all_faces_the_same(workplace,
     assert torch.equal(edit.condition, target.edits(batch.attributes)[2].condition)
 
 
+@pytest.mark.slow
 def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplace, tmp_path):
     """Twice the same three steps: with a cold cache, then with a warm one; half precision rounds."""
     found, calls = [], []
@@ -212,6 +213,7 @@ def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplac
     assert torch.equal(found[2], found[1])
 
 
+@pytest.mark.slow
 def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
     folders = []
     for changes in (
@@ -465,6 +467,7 @@ def test_torchrun_on_cpus_is_one_training(workplace, tmp_path):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     """A machine that trains on prepared faces has torch, accelerate, safetensors and huggingface_hub."""
     blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
@@ -492,6 +495,7 @@ def test_a_module_that_a_bare_machine_lacks_is_named(module, settings, message, 
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_protector(workplace, tmp_path):
     """`start` takes generator, prior and bound from a finished protector; without a step nothing changes."""
     first = train_protector(protector_config(workplace, tmp_path / "first", steps=1), verbose=False)

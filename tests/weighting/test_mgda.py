@@ -70,6 +70,7 @@ def squared_norm(gramian, weights):
     return (weights @ gramian @ weights).item()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     shape=st.sampled_from(SHAPES),
