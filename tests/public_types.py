@@ -1,4 +1,4 @@
-"""What a type checker knows of the public names; mypy reads it, nothing runs it."""
+"""What a type checker knows of the public names; mypy reads this, nothing runs it."""
 
 from typing import assert_type
 
@@ -10,16 +10,20 @@ from art_idguard.manipulators import Manipulator
 from art_idguard.plugins import Registry
 from art_idguard.training.protector import ProtectorConfig, train_protector
 
-protector = Protector.from_pretrained()
-assert_type(protector, Protector)
-assert_type(RefinedProtector(protector, [], []), RefinedProtector)
-assert_type(MANIPULATORS, Registry[type[Manipulator]])
-estimator = PyTorchManipulator.from_pretrained("stargan")
-assert_type(estimator, PyTorchManipulator)
-attack = IDGuardAttack.from_pretrained(estimator=estimator, batch_size=2)
-assert_type(attack, IDGuardAttack)
-assert_type(attack.eps, float)
-attack.generate(np.zeros((1, 3, 64, 64), np.float32))
-IDGuardAttack(estimator, protector, batchsize=2)  # type: ignore[call-arg]  # has to be an error
-ProtectorConfig.from_recipe(None, faces="faces", manipulators=("stargan",), output="run")
+
+def uses() -> None:
+    protector = Protector.from_pretrained()
+    assert_type(protector, Protector)
+    assert_type(RefinedProtector(protector, [], []), RefinedProtector)
+    assert_type(MANIPULATORS, Registry[type[Manipulator]])
+    estimator = PyTorchManipulator.from_pretrained("stargan")
+    assert_type(estimator, PyTorchManipulator)
+    attack = IDGuardAttack.from_pretrained(estimator=estimator, batch_size=2)
+    assert_type(attack, IDGuardAttack)
+    assert_type(attack.eps, float)
+    attack.generate(np.zeros((1, 3, 64, 64), np.float32))
+    IDGuardAttack(estimator, protector, batchsize=2)  # type: ignore[call-arg]  # has to be an error
+    ProtectorConfig.from_recipe(None, faces="faces", manipulators=("stargan",), output="run")
+
+
 __all__ = ["evaluate", "train_protector"]

@@ -508,7 +508,7 @@ def test_minutes_that_end_before_the_generators_first_turn_are_an_error(faces, t
     ):
         train_manipulator(settings, verbose=False)
     assert not (tmp_path / "manipulator").exists()
-    turns = build_run(gan_config(faces, tmp_path / "turns", warmup=3, n_critic=2))
+    turns = build_run(gan_config(faces, tmp_path / "turns", steps=4, warmup=3, n_critic=2))
     learnt = [any(k.startswith("generator") for k in training.train_step(turns, progress=0.0)) for _ in range(4)]
     assert learnt.index(True) + 1 == settings.first_update == 4
 
