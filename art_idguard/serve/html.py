@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
@@ -23,11 +23,11 @@ from art_idguard.images import epsilon_to_levels, to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.weakened import Weakened
 from art_idguard.photos.effects import distance, forge
 from art_idguard.photos.job import Written, protect_file
 from art_idguard.photos.protect import face_crop
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.types import Images, Protected
 
 MAX_PIXELS = 50_000_000  # of a photo, for which others wait
 SHOWN_SIDE = 768  # pixels of the longer side of a photo in the page
@@ -46,22 +46,6 @@ class Models(NamedTuple):
         face = torch.zeros(1, 5)
         known = [[edit.name for edit in m.edits(face)] for m in self.manipulators]
         return [name for name in known[0] if all(name in names for names in known)] if known else []
-
-
-class Weakened(Protector):
-    """A protector at a share of its strength: its perturbations times `strength`, so epsilon times `strength`.
-
-    The product is rounded to 8-bit levels only afterwards, by `photos.protect_photo`.
-    """
-
-    def __init__(self, protector: Protector, strength: float) -> None:
-        nn.Module.__init__(self)  # the weights are the other's
-        self.full, self.prior = protector, protector.prior
-        self.strength, self.epsilon = strength, strength * protector.epsilon
-
-    def forward(self, x: Images) -> Protected:
-        """Both protected versions, as x + strength * (protected - x)."""
-        return Protected(*(x + self.strength * (protected - x) for protected in self.full(x)))
 
 
 def protect_upload(

@@ -33,10 +33,11 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.weakened import Weakened
 from art_idguard.photos.effects import effects
 from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.serve import sessions
-from art_idguard.serve.html import Models, Weakened, protect_upload
+from art_idguard.serve.html import Models, protect_upload
 from art_idguard.serve.sessions import SessionFiles
 from tests import ROOT
 from tests.toys import PORTRAIT, tiny_manipulators
