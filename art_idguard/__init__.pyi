@@ -7,9 +7,11 @@ from .defences import ManipulatorAdversarialTrainer as ManipulatorAdversarialTra
 from .errors import IDGuardError as IDGuardError
 from .errors import WeightsError as WeightsError
 from .estimators.manipulator import PyTorchManipulator as PyTorchManipulator
+from .hub.shipped import list_models as list_models
 from .manipulators import MANIPULATORS as MANIPULATORS
 from .perturbation import Protector as Protector
 from .perturbation.refined import RefinedProtector as RefinedProtector
+from .perturbation.weakened import WeakenedProtector as WeakenedProtector
 from .recognizers import RECOGNIZERS as RECOGNIZERS
 from .weighting import WEIGHTINGS as WEIGHTINGS
 

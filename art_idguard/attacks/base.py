@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
+from art.exceptions import EstimatorError
 from tqdm import tqdm
 
 from art_idguard.errors import IDGuardError
@@ -27,6 +28,13 @@ class CommonParams(TypedDict, total=False):
     batch_size: int | None
     verbose: bool
     summary_writer: Any
+
+
+ADVICE = (
+    "These attacks spoil forgeries of faces, so the estimator is a face manipulator: "
+    'PyTorchManipulator.from_pretrained("stargan"), or PyTorchManipulator(your_image_to_image_module). IDGuardAttack() '
+    "needs none; to protect what a classifier sees, give the classifier an IDGuardPreprocessor."
+)
 
 
 class ProtectionAttack(EvasionAttack, ABC):
@@ -57,6 +65,9 @@ class ProtectionAttack(EvasionAttack, ABC):
     ) -> None:
         try:
             super().__init__(estimator=estimator, summary_writer=summary_writer)
+        except EstimatorError as error:
+            error.message += " " + ADVICE
+            raise
         except ModuleNotFoundError as error:
             raise IDGuardError(
                 f"ART's summary writer needs {error.name}: pip install {error.name}, or pass your own SummaryWriter"

@@ -12,6 +12,7 @@ from art_idguard.attacks.base import CommonParams, ProtectionAttack
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.estimators.wrappers import unwrapped
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.types import Images
 
 
@@ -19,13 +20,14 @@ class IDGuardAttack(ProtectionAttack):
     """Eq. (14) for ART: x + G(cat(x, delta_p)), bounded by the protector's epsilon.
 
     Images of any size, as faces fill them: the shipped generator takes about 1 KB of memory for each pixel of a batch.
-    For photos of many megapixels there is `photos.protect_photo`, which works on the faces in them. The bound is the
-    protector's: epsilon on its [-1, 1] scale, half of that on [0, 1].
+    For photos of many megapixels there is `photos.protect_photo`, which works on the faces in them.
 
     Args:
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
         protector: a trained protector; by default the one that ships. What DataParallel or torch.compile put around it
             is taken off.
+        eps: L-inf bound in units of `clip_values`; by default, and at most, the protector's: epsilon on its [-1, 1]
+            scale, half of that on [0, 1]. A smaller one scales the perturbation down: less is seen, and less protected.
         common: batch_size, verbose and summary_writer, see `attacks.CommonParams`.
 
     Raises:
@@ -33,16 +35,20 @@ class IDGuardAttack(ProtectionAttack):
         ValueError: a parameter has a wrong type or value.
     """
 
+    attack_params = [*ProtectionAttack.attack_params, "eps"]  # noqa: RUF012 - ART's convention
     _estimator_requirements = ((PyTorchManipulator, type(None)),)
 
     def __init__(
         self,
         estimator: PyTorchManipulator | None = None,
         protector: Protector | nn.Module | None = None,
+        *,
+        eps: float | None = None,
         **common: Unpack[CommonParams],
     ) -> None:
         super().__init__(estimator, **common)
         self.protector = Protector.from_pretrained() if protector is None else unwrapped(protector)
+        self.eps = eps
         self._check_params()
 
     @classmethod
@@ -115,13 +121,27 @@ class IDGuardAttack(ProtectionAttack):
 
     @property
     def eps(self) -> float:
-        """The L-inf bound in the units of `clip_values`."""
+        """The L-inf bound in the units of `clip_values`; set it to None for the protector's."""
+        return self._full_eps if self._eps is None else self._eps
+
+    @eps.setter
+    def eps(self, value: float | None) -> None:
+        self._eps = value
+
+    @property
+    def _full_eps(self) -> float:
         return self.protector.epsilon * self.clip_values.span / 2
+
+    @property
+    def weakened(self) -> Protector:
+        """The protector as it is used, on the attack's device: at `eps`."""
+        protector = self.protector.to(self.device).eval()
+        return protector if self.eps == self._full_eps else WeakenedProtector(protector, self.eps / self._full_eps)
 
     @torch.no_grad()  # not inference_mode: a RefinedProtector takes gradients
     def protect(self, x: Images) -> Images:
         """Eq. (14) on the [-1, 1] scale."""
-        return self.protector.to(self.device).eval()(x).specific
+        return self.weakened(x).specific
 
     def _default_batch(self) -> int:
         return 4 if self.device.type == "cpu" else 32  # on a CPU more are slower
@@ -130,3 +150,9 @@ class IDGuardAttack(ProtectionAttack):
         super()._check_params()
         if not isinstance(self.protector, Protector):
             raise ValueError(f"`protector` has to be a Protector, found {type(self.protector).__name__}")
+        self._check_positive("eps")
+        if self.eps > self._full_eps:
+            raise ValueError(
+                f"`eps` has to be at most the protector's bound, {self._full_eps:g}, found {self.eps:g}; a protector "
+                "with a larger one has to be trained"
+            )

@@ -23,6 +23,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
     Args:
         estimator: the manipulator that the fooling rate is measured on.
         protector: see `IDGuardAttack`.
+        eps: see `IDGuardAttack`.
         delta: share of images whose forgeries may stay intact.
         common: batch_size, verbose and summary_writer, see `attacks.CommonParams`.
 
@@ -38,13 +39,14 @@ class IDGuardUniversalAttack(IDGuardAttack):
         estimator: PyTorchManipulator | None = None,
         protector: Protector | None = None,
         *,
+        eps: float | None = None,
         delta: float = 0.2,
         **common: Unpack[CommonParams],
     ) -> None:
         self.delta = delta
         self.noise: np.ndarray | None = None
         self.fooling_rate: float | None = None
-        super().__init__(estimator, protector, **common)
+        super().__init__(estimator, protector, eps=eps, **common)
 
     @property
     def converged(self) -> bool | None:
@@ -66,7 +68,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
             return protected
         first = self.clip_values.signed(torch.from_numpy(np.array(x[:1], np.float32)).to(self.device))
         with torch.inference_mode():
-            self.noise = (self.protector.universal(first) * self.clip_values.span / 2).cpu().numpy()
+            self.noise = (self.weakened.universal(first) * self.clip_values.span / 2).cpu().numpy()
         if self.estimator is not None:
             self.fooling_rate = self.estimator.disruption(np.asarray(x), protected).dsr
         return protected
@@ -74,7 +76,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
     @torch.inference_mode()
     def protect(self, x: Images) -> Images:
         """P-Pert on the [-1, 1] scale: x + delta_p."""
-        return (x + self.protector.to(self.device).universal(x)).clamp(-1, 1)
+        return (x + self.weakened.universal(x)).clamp(-1, 1)
 
     def _check_params(self) -> None:
         super()._check_params()

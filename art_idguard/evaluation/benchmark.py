@@ -29,7 +29,7 @@ from art_idguard.evaluation.tables import markdown
 from art_idguard.files.atomic import write_text
 from art_idguard.hub.loading import official_file, weights_sha256
 from art_idguard.hub.shipped import shipped
-from art_idguard.manipulators import Manipulator
+from art_idguard.manipulators import Manipulator, shipped_manipulators
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
@@ -142,7 +142,8 @@ class _Parts:
         self.chosen = {} if config.baselines is None else chosen(config.baselines)
         self.guards = _protectors(config.protector, self.device)
         (self.first, self.guard), *_ = self.guards.items()
-        self.targets = named(self._manipulators(config.manipulators))
+        self.specs = config.manipulators or shipped_manipulators()
+        self.targets = named(self._manipulators(self.specs))
         self.size = self.guard.prior.shape[-1] if config.size is None else config.size
         check_size(self.targets.values(), self.size)
         operations = [(text, parse(text)) for text in config.operations]
@@ -151,7 +152,7 @@ class _Parts:
         recognizers = config.recognizers or (str(shipped("recognizers/sface")),)
         self.recognizers = named([load_recognizer(spec).to(self.device) for spec in recognizers])
         protectors = (ProtectorSpec.parse(text).source for text in config.protector or [DEFAULT])
-        sources = (*protectors, *config.manipulators, *recognizers)
+        sources = (*protectors, *self.specs, *recognizers)
         names = (*self.guards, *self.targets, *self.recognizers)
         self.weights = {name: weights_sha256(spec) for name, spec in zip(names, sources, strict=True)}
         self.known = list(self.recognizers)[:-1] or list(self.recognizers)  # the last of several takes part in nothing
@@ -187,7 +188,7 @@ class _Parts:
             return {}, {}
         targets = self._manipulators(config.refine_against) or list(self.targets.values())
         protector = RefinedProtector(self.guard, targets, self._known(), steps=config.refine)
-        against = [weights_sha256(spec) for spec in config.refine_against or config.manipulators]
+        against = [weights_sha256(spec) for spec in config.refine_against or self.specs]
         about = {"refine": {"steps": config.refine, "against": against, "recognizers": self.known}}
         return {f"{self.first}, refined": refined(protector)}, about
 

@@ -18,8 +18,8 @@ class EvaluationConfig(Settings):
     protector: tuple[str, ...] = field(default=(), metadata={"action": "extend", "metavar": "[NAME=]FOLDER"})
     """Folders or Hub ids, each with a row and one of its P-Pert; default: the one that ships. Without a name of its own
     the first is ID-Guard and others have their folder's. All have one epsilon."""
-    manipulators: tuple[str, ...]
-    """Folders or Hub ids, or name=file for official checkpoints."""
+    manipulators: tuple[str, ...] = ()
+    """Names of those that ship, folders or Hub ids, or name=file for official checkpoints; default: all that ship."""
     recognizers: tuple[str, ...] = ()
     """Likewise; the training's first, then at least one that it did not use (without, the report carries a warning).
     Default: the SFace that ships."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 from art_idguard.errors import WeightsError
@@ -14,6 +15,19 @@ NAMES = {
     "attributes": "classifiers/attributes-celeba128",
 }
 """What ships, under its short name: where `shipped` has it."""
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The short names of the models that ship with this installation, as `from_pretrained` and the commands take them.
+
+    >>> list_models("*-hardened")
+    ['relgan-hardened', 'stargan-hardened']
+
+    Args:
+        pattern: of names to list, with * and ?.
+    """
+    return sorted(name for name, path in NAMES.items() if fnmatch(name, pattern) and shipped(path).is_dir())
+
 
 _ROOMS = sorted({path.partition("/")[0] for path in NAMES.values()})
 _PATH = re.compile(rf"(?:hub/)?((?:{'|'.join(_ROOMS)})/[\w-]+)/?")
@@ -41,7 +55,7 @@ def resolve(model: str | Path) -> str | Path:
         return shipped(path)
     if os.path.isdir(model):
         return model
-    names = ", ".join(name for name, folder in NAMES.items() if shipped(folder).is_dir())
+    names = ", ".join(list_models())
     raise WeightsError(
         f"no folder {model} is here, and {path} does not ship with this installation; what does has the names {names}"
     )

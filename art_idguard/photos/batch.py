@@ -21,6 +21,7 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.finding import RESULTS, Found, find_photos, phrase
 from art_idguard.photos.job import PhotoJob, shown_beside
@@ -109,6 +110,9 @@ def _protector(config: ProtectConfig, *, verbose: bool) -> tuple[Protector, dict
         targets = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
         made_with["refine"] = [config.refine, *map(_digest, targets)]
         protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose)
+    if config.strength != 1:
+        made_with["strength"] = config.strength
+        protector = WeakenedProtector(protector, config.strength)
     return protector, made_with
 
 

@@ -23,7 +23,7 @@ from art_idguard.images import epsilon_to_levels, to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.weakened import Weakened
+from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import distance, forge
 from art_idguard.photos.job import Written, protect_file
 from art_idguard.photos.protect import face_crop
@@ -74,11 +74,9 @@ def protect_upload(
     Raises:
         IDGuardError: the file is no usable photo, it has no face, or an option is unknown.
     """
-    if not isinstance(strength, int | float) or not 0 < strength <= 1:
-        raise IDGuardError(f"strength is a share of the protector's epsilon in (0, 1]; found {strength!r}")
     if gallery and edit not in models.edits():
         raise IDGuardError(f"the manipulators do not know the edit {edit!r}; choose from: {', '.join(models.edits())}")
-    protector = models.protector if strength == 1 else Weakened(models.protector, strength)
+    protector = models.protector if strength == 1 else WeakenedProtector(models.protector, strength)  # type: ignore[arg-type]  # a stranger's, which it checks
     done = protect_file(
         path, target, protector, models.detector, whole=whole, strip_metadata=strip_metadata, max_pixels=MAX_PIXELS
     )

@@ -311,12 +311,33 @@ def test_an_unknown_argument_is_named(kind, estimator):
 
 
 @BOTH
+def test_a_smaller_eps_scales_the_perturbation_down(kind, protector, x):
+    x = 0.5 + 0.3 * (x - 0.5)  # nothing is clipped
+    attack = kind(None, protector, verbose=False)
+    full, bound = attack.generate(x) - x, attack.eps
+    attack.set_params(eps=bound / 4)
+    np.testing.assert_allclose(attack.generate(x) - x, full / 4, atol=1e-6)
+    assert attack.eps == kind(None, protector, eps=bound / 4).eps == bound / 4
+    if attack.__dict__.get("noise") is not None:
+        np.testing.assert_allclose(attack.noise, full[:1] / 4, atol=1e-6)
+    attack.set_params(eps=None)
+    np.testing.assert_array_equal(attack.generate(x) - x, full)
+
+
+def test_an_estimator_that_forges_nothing_is_told_what_to_do(unchecked):
+    classifier = PyTorchClassifier(nn.Linear(3, 2), nn.CrossEntropyLoss(), (3,), 2)
+    with pytest.raises(EstimatorError, match=r"IDGuardAttack\(\) needs none.*an IDGuardPreprocessor"):
+        IDGuardAttack(classifier)
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         *(("batch_size", value) for value in (0, -1, 2.0, "2", True)),
         *(("verbose", value) for value in (1, "yes")),
-        *(("unknown", 1), ("eps", 0.1), ("protector", None)),
+        *(("eps", value) for value in (0.1, 0, -0.01, "0.01", float("nan"))),
+        *(("unknown", 1), ("protector", None)),
     ],
 )
 def test_check_params(kind, name, value, protector, unchecked):

@@ -10,6 +10,7 @@ import pytest
 
 from art_idguard import cli
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.files.recipe import Settings
 from art_idguard.training.protector.config import ProtectorConfig
 from tests.torture.run_files import COMMANDS, NEEDED
@@ -50,7 +51,6 @@ def test_a_setting_has_its_fields_type_or_is_named(settings):
         ({"lr": inf}, "lr is inf; expected a finite number"),
         ({"minutes": "5"}, "minutes is '5'; expected a number or nothing"),
         ({"manipulators": [1]}, "expected a list, each a text"),
-        ({"manipulators": []}, "manipulators is empty; expected at least one"),
         ({"loss": "none"}, "unknown loss 'none'; choose from: paper"),
         ({"recognizer": "a", "recognizers": "b"}, "recognizer and recognizers are one setting"),
     ],
@@ -58,6 +58,11 @@ def test_a_setting_has_its_fields_type_or_is_named(settings):
 def test_a_wrong_value_is_named_with_what_was_expected(value, match):
     with pytest.raises(IDGuardError, match=match):
         ProtectorConfig.from_recipe(None, **needed(ProtectorConfig) | value)
+
+
+def test_a_list_that_is_needed_is_not_empty():
+    with pytest.raises(IDGuardError, match="data is empty; expected at least one"):
+        EvaluationConfig.from_recipe(None, data=[], output="report")
 
 
 def test_former_names_single_values_and_paths_are_taken():

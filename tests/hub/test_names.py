@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from art_idguard import recognizers
+from art_idguard import list_models, recognizers
 from art_idguard.cli import main
 from art_idguard.errors import WeightsError
 from art_idguard.estimators import PyTorchManipulator
@@ -51,6 +51,12 @@ def test_what_ships_loads_by_its_names(name):
     model = load(name)
     assert same(type(model).from_pretrained(NAMES[name]), model)
     assert weights_sha256(name) == weights_sha256(str(folder))
+
+
+def test_what_ships_is_listed():
+    assert list_models() == sorted(NAMES)
+    assert list_models("*gan-hardened") == ["relgan-hardened", "stargan-hardened"]
+    assert list_models("nothing") == []
 
 
 def test_every_folder_that_ships_has_a_name():

@@ -25,6 +25,7 @@ from art_idguard.perturbation import (
 )
 from art_idguard.perturbation import protector as protector_module
 from art_idguard.perturbation.protector import BOUNDS
+from art_idguard.perturbation.weakened import WeakenedProtector
 from tests import KEYS
 from tests.golden import check, fill, h
 
@@ -470,3 +471,25 @@ def test_images_on_another_scale_are_refused(wrong, match):
             use(wrong(images))
         use(images)
         use(images[:0] if use is protector.universal else images * 1.005)
+
+
+# Weaker
+
+
+@pytest.mark.parametrize("strength", [0.2, 1.0])
+def test_a_weakened_protector_adds_its_share_of_both_perturbations(strength):
+    full, x = small(), 0.9 * faces()
+    weak = WeakenedProtector(full, strength)
+    for less, more in zip(weak(x), full(x), strict=True):
+        torch.testing.assert_close(less - x, strength * (more - x), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(weak.universal(x), strength * full.universal(x))
+    assert weak.epsilon == strength * full.epsilon
+    assert weak.training == full.training
+    with pytest.raises(IDGuardError, match=r"save the one behind it, \.full"):
+        weak.save_pretrained("anywhere")
+
+
+@pytest.mark.parametrize("strength", [0, -0.5, 1.5, float("nan"), "1", None])
+def test_only_a_share_is_a_strength(strength, unchecked):
+    with pytest.raises(IDGuardError, match=r"a share of the protector's epsilon in \(0, 1\]; found"):
+        WeakenedProtector(small(), strength)

@@ -71,6 +71,7 @@ CHANGES = {
     "whole": {"whole": True},
     "format": {"format": "webp"},
     "quality": {"format": "webp", "quality": 80},
+    "strength": {"strength": 0.5},
 }
 
 

@@ -33,7 +33,7 @@ from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
 from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.weakened import Weakened
+from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import effects
 from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.serve import sessions
@@ -128,7 +128,7 @@ def test_the_edit_matters_and_an_unknown_one_is_refused(photo, models, tmp_path)
 @pytest.mark.parametrize("strength", [0.2, 0.5, 1.0])
 def test_strength_scales_the_perturbation_before_it_is_rounded(strength, photo, models, tmp_path):
     x = torch.rand(2, 3, 64, 64) * 2 - 1
-    weak, full = Weakened(models.protector, strength)(x), models.protector(x)
+    weak, full = WeakenedProtector(models.protector, strength)(x), models.protector(x)
     for some, whole in zip(weak, full, strict=True):
         torch.testing.assert_close(some - x, strength * (whole - x))
     html = protect_upload(photo, tmp_path / "p.png", models, strength=strength)
@@ -137,6 +137,7 @@ def test_strength_scales_the_perturbation_before_it_is_rounded(strength, photo, 
     assert f"bound at this strength: {bound}," in html
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.5, float("nan"), float("inf"), "1", None, [1]])
 def test_a_strength_outside_its_range_is_refused(strength, photo, models, tmp_path):
     with pytest.raises(IDGuardError, match="strength"):

@@ -18,8 +18,8 @@ class ProtectorConfig(TrainingConfig):
     command = "train"
     renamed = MappingProxyType({"recognizer": "recognizers"})
 
-    manipulators: tuple[str, ...]
-    """Folders or Hub ids, or name=file for an official checkpoint."""
+    manipulators: tuple[str, ...] = ()
+    """Names of those that ship, folders or Hub ids, or name=file for official checkpoints; default: all that ship."""
     size: int = 256
     """Side of the faces in pixels, a multiple of 4."""
     regions: str | None = None

@@ -17,6 +17,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.tensors import cached
 from art_idguard.manipulators import load as load_manipulator
+from art_idguard.manipulators import shipped_manipulators
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import GENERATORS, Protector, Visibility, initial_prior
 from art_idguard.recognizers import default as default_recognizer
@@ -38,7 +39,7 @@ def build_run(
     _check_names(config)
     accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device
-    targets = [m.to(device) for m in (parts.manipulators if parts else map(load_manipulator, config.manipulators))]
+    targets = [m.to(device) for m in (parts.manipulators if parts else map(load_manipulator, _targets(config)))]
     recognizers = _recognizers(config, device)
     with accelerator.main_process_first():  # one process fills the cache, the others read it
         faces = _faces(config, recognizers[0], parts).to(device)
@@ -102,7 +103,11 @@ def _check_names(config: ProtectorConfig) -> None:
     Visibility(**_visibility(config))
     if config.generator not in GENERATORS:
         raise IDGuardError(f"unknown generator {config.generator!r}; choose from: {', '.join(GENERATORS)}")
-    build_weighting(config, config.alpha or (1.0,) * len(config.manipulators))
+    build_weighting(config, config.alpha or (1.0,) * len(_targets(config)))
+
+
+def _targets(config: ProtectorConfig) -> list[str]:
+    return list(config.manipulators) or shipped_manipulators()
 
 
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:
