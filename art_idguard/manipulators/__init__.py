@@ -1,4 +1,4 @@
-"""The adversary: five face manipulation models, frozen or trainable (section IV-A)."""
+"""The adversary: the paper's five face manipulation models, frozen or trainable (section IV-A), and published ones."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,23 @@ from art_idguard.hub.loading import load_member
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators.attentiongan import AttentionGAN
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.manipulators.celeba_vae import CelebAVAE
+from art_idguard.manipulators.dpr import DPR
 from art_idguard.manipulators.fpgan import FixedPointGAN
 from art_idguard.manipulators.hisd import HiSD, HiSDDiscriminator
 from art_idguard.manipulators.relgan import RelGAN, RelGANDiscriminator
 from art_idguard.manipulators.stargan import StarGAN
 from art_idguard.manipulators.stargan_family import Discriminator
+from art_idguard.manipulators.taef2 import TAEF2
+from art_idguard.manipulators.tinybeauty import TinyBeauty
 from art_idguard.plugins import Registry
 
 MANIPULATORS: Registry[type[Manipulator]] = Registry(
     "manipulators",
-    {manipulator.name: manipulator for manipulator in (StarGAN, AttentionGAN, FixedPointGAN, RelGAN, HiSD)},
+    {
+        manipulator.name: manipulator
+        for manipulator in (StarGAN, AttentionGAN, FixedPointGAN, RelGAN, HiSD, DPR, TAEF2, CelebAVAE, TinyBeauty)
+    },
 )
 
 
@@ -35,8 +42,11 @@ def shipped_manipulators() -> list[str]:
 
 
 __all__ = [
+    "DPR",
     "MANIPULATORS",
+    "TAEF2",
     "AttentionGAN",
+    "CelebAVAE",
     "Discriminator",
     "FixedPointGAN",
     "HiSD",
@@ -45,6 +55,7 @@ __all__ = [
     "RelGAN",
     "RelGANDiscriminator",
     "StarGAN",
+    "TinyBeauty",
     "load",
     "shipped_manipulators",
 ]
