@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from art_idguard.errors import WeightsError
 from art_idguard.hub.loading import load_member
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators.attentiongan import AttentionGAN
@@ -32,8 +33,19 @@ def load(spec: str | Path, **config: Any) -> Manipulator:
 
     `config` has the model's options where they differ from its config.json or its defaults, such as sign=-1
     for weights that the PyTorch repository of RelGAN trained.
+
+    Raises:
+        WeightsError: what `load_member` raises, or the name alone of a manipulator whose weights are its authors'.
     """
+    if (member := published(spec)) is not None:
+        raise WeightsError(f"{spec} does not ship: get {member.published}, and name it as {spec}=FILE")
     return load_member(MANIPULATORS, spec, **config)
+
+
+def published(name: str | Path) -> type[Manipulator] | None:
+    """The manipulator of that name if its weights are its authors', and no folder of the name is here."""
+    member = MANIPULATORS.get(str(name))
+    return member if member is not None and member.published is not None and not Path(name).is_dir() else None
 
 
 def shipped_manipulators() -> list[str]:
@@ -57,5 +69,6 @@ __all__ = [
     "StarGAN",
     "TinyBeauty",
     "load",
+    "published",
     "shipped_manipulators",
 ]

@@ -14,7 +14,7 @@ from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.repository import CONFIG, locate, parse_config
 from art_idguard.hub.shipped import NAMES, resolve, shipped
 from art_idguard.images import epsilon_to_unit
-from art_idguard.manipulators import MANIPULATORS
+from art_idguard.manipulators import MANIPULATORS, published
 from art_idguard.manipulators.base import Manipulator, Published
 from art_idguard.models.loading import load
 from art_idguard.perturbation import Protector
@@ -30,23 +30,23 @@ def describe(model: str | None, *, revision: str | None) -> dict[str, Any]:
     """
     if model is None:
         return _installation()
-    member = MANIPULATORS.get(model)
-    if member is not None and member.published is not None and not Path(model).is_dir():
+    member = published(model)
+    if member is not None and member.published is not None:
         return _published(member, member.published)
     return _model(model, revision)
 
 
-def _published(member: type[Manipulator], published: Published) -> dict[str, Any]:
+def _published(member: type[Manipulator], place: Published) -> dict[str, Any]:
     """Of a manipulator whose weights are its authors'."""
     edits = member().edits(torch.zeros(1, len(ATTRIBUTES)))
-    first, *others = (Path(file).name for file in published.files)
+    first, *others = (Path(file).name for file in place.files)
     return {
         "model": member.name,
         "kind": "a manipulator whose weights its authors publish: get them there",
-        "source": published.source,
-        "file": ", ".join(published.files),
-        "sha256": ", ".join(published.files.values()),
-        "terms": published.terms,
+        "source": place.source,
+        "file": ", ".join(place.files),
+        "sha256": ", ".join(place.files.values()),
+        "terms": place.terms,
         "edits": ", ".join(edit.name for edit in edits),
         "use": f"--manipulators {member.name}=path/to/{first}{''.join(f', with {file} beside it' for file in others)}",
     }

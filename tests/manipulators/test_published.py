@@ -196,6 +196,13 @@ def test_other_weights_load_with_a_warning_of_both_hashes(tmp_path):
         load(f"tinybeauty={path}", channels=2)
 
 
+def test_the_name_alone_says_what_to_get():
+    with pytest.raises(
+        WeightsError, match=r"dpr does not ship: get trained_model.*zhhoper/DPR, and name it as dpr=FILE"
+    ):
+        load("dpr")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_info_says_where_to_get_it(name, capsys):
     assert main(["info", name]) == 0
