@@ -30,7 +30,6 @@ from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.evaluation.protection import evaluate
 from art_idguard.evaluation.quality import measure_quality
 from art_idguard.evaluation.report import CEILING, WHITE_BOX
-from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import GENERATORS, Protector
 from art_idguard.recognizers import RECOGNIZERS, SFace
 from art_idguard.training.manipulator import step as gan
@@ -142,7 +141,7 @@ ATTACKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "attack", "distill"), [*((name, "idguard", False) for name in MANIPULATORS), ("stargan", "pgd", True)]
+    ("name", "attack", "distill"), [*((name, "idguard", False) for name in OBJECTIVES), ("stargan", "pgd", True)]
 )
 def test_a_step_of_a_manipulator_waits_for_nothing(name, attack, distill, faces, tmp_path):
     game, results = OBJECTIVES[name], []

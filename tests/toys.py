@@ -22,6 +22,10 @@ TINY = {"channels": 8, "blocks": 2}
 CONFIGS = {
     "protector": {"size": 16, "generator_config": {"channels": 8, "norm": "instance"}, "epsilon": 0.03},
     "hisd": {"widths": (8, 8, 8), "style_widths": (8,) * 7, "style": 8, "noise": 4, "translator_width": 8},
+    "dpr": {"channels": 2},
+    "taef2": {"channels": 4, "latent": 2},
+    "celeba_vae": {"channels": 2},
+    "tinybeauty": {"channels": 2},
     "sface": {"width": 2},
     "mobilefacenet": {"width": 4},
     "mobilefacenet_192d": {"width": 4},

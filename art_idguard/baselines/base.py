@@ -1,7 +1,7 @@
 """Types of protections and attacks, and the distance between forgeries that attacks maximise.
 
 A published photo is protected once, whatever a forger will do to it. So the attacks that know their
-model (Disrupting, CMUA) take its five edits in turn, one a step, and know no face's later edit. The
+model (Disrupting, CMUA) take its edits in turn, one a step, and know no face's later edit. The
 white-box references alone do: `disrupting.white_box` and `criterion.criterion_white_box`.
 
 Every epsilon and step size is on the [-1, 1] scale.

@@ -92,6 +92,8 @@ class ManipulatorAdversarialTrainer(Trainer):
         """
         estimator: PyTorchManipulator = self._classifier
         x, name = check_images(x, estimator.clip_values), estimator.model.name
+        if name not in OBJECTIVES:
+            raise IDGuardError(f"there is no training of {name}; expected a model of: {', '.join(OBJECTIVES)}")
         attributes = OBJECTIVES[name].attributes
         if np.shape(y) != (len(x), len(attributes)) or x.shape[2] != x.shape[3]:
             raise IDGuardError(

@@ -125,7 +125,7 @@ class PyTorchManipulator(PyTorchEstimator):
 
     @property
     def edit_names(self) -> tuple[str, ...]:
-        """The paper's edits of this manipulator."""
+        """The names of this manipulator's edits."""
         return tuple(self._edits(1)) if isinstance(self._model, Manipulator) else ()
 
     def _edits(self, count: int) -> dict[Any, Edit]:

@@ -31,7 +31,7 @@ class EvaluationConfig(Settings):
     limit: int | None = None
     """Use this many faces of each data set at most."""
     edits: Edits = "all"
-    """Every edit for every face, or cycle: face i, edit i mod 5, at a fifth of the cost."""
+    """Every edit for every face, or cycle: face i, edit i modulo their number, a fifth of the cost of five."""
     operations: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME=STRENGTH"})
     """What all photos, clean and protected, go through before the manipulators see them: none, jpeg=75, blur=1,
     resize=0.5, noise=0.05 (Fig. 13); every pair of manipulator and operation has its own columns."""

@@ -1,7 +1,7 @@
 """Measure protections: every face, manipulator and edit, by every recogniser, resumably."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from art_idguard.baselines.base import Attack, Protection
@@ -52,7 +53,7 @@ def evaluate(
         recognizers: first the one that training used, then at least one that it did not.
         epsilon: the bound on the [-1, 1] scale that every protection must keep.
         batch_size: faces at a time.
-        edits: "cycle" costs a fifth of "all".
+        edits: every edit for every face, or one: face i, edit i modulo their number.
         references: attacks that know manipulator, face and edit, by names of `report.REFERENCES`, which are their rows.
         reference_faces: how many of the first faces they attack, each under its edit in "cycle".
         metadata: what identifies data and weights; goes into the report, and a file of other
@@ -156,6 +157,8 @@ class _Evaluation:
                 for e, edit in enumerate(edits)
             ]
             forgeries.append(torch.stack(by_edit, dim=-1))
+        most = max(values.shape[-1] for values in forgeries)  # a manipulator with fewer edits has NaN for the others
+        forgeries = [F.pad(values, (0, most - values.shape[-1]), value=math.nan) for values in forgeries]
         face = face_mask(batch.landmarks, (batch.images.shape[-2], batch.images.shape[-1]))
         pairs = [PhotoPair(batch.images, images, face) for images in protected]
         photos = torch.stack([torch.stack([measure.of(pair) for pair in pairs]) for measure in PHOTOS])
@@ -238,19 +241,21 @@ class _Evaluation:
                 "range": "[-1, 1]",
                 **environment_info(faces.images.device),
             },
-            tuple(self._warnings(values, photos)),
+            tuple(self._warnings(values, photos, edits)),
         )
 
-    def _warnings(self, values: Float[Tensor, "M P K N E"], photos: Float[Tensor, "Q P N"]) -> list[str]:
+    def _warnings(
+        self, values: Float[Tensor, "M P K N E"], photos: Float[Tensor, "Q P N"], edits: Mapping[str, Sequence[str]]
+    ) -> list[str]:
         warnings = []
         if len(self.recognizers) < 2:
             warnings.append("no recogniser that training did not use was given")
-        expected = values[0, 0, 0].numel() if self.edits == "all" else values.shape[3]
         largest = photos[[measure.name for measure in PHOTOS].index("max_delta")]
         for p, name in enumerate(self.protections):
             if unchanged := int((largest[p] == 0).sum()):
                 warnings.append(f"{name} returned {unchanged} of {photos.shape[2]} photos unchanged")
             for k, manipulator in enumerate(self.manipulators):
+                expected = values.shape[3] * (len(edits[manipulator]) if self.edits == "all" else 1)
                 lost = expected - int(values[:, p, k].isfinite().all(dim=0).sum())
                 if lost:
                     warnings.append(

@@ -34,7 +34,7 @@ class Report:
     Attributes:
         protections: the rows; the last may be `REFERENCES`.
         manipulators: the columns.
-        edits: names of the edits of each manipulator.
+        edits: names of the edits of each manipulator; E is the largest number of them.
         recognizers: those that measured similarity, first the one that training used.
         values: by name, those of `measures.FORGERIES` and `measures.similarity`.
         photos: by name, those of `measures.PHOTOS`.
@@ -103,8 +103,8 @@ class Report:
         return lambda protection: self._table[measure][protection][k]
 
     def mean(self, measure: str) -> Cell:
-        """The column of means over manipulators; its share is the mean of their shares."""
-        cells = self.cells(measure).permute(0, 2, 1, 3).flatten(2)
+        """The column of means over manipulators, each with all of its edits; its share is the mean of their shares."""
+        cells = self.cells(measure).double().nanmean(dim=3).transpose(1, 2)
         found = {}
         for p, name in enumerate(self.protections):
             shares = [e.share for e in self._table[measure][name] if e.share is not None]

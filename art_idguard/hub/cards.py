@@ -64,7 +64,7 @@ KINDS = {
         ("face-manipulation",),
         "from art_idguard import MANIPULATORS\n\n"
         'manipulator = MANIPULATORS["{model_type}"].from_pretrained("{source}")\n'
-        "forged = manipulator(faces, manipulator.edits(attributes)[1]).output  # blond hair; faces on [-1, 1]",
+        "forged = manipulator(faces, manipulator.edits(attributes)[0]).output  # faces on [-1, 1]",
         "The target of an attack, for research on protecting faces.",
         "Making pictures of people without their consent.",
     ),

@@ -10,6 +10,7 @@ from art_idguard.files.digests import sha256
 from art_idguard.hub.model import DOWNLOAD_OPTIONS, HubModel
 from art_idguard.hub.repository import WEIGHTS, read_config, weights_of
 from art_idguard.hub.shipped import resolve
+from art_idguard.hub.weights import official_files
 from art_idguard.plugins import Registry
 
 
@@ -51,9 +52,10 @@ def load_member(family: Registry[type[Member]], spec: str | Path, **config: Any)
 
 
 def weights_sha256(spec: str) -> str | None:
-    """Of the weights file that a specification names, None where it is not on this machine."""
-    official = official_file(spec)
-    path = Path(official[1] if official else resolve(spec))
+    """Of the weights file that a specification names, or of both, None where it is not on this machine."""
+    if official := official_file(spec):
+        return ", ".join(map(sha256, official_files(official[1])))
+    path = Path(resolve(spec))
     if path.is_dir():
         path = weights_of(path)
     elif not path.is_file():

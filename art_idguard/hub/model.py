@@ -123,10 +123,17 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or does not fit this model.
         """
+        config = _checked(config, cls, f"{cls.__name__}.from_checkpoint")
+        state, sizes = cls._read_official(Path(path))
         with float32():
-            model = cls(**_checked(config, cls, f"{cls.__name__}.from_checkpoint"))
-        load_strict(model, read_state_dict(path), path)
+            model = cls(**_checked(sizes | config, cls, path))
+        load_strict(model, state, path)
         return model.eval()
+
+    @classmethod
+    def _read_official(cls, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The official file's tensors by this model's names, and the settings that they tell."""
+        return read_state_dict(path), {}
 
     def save_pretrained(
         self,

@@ -13,10 +13,22 @@ from torch.overrides import TorchFunctionMode
 
 from art_idguard.errors import WeightsError
 
-_NESTINGS = ("G", "gen_test")
-"""RelGAN's and HiSD's official checkpoints keep the generator under these."""
+_NESTINGS = ("G", "gen_test", "cleaner")
+"""RelGAN's, HiSD's and TinyBeauty's official checkpoints keep the generator under these."""
 _WRAPPERS = ("_orig_mod", "module")
 """torch.compile, and DataParallel and DistributedDataParallel, put these before the names of what they wrap."""
+
+
+def official_files(path: str | Path) -> tuple[Path, ...]:
+    """The files of an official model: `path`, or where it is an encoder's, that and the decoder's beside it.
+
+    The names of the two differ in that word alone; `path` may also be the folder, if it has no other encoder.
+    """
+    path = Path(path)
+    encoders = list(path.glob("*encoder*"))
+    encoder = encoders[0] if len(encoders) == 1 else path
+    decoder = encoder.parent / encoder.name.replace("encoder", "decoder")
+    return (encoder, decoder) if decoder != encoder and decoder.is_file() else (path,)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

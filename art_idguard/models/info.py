@@ -14,17 +14,42 @@ from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.repository import CONFIG, locate, parse_config
 from art_idguard.hub.shipped import NAMES, resolve, shipped
 from art_idguard.images import epsilon_to_unit
+from art_idguard.manipulators import MANIPULATORS, published
+from art_idguard.manipulators.base import Manipulator, Published
 from art_idguard.models.loading import load
 from art_idguard.perturbation import Protector
+from art_idguard.types import ATTRIBUTES
 
 
 def describe(model: str | None, *, revision: str | None) -> dict[str, Any]:
-    """Facts about a model (folder, or Hub id at a revision), or about this installation.
+    """Facts about a model (folder, Hub id at a revision, or name of a manipulator that others publish), or about this
+    installation.
 
     Raises:
         IDGuardError: there is no such model, or its weights do not fit.
     """
-    return _installation() if model is None else _model(model, revision)
+    if model is None:
+        return _installation()
+    member = published(model)
+    if member is not None and member.published is not None:
+        return _published(member, member.published)
+    return _model(model, revision)
+
+
+def _published(member: type[Manipulator], place: Published) -> dict[str, Any]:
+    """Of a manipulator whose weights are its authors'."""
+    edits = member().edits(torch.zeros(1, len(ATTRIBUTES)))
+    first, *others = (Path(file).name for file in place.files)
+    return {
+        "model": member.name,
+        "kind": "a manipulator whose weights its authors publish: get them there",
+        "source": place.source,
+        "file": ", ".join(place.files),
+        "sha256": ", ".join(place.files.values()),
+        "terms": place.terms,
+        "edits": ", ".join(edit.name for edit in edits),
+        "use": f"--manipulators {member.name}=path/to/{first}{''.join(f', with {file} beside it' for file in others)}",
+    }
 
 
 def _model(model: str, revision: str | None) -> dict[str, Any]:
@@ -66,5 +91,6 @@ def _installation() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "published elsewhere": ", ".join(name for name, member in MANIPULATORS.items() if member.published),
         "shipped": ", ".join(f"{name} ({path})" for name, path in NAMES.items() if shipped(path).is_dir()),
     }

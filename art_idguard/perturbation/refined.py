@@ -107,7 +107,8 @@ class RefinedProtector(Protector):
         attributes = labels.where(labels.any(dim=1, keepdim=True), self._labels(x))
         objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
         free, direction = start.specific - x, torch.zeros_like(x)
-        lengths = _Lengths(self.steps, self.step_size)
+        turns = max(len(edits) for _, edits in objectives.edits)
+        lengths = _Lengths(self.steps, self.step_size, turns=max(turns, len(ATTRIBUTES)))
         for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
             with torch.enable_grad():
                 protected = self._protected(free.requires_grad_(), x)
@@ -132,10 +133,10 @@ class RefinedProtector(Protector):
 
 
 class _Lengths:
-    """The lengths of the steps: falling linearly, or halved where a round of five edits no longer wins enough."""
+    """The lengths of the steps: falling linearly, or halved where a round of edits no longer wins enough."""
 
-    def __init__(self, steps: int | Literal["auto"], first: float) -> None:
-        self.auto, self.first = steps == "auto", first
+    def __init__(self, steps: int | Literal["auto"], first: float, turns: int = len(ATTRIBUTES)) -> None:
+        self.auto, self.first, self.turns = steps == "auto", first, turns
         self.most = MOST if steps == "auto" else steps
         self.halvings, self.values = 0, list[float]()
 
@@ -148,7 +149,7 @@ class _Lengths:
     def note(self, value: float) -> None:
         """Take the objective before a step: of the edit whose turn it was."""
         self.values.append(value)
-        turns = len(ATTRIBUTES)
+        turns = self.turns
         rounds = [sum(self.values[-n:][:turns]) / turns for n in (turns, 2 * turns)]
         if len(self.values) % turns == 0 and len(self.values) >= 2 * turns and rounds[0] < rounds[1] + GAIN:
             self.halvings += 1

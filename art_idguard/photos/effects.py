@@ -11,7 +11,7 @@ from art_idguard.faces.alignment import celeba_landmarks
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import forgery_distance
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.types import ATTRIBUTES, Images
+from art_idguard.types import ATTRIBUTES, Edit, Images
 
 
 class Effect(NamedTuple):
@@ -21,11 +21,16 @@ class Effect(NamedTuple):
     similarity: float
 
 
+def edit_named(name: str, manipulator: Manipulator, crops: Images) -> Edit:
+    """A manipulator's edit of that name for crops whose labels are unknown; its first where it has none such."""
+    edits = manipulator.edits(crops.new_zeros(len(crops), len(ATTRIBUTES)))
+    return next((edit for edit in edits if edit.name == name), edits[0])
+
+
 @torch.no_grad()
 def forge(manipulator: Manipulator, crops: Images, edit: str = "Blond_Hair") -> Images:
-    """What a manipulator makes of crops whose labels are unknown."""
-    edits = {e.name: e for e in manipulator.edits(crops.new_zeros(len(crops), len(ATTRIBUTES)))}
-    return manipulator(crops, edits[edit]).output
+    """What a manipulator makes of crops, see `edit_named`."""
+    return manipulator(crops, edit_named(edit, manipulator, crops)).output
 
 
 def effects(

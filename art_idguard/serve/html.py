@@ -24,7 +24,7 @@ from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.weakened import WeakenedProtector
-from art_idguard.photos.effects import distance, forge
+from art_idguard.photos.effects import distance, edit_named, forge
 from art_idguard.photos.job import Written, protect_file
 from art_idguard.photos.protect import face_crop
 from art_idguard.recognizers.base import Recognizer
@@ -42,10 +42,9 @@ class Models(NamedTuple):
     detector: FaceDetector
 
     def edits(self) -> list[str]:
-        """The edits that every manipulator knows, in the first one's order."""
+        """The edits that a manipulator knows, each once; another one does its first in place of it."""
         face = torch.zeros(1, 5)
-        known = [[edit.name for edit in m.edits(face)] for m in self.manipulators]
-        return [name for name in known[0] if all(name in names for names in known)] if known else []
+        return list(dict.fromkeys(edit.name for m in self.manipulators for edit in m.edits(face)))
 
 
 def protect_upload(
@@ -140,7 +139,8 @@ def _table(crops: Float[Tensor, "2 3 S S"], gallery: Sequence[Manipulator], reco
         forged = forge(manipulator, crops, edit)
         l2, similarity = distance(forged[:1], forged[1:], recognizer)
         hit = "yes" if disrupted(l2, similarity).item() else "no"
-        name = escape(manipulator.name)
+        own = edit_named(edit, manipulator, crops).name
+        name = escape(manipulator.name if own == edit else f"{manipulator.name} ({own})")
         pictures = [_img(face, f"{name}, of the {of}") for face, of in zip(to_array(forged), _OF, strict=True)]
         rows.append(_row(name, *pictures, f"{l2.item():.4f}", f"{similarity.item():.2f}", hit))
     columns = ("Manipulator", *(f"of the {of}" for of in _OF), "L2_face", "identity similarity", "disrupted")

@@ -172,6 +172,34 @@ def test_a_manipulator_that_passes_the_perturbation_on_leaves_no_residual(faces)
     assert report.worst("l2_residual")("Noise").mean < 1e-9
 
 
+class OneEdit(Toy):
+    """Of one edit, where others have five."""
+
+    name = "one"
+
+    def edits(self, attributes):
+        return super().edits(attributes)[:1]
+
+
+@pytest.mark.parametrize("mode", ["all", "cycle"])
+def test_manipulators_may_have_different_numbers_of_edits_and_count_alike(mode, faces, tmp_path):
+    def of(manipulators, **options):
+        return evaluate(protections(), manipulators, faces, eyes(), epsilon=EPSILON, edits=mode, **options)
+
+    five, one = {"five": Toy(seed=0)}, {"one": OneEdit(seed=1)}
+    both = of(five | one, resume_file=tmp_path / "both.jsonl")
+    assert not [warning for warning in both.warnings if "finite" in warning]
+    assert [len(both.edits[name]) for name in ("five", "one")] == [5, 1]
+    alone = [of(manipulators) for manipulators in (five, one)]
+    for measure in ("l2_face", "similarity.eye"):
+        for protection in both.protections:
+            means = [report.mean(measure)(protection).mean for report in alone]
+            assert both.mean(measure)(protection).mean == pytest.approx(sum(means) / 2, rel=1e-5)
+            assert both.cell(measure, "one")(protection).mean == pytest.approx(means[1], rel=1e-5)
+    both.to_json(tmp_path / "both.json")
+    assert "n/a" not in markdown(both)
+
+
 def test_cycle_measures_face_i_under_edit_i_and_agrees_with_all(faces):
     everything, cycle = measure(faces), measure(faces, edits="cycle")
     turn = torch.arange(7)[:, None] % 5 == torch.arange(5)

@@ -95,7 +95,7 @@ def _forged(faces):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MANIPULATORS)
+@pytest.mark.parametrize("name", [name for name, kind in MANIPULATORS.items() if kind.published is None])
 def test_every_manipulator_is_measured_and_knows_a_way_back(name, faces, judge):
     torch.manual_seed(0)
     model = MANIPULATORS[name](**(TINY_HISD if name == "hisd" else TINY)).eval().requires_grad_(False)

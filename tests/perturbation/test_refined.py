@@ -133,6 +133,10 @@ def test_automatic_steps_halve_and_end_where_no_more_is_won():
         taken.append(length)
         lengths.note(min(step // 5, 3) * 0.1)
     assert taken == [0.02] * 25 + [0.01] * 5 + [0.005] * 5 + [0.0025] * 5
+    eleven = _Lengths("auto", 0.02, turns=11)  # an edit that has its turn again may not be better than the one before
+    for step, _ in enumerate(eleven):
+        eleven.note((step % 11 == 0) + step // 11 * 0.1)
+    assert len(eleven.values) == MOST
     improving = _Lengths("auto", 0.02)
     for step, _ in enumerate(improving):
         improving.note(step * 0.1)

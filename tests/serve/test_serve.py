@@ -40,7 +40,7 @@ from art_idguard.serve import sessions
 from art_idguard.serve.html import Models, protect_upload
 from art_idguard.serve.sessions import SessionFiles
 from tests import ROOT
-from tests.toys import PORTRAIT, tiny_manipulators
+from tests.toys import PORTRAIT, tiny, tiny_manipulators
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
 
@@ -123,6 +123,14 @@ def test_the_edit_matters_and_an_unknown_one_is_refused(photo, models, tmp_path)
     assert blond.split("<table>")[1] != male.split("<table>")[1]
     with pytest.raises(IDGuardError, match="do not know the edit 'Wings'"):
         protect_upload(photo, tmp_path / "p.png", models, gallery=models.manipulators, edit="Wings")
+
+
+def test_a_manipulator_without_the_edit_shows_its_first(photo, models, tmp_path):
+    mixed = models._replace(manipulators=(models.manipulators[0], tiny("taef2")))
+    assert mixed.edits() == [*models.edits(), "reconstruction"]
+    html = protect_upload(photo, tmp_path / "p.png", mixed, gallery=mixed.manipulators, edit="Male")
+    assert f"<th scope='row'>{models.manipulators[0].name}</th>" in html
+    assert "<th scope='row'>taef2 (reconstruction)</th>" in html
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.5, 1.0])

@@ -18,7 +18,6 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.hub.shipped import shipped
 from art_idguard.images import from_uint8, to_unit
-from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.training.checkpoint import save_checkpoint
@@ -31,7 +30,7 @@ from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.types import ATTRIBUTES
 from tests import ROOT
-from tests.toys import tiny_manipulators, write_labels, write_portraits
+from tests.toys import tiny, tiny_manipulators, write_labels, write_portraits
 
 RECIPES = sorted(path.name for path in (ROOT / "hub" / "recipes").glob("*-at-*.toml"))
 SIZE, EPSILON = 64, 0.05
@@ -135,7 +134,7 @@ def test_hardening_lowers_what_pgd_reaches_more_than_training_on_clean_faces(dis
 
 
 @pytest.mark.parametrize("attack", ["idguard", "pgd"])
-@pytest.mark.parametrize("name", MANIPULATORS)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, models, tmp_path):
     run = build_run(made := config(faces, models, tmp_path, manipulator=name, start=None, attack=attack, pgd_steps=1))
     run.attack = attacker(made)
@@ -143,7 +142,7 @@ def test_every_manipulator_is_hardened_from_scratch_too(name, attack, faces, mod
     assert all(value.isfinite() for value in report.values())
 
 
-@pytest.mark.parametrize("name", MANIPULATORS)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_distillation_is_the_distance_from_the_originals_clean_answer(name, faces, tmp_path):
     images, labels = read_labelled(faces, attributes=OBJECTIVES[name].attributes, size=SIZE)
     settings = TINY | {
@@ -442,6 +441,9 @@ def test_what_the_trainer_cannot_use_is_named(art):
         ManipulatorAdversarialTrainer(estimator.model)
     with pytest.raises(TypeError, match=r"evasion attack|EvasionAttack"):
         ManipulatorAdversarialTrainer(estimator, protector())
+    other = PyTorchManipulator(tiny("taef2"), input_shape=x.shape[1:])
+    with pytest.raises(IDGuardError, match="no training of taef2; expected a model of: stargan"):
+        ManipulatorAdversarialTrainer(other, ProjectedGradientDescent(other, verbose=False)).fit(x, y)
     other = PyTorchManipulator(estimator.model)
     with pytest.raises(IDGuardError, match="another estimator"):
         ManipulatorAdversarialTrainer(other, ProjectedGradientDescent(estimator, verbose=False))

@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from art_idguard.manipulators import MANIPULATORS
 from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.objectives import OBJECTIVES
 from art_idguard.training.manipulator.setup import build_run
 from art_idguard.training.manipulator.step import train_step
 
@@ -41,7 +41,7 @@ def main(faces, output):
     accelerator = Accelerator(cpu=True)
     count = accelerator.num_processes
     found = {"processes": torch.tensor(count)}
-    for name in MANIPULATORS:
+    for name in OBJECTIVES:
         shares = (0, 1) if count == 1 else (None,)
         parts = [gradients(name, faces, output / f"{count}-{name}-{share}", share) for share in shares]
         found[name] = torch.stack(parts).mean(dim=0)
