@@ -410,6 +410,7 @@ def test_a_client_makes_each_manipulator_work_once_at_most(chosen, photo, models
         assert Path(update["value"]).is_file()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("given", [(None, "Blond_Hair"), ("1", "Blond_Hair"), (1, None), (1, ["Male"]), (1, "Wings")])
 def test_what_a_client_makes_up_is_refused_by_name(given, photo, models):
     from gradio import Error
