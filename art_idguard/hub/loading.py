@@ -54,7 +54,8 @@ def load_member(family: Registry[type[Member]], spec: str | Path, **config: Any)
 def weights_sha256(spec: str) -> str | None:
     """Of the weights file that a specification names, or of both, None where it is not on this machine."""
     if official := official_file(spec):
-        return ", ".join(map(sha256, official_files(official[1])))
+        files = official_files(official[1])
+        return ", ".join(map(sha256, files)) if all(file.is_file() for file in files) else None
     path = Path(resolve(spec))
     if path.is_dir():
         path = weights_of(path)

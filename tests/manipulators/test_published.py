@@ -161,6 +161,7 @@ def test_two_files_of_taef2_say_their_sizes(sizes, spec, tmp_path):
     assert torch.equal(loaded(x, edit).output, model(x, edit).output)
     hashes = [sha256(tmp_path / f"tiny_{part}.pth") for part in ("encoder", "decoder")]
     assert weights_sha256(f"taef2={tmp_path / spec}") == ", ".join(hashes)
+    assert weights_sha256(f"taef2={tmp_path / 'absent.pth'}") is None
 
 
 def test_half_of_taef2_or_one_of_several_is_refused(tmp_path):
