@@ -36,9 +36,9 @@ def kid_estimate(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Estimate:
     kid = kernel_distance(a, b)
     if min(len(a), len(b)) < 4:  # halves of one have no distance
         return Estimate(kid, math.nan, math.nan)
-    halves = [
+    distances = [
         kernel_distance(*(x[torch.randperm(len(x), generator=generator)[: len(x) // 2]] for x in (a, b)))
         for _ in range(100)
     ]
-    margin = 1.96 * torch.tensor(halves).std().item()
+    margin = 1.96 * torch.tensor(distances).std().item()
     return Estimate(kid, kid - margin, kid + margin)
