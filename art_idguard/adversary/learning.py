@@ -17,7 +17,8 @@ from art_idguard.data.faces import FaceBatch
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.tensors import cached
-from art_idguard.training.seeding import batch_index
+from art_idguard.training.loop import guest
+from art_idguard.training.seeding import batch_index, step_seed
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -60,6 +61,7 @@ def learn(
         optimizer = torch.optim.Adam(parameters, lr=lr, betas=BETAS)
         batch_size, kept = min(BATCH, len(faces)), []
         for step in trange(steps, desc=name, leave=False, disable=not setting.verbose):
+            torch.manual_seed(step_seed(setting.seed, step))
             value = loss(faces.batch(batch_index(step, len(faces), batch_size, setting.seed)), step)
             if not value.isfinite():
                 raise IDGuardError(f"{name}, step {step + 1}: the loss is not finite; give fewer steps")
@@ -71,7 +73,9 @@ def learn(
                     kept.append(parameters_to_vector(attrgetter(name)(learner) for name in names).clone())
         return torch.stack(kept).cpu()
 
-    vectors = cached(setting.folder / f"{name}-{zlib.crc32(key.encode()):08x}.safetensors", key, stages)
+    file = setting.folder / f"{name}-{zlib.crc32(key.encode()):08x}.safetensors"
+    with guest():
+        vectors = cached(file, key, stages)
     found = {}
     for number, vector in zip(after(steps), vectors, strict=True):
         found[number] = deepcopy(network)
