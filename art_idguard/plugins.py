@@ -1,7 +1,7 @@
 """Plug-ins: members of a family from other packages, by entry points, or from a module that registers its own.
 
-A package offers them in its pyproject.toml, under the groups `art_idguard.manipulators`, `.recognizers`, `.weightings`
-and `.baselines`::
+A package offers them in its pyproject.toml, under the groups `art_idguard.manipulators`, `.recognizers`, `.weightings`,
+`.baselines` and `.attempts` (of an adversary)::
 
     [project.entry-points."art_idguard.weightings"]
     mine = "my_package.weighting:MyWeighting"
@@ -25,7 +25,7 @@ class Registry(dict[str, Member]):
     A member of this package is not replaced by another of its name. Iteration shows what is loaded; see `names`.
 
     Args:
-        family: manipulators, recognizers, weightings or baselines.
+        family: manipulators, recognizers, weightings, baselines or attempts.
         members: this package's own.
     """
 

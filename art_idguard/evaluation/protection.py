@@ -40,6 +40,7 @@ def evaluate(
     edits: Edits = "all",
     references: Mapping[str, Attack] | None = None,
     reference_faces: int = 16,
+    originals: Mapping[str, Manipulator] | None = None,
     metadata: Mapping[str, Any] | None = None,
     resume_file: Path | None = None,
     verbose: bool = False,
@@ -56,6 +57,7 @@ def evaluate(
         edits: every edit for every face, or one: face i, edit i modulo their number.
         references: attacks that know manipulator, face and edit, by names of `report.REFERENCES`, which are their rows.
         reference_faces: how many of the first faces they attack, each under its edit in "cycle".
+        originals: whose forgeries of clean faces count, by names of `manipulators`, where these are not their own.
         metadata: what identifies data and weights; goes into the report, and a file of other
             metadata is not resumed.
         resume_file: JSON lines, one appended for each batch; a rerun goes on behind them.
@@ -75,6 +77,7 @@ def evaluate(
         edits,
         references or {},
         reference_faces if references else 0,
+        {**manipulators, **(originals or {})},
     )
     setting = {
         **run.setting(),
@@ -123,6 +126,7 @@ class _Evaluation:
     edits: Edits
     references: Mapping[str, Attack]
     reference_faces: int
+    originals: Mapping[str, Manipulator]
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -150,11 +154,10 @@ class _Evaluation:
         ]
         index = torch.arange(first, first + len(batch.images), device=batch.images.device)
         forgeries = []
-        for manipulator in self.manipulators.values():
+        for name, manipulator in self.manipulators.items():
             edits = manipulator.edits(batch.attributes)
             by_edit = [
-                self._edit(manipulator, edit, batch, protected, index, index % len(edits) == e)
-                for e, edit in enumerate(edits)
+                self._edit(name, edit, batch, protected, index, index % len(edits) == e) for e, edit in enumerate(edits)
             ]
             forgeries.append(torch.stack(by_edit, dim=-1))
         most = max(values.shape[-1] for values in forgeries)  # a manipulator with fewer edits has NaN for the others
@@ -169,7 +172,7 @@ class _Evaluation:
 
     def _edit(
         self,
-        manipulator: Manipulator,
+        manipulator_name: str,
         edit: Edit,
         batch: FaceBatch,
         protected: list[Images],
@@ -181,7 +184,8 @@ class _Evaluation:
         met = (turn if self.edits == "cycle" else torch.ones_like(turn)).nonzero().flatten()
         if not len(met):
             return table
-        clean = self._clean(manipulator, Edit(edit.name, edit.condition[met]), batch, met)
+        manipulator = self.manipulators[manipulator_name]
+        clean = self._clean(self.originals[manipulator_name], Edit(edit.name, edit.condition[met]), batch, met)
         for p, images in enumerate(protected):
             table[:, p, met] = self._compare(manipulator, Edit(edit.name, edit.condition[met]), images[met], clean)
         attacked = (turn & (index < self.reference_faces))[met].nonzero().flatten()

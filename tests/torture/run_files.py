@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from art_idguard.adversary.config import AdversaryConfig
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.config import EvaluationConfig, QualityConfig, RobustnessConfig
 from art_idguard.files.recipe import Settings
@@ -184,6 +185,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "train-manipulator": ManipulatorConfig,
     "harden": HardeningConfig,
     "evaluate": EvaluationConfig,
+    "adversary": AdversaryConfig,
     "evaluate-manipulator": QualityConfig,
     "attack-manipulator": RobustnessConfig,
     "serve": ServeConfig,

@@ -1,0 +1,162 @@
+"""`art-idguard adversary`: protections beside what an adversary makes of them, as files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from art_idguard import manipulators, recognizers
+from art_idguard.adversary.config import AdversaryConfig
+from art_idguard.adversary.families import FAMILIES, LEARN
+from art_idguard.adversary.report import UNTOUCHED, AdversaryReport
+from art_idguard.adversary.setting import AdversarySetting, Attempts
+from art_idguard.baselines.disrupting import disrupting
+from art_idguard.baselines.idguard import id_guard, refined
+from art_idguard.baselines.noise import sign_noise
+from art_idguard.baselines.setting import Rows
+from art_idguard.data.faces import Faces
+from art_idguard.data.spec import DataSpec
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.checks import check_size, named
+from art_idguard.evaluation.protection import evaluate
+from art_idguard.files.atomic import write_text
+from art_idguard.files.grid import save_grid
+from art_idguard.hub.loading import weights_sha256
+from art_idguard.hub.shipped import shipped
+from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.perturbation.refined import RefinedProtector
+from art_idguard.types import Edit, float32
+
+
+@float32()
+def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str, AdversaryReport]:
+    """Attack protections of one manipulator after the other, and write <output>/<MANIPULATOR>.{json,md,png}.
+
+    The rows are the protector's one pass, refined, PGD-10 on that manipulator, noise of random signs as strong as the
+    bound, and the photo itself, whose figures are the adversary's cost. A rerun goes on where one was stopped.
+
+    Args:
+        config: the settings.
+        verbose: show progress bars.
+
+    Raises:
+        IDGuardError: unusable weights, data or numbers, or an unknown family of attempts.
+    """
+    parts = _Parts(config)
+    reports = {}
+    for name, target in parts.targets.items():
+        setting = AdversarySetting(
+            manipulator=target,
+            protector=parts.protector,
+            faces=parts.others,
+            steps=config.steps,
+            cleaner_steps=config.cleaner_steps,
+            taef2=config.taef2,
+            seed=config.seed,
+            folder=parts.output / "learnt",
+            verbose=verbose,
+        )
+        attempts = {title: found for family in parts.families for title, found in FAMILIES[family](setting).items()}
+        rows = parts.rows(setting)
+        found = evaluate(
+            rows,
+            attempts,
+            parts.faces,
+            parts.judges,
+            epsilon=parts.protector.epsilon,
+            batch_size=4,
+            edits="cycle",
+            originals=dict.fromkeys(attempts, target),
+            metadata=parts.about(name),
+            resume_file=parts.output / f"{name}.jsonl",
+            verbose=verbose,
+        )
+        reports[name] = report = AdversaryReport(name, found)
+        write_text(parts.output / f"{name}.json", json.dumps(report.json(), indent=1, allow_nan=False) + "\n")
+        write_text(parts.output / f"{name}.md", report.markdown())
+        _picture(parts.output / f"{name}.png", target, attempts, rows, parts.faces)
+    return reports
+
+
+class _Parts:
+    """The networks and faces of a run."""
+
+    def __init__(self, config: AdversaryConfig) -> None:
+        self.config, self.output = config, Path(config.output)
+        self.families = config.attempts or tuple(FAMILIES)
+        if unknown := [name for name in self.families if name not in FAMILIES]:
+            raise IDGuardError(f"unknown attempts: {', '.join(unknown)}; choose from: {', '.join(FAMILIES.names())}")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        source = config.protector or str(shipped("protectors/default"))
+        self.protector = Protector.from_pretrained(source).to(device).eval().requires_grad_(False)
+        specs = config.manipulators or tuple(manipulators.shipped_manipulators())
+        judging = config.recognizers or (str(shipped("recognizers/sface")),)
+        self.targets = named([manipulators.load(spec).to(device) for spec in specs])
+        self.judges = named([recognizers.load(spec).to(device) for spec in judging])
+        names = ("protector", *self.targets, *self.judges)
+        self.weights = {n: weights_sha256(s) for n, s in zip(names, (source, *specs, *judging), strict=True)}
+        self.size = config.size or self.protector.prior.shape[-1]
+        check_size(self.targets.values(), self.size)
+        self.data = DataSpec.parse(config.data)
+        self.faces = self._read(self.data, config.limit)
+        self.others = self._others()
+
+    def _read(self, spec: DataSpec, limit: int) -> Faces:
+        cache = self.output / "regions.safetensors"
+        return spec.read(size=self.size, limit=limit, cache=cache).to(self.protector.prior.device)
+
+    def _others(self) -> Faces | None:
+        """What the adversary learns on; None where no attempt learns."""
+        if not set(self.families) & set(LEARN):
+            return None
+        spec = DataSpec.parse(self.config.learn_from) if self.config.learn_from else self.data._replace(split="train")
+        others = self._read(spec, self.config.learn_limit)
+        if shared := set(others.files).intersection(self.faces.files):
+            raise IDGuardError(
+                f"the adversary would learn on {len(shared)} of the {len(self.faces)} faces to protect; name others "
+                "with --learn-from"
+            )
+        return others
+
+    def about(self, target: str) -> dict[str, Any]:
+        """What a report says of data and weights."""
+        config, others = self.config, self.others
+        return {
+            "data": self.data.public(),
+            "weights": {name: self.weights[name] for name in ("protector", target, *self.judges)},
+            "learns": others and {"faces": len(others), "digest": others.digest(), "steps": config.steps},
+            "cleaner_steps": config.cleaner_steps,
+            "taef2": config.taef2 and weights_sha256(config.taef2),
+            "refine": config.refine,
+            "seed": config.seed,
+        }
+
+    def rows(self, setting: AdversarySetting) -> Rows:
+        """The protections against one manipulator."""
+        epsilon, seed = self.protector.epsilon, self.config.seed
+        known = list(self.judges.values())[:-1] or list(self.judges.values())  # the last of several judges and no more
+        rows = {"ID-Guard": id_guard(self.protector)}
+        if self.config.refine:
+            strong = RefinedProtector(self.protector, [setting.manipulator], known, steps=self.config.refine)
+            rows["ID-Guard, refined"] = refined(strong)
+        return {
+            **rows,
+            "PGD-10": disrupting(setting.manipulator, epsilon=epsilon, seed=seed),
+            "±epsilon noise": sign_noise(epsilon=epsilon, seed=seed),
+            UNTOUCHED: lambda batch: batch.images,
+        }
+
+
+@torch.no_grad()
+def _picture(path: Path, target: Manipulator, attempts: Attempts, rows: Rows, faces: Faces) -> None:
+    """A line for each attempt on the first face: the photo, its forgery, and what is forged of each row's."""
+    batch = faces.batch(slice(1))
+    protected = torch.cat([protect(batch).detach() for protect in rows.values()])
+    (edit, *_) = target.edits(batch.attributes)
+    clean = target(batch.images, edit).output
+    many = Edit(edit.name, edit.condition.expand(len(protected), -1))
+    lines = [[batch.images[0], clean[0], *attempt(protected, many).output] for attempt in attempts.values()]
+    columns = " | ".join(rows)
+    save_grid(path, lines, captions=[f"{name}: photo | forged | {columns}" for name in attempts])
