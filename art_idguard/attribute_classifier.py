@@ -10,7 +10,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.images import resize
-from art_idguard.types import Images
+from art_idguard.types import ATTRIBUTES, Attributes, Images
 
 LABELS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Male", "Young", "Bangs", "Eyeglasses")
 """What the classifier tells, in the order of its logits: all that the five manipulators edit."""
@@ -72,3 +72,8 @@ def predictions(logits: Float[Tensor, "B 8"]) -> Float[Tensor, "B 8"]:
     hair = logits[:, : len(HAIR)]
     predicted[:, : len(HAIR)] = nn.functional.one_hot(hair.argmax(dim=1), len(HAIR)).to(predicted)
     return predicted
+
+
+def labels(classifier: AttributeClassifier, x: Images) -> Attributes:
+    """What faces show of `types.ATTRIBUTES`, which says the edits that are plausible for them."""
+    return predictions(classifier(x))[:, [LABELS.index(name) for name in ATTRIBUTES]]

@@ -9,7 +9,8 @@ from art_idguard.photos.config import ProtectConfig
 
 DESCRIPTION = """Protect photos. Of a folder these are its pictures, by suffix or, without one, by content, also in
 subfolders and linked ones. What is there already is skipped if it was made of the same photo with the same settings and
-weights, as the hidden .art-idguard.jsonl beside the results says (by digests); else it is made anew."""
+weights, as the hidden .art-idguard.jsonl beside the results says (by digests); else it is made anew. A verdict on each:
+weak (a manipulator still produces a recognisable you), fair (it does not), strong (and its picture is damaged)."""
 SUMMARY = """Exit code: 0 where every photo is protected or skipped, 1 where one is not or a subfolder cannot be read, 2
 where there is none. The last line, on standard error, counts them, and what else lies in the folders: "art-idguard: 5
 protected, 1 skipped, 1 failed, 3 left out (2 hidden, 1 no picture by name)"; why one failed is said above it."""

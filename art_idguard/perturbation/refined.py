@@ -104,7 +104,7 @@ class RefinedProtector(Protector):
         if not self.steps:
             return start
         labels = x.new_zeros(len(x), len(ATTRIBUTES)) if attributes is None else attributes.to(x)
-        attributes = labels.where(labels.any(dim=1, keepdim=True), self._labels(x))
+        attributes = labels.where(labels.any(dim=1, keepdim=True), attributes_.labels(self.classifier, x))
         objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
         free, direction = start.specific - x, torch.zeros_like(x)
         turns = max(len(edits) for _, edits in objectives.edits)
@@ -122,10 +122,6 @@ class RefinedProtector(Protector):
     def _protected(self, free: Float[Tensor, "B 3 H W"], x: Images) -> Images:
         """The faces with a perturbation in the ball, less what of it may not be seen."""
         return (x + self.visibility.limit(free, x, self.epsilon)).clamp(-1, 1)
-
-    def _labels(self, x: Images) -> Attributes:
-        predicted = attributes_.predictions(self.classifier(x))
-        return predicted[:, [attributes_.LABELS.index(name) for name in ATTRIBUTES]]
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Raises IDGuardError: there are no weights of its own."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from art_idguard import manipulators, recognizers
+from art_idguard import attribute_classifier, manipulators, recognizers
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.digests import digest
 from art_idguard.files.names import printable
@@ -26,7 +26,7 @@ from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.finding import RESULTS, Found, find_photos, phrase
 from art_idguard.photos.job import PhotoJob, shown_beside
 from art_idguard.photos.manifest import Manifest, TakenError, settings_digest
-from art_idguard.photos.table import SKIPPED, Outcome, PhotoTable
+from art_idguard.photos.table import Outcome, PhotoTable, skipped
 from art_idguard.types import float32
 
 
@@ -77,9 +77,10 @@ def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: An
     job = PhotoJob(
         config=config,
         protector=protector,
-        manipulator=_checking(config.check),
+        judges=_judges(config),
         recognizer=recognizers.default(),
-        gallery=[manipulators.load(spec) for spec in manipulators.shipped_manipulators()] if config.show else (),
+        classifier=attribute_classifier.default() if config.verify else None,
+        gallery=_shipped() if config.show else (),
     )
     batch = _Batch(config=config, settings=settings_digest(made_with), table=table)
     todo, failed = _left_to_do(found, batch)
@@ -87,9 +88,9 @@ def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: An
     with tqdm(total=number, initial=number - len(todo), unit="photo", disable=number < 2 or not verbose) as bar:
         for outcome, line in _outcomes(job, todo, batch):
             table.add(outcome)
-            failed += bool(outcome.error)
+            failed += outcome.failed
             protected += not outcome.error
-            _say(line, error=bool(outcome.error))
+            _say(line, error=outcome.failed)
             bar.update()
     _summarise(found, protected, failed)
     return failed
@@ -107,7 +108,7 @@ def _protector(config: ProtectConfig, *, verbose: bool) -> tuple[Protector, dict
     protector = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
     made_with: dict[str, Any] = {"protector": _digest(protector)}
     if config.refine:
-        targets = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
+        targets = _shipped()
         made_with["refine"] = [config.refine, *map(_digest, targets)]
         protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose)
     if config.strength != 1:
@@ -129,7 +130,10 @@ def _target(photo: Path, folder: Path, batch: _Batch) -> Path:
 
 
 def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
-    """The photos without a result of their own with these settings, and where it goes; how many cannot have one."""
+    """The photos without a result of their own with these settings, and where it goes; how many cannot have one.
+
+    To verify, those with one are among them.
+    """
     todo: dict[Path, Path] = {}
     for unreadable in found.errors:
         _say(str(unreadable), error=True)
@@ -147,11 +151,10 @@ def _left_to_do(found: Found, batch: _Batch) -> tuple[dict[Path, Path], int]:
             batch.table.add(Outcome(str(photo), str(target), error=error))
             _say(error, error=True)
             failed += 1
-        elif manifest.is_done(target, photo, batch.settings, shown=shown):
-            reason = f"{target} is there already, made of this photo with these settings; --overwrite makes it anew"
-            _say(f"{photo}: {SKIPPED}{reason}")
+        elif not batch.config.verify and manifest.is_done(target, photo, batch.settings, shown=shown):
+            _say(f"{photo}: {skipped(target)}")
             if batch.table.lacks(str(photo)):
-                batch.table.add(Outcome(str(photo), str(target), error=SKIPPED + reason))
+                batch.table.add(Outcome(str(photo), str(target), error=skipped(target)))
         else:
             todo[photo] = target
     return todo, failed
@@ -195,7 +198,13 @@ def _digest(model: HubModel) -> str:
     return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
 
 
-def _checking(check: str | None) -> Manipulator | None:
-    if check == "none":
-        return None
-    return manipulators.load(check or shipped("manipulators/stargan-celeba128"))
+def _shipped() -> list[Manipulator]:
+    return [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
+
+
+def _judges(config: ProtectConfig) -> list[Manipulator]:
+    if config.check == "none":
+        return []
+    if config.check is None and config.verify:
+        return _shipped()
+    return [manipulators.load(config.check or shipped("manipulators/stargan-celeba128"))]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
 
 
@@ -23,7 +24,10 @@ class ProtectConfig(Settings):
     revision: str | None = None
     """Revision of the Hub model."""
     check: str | None = None
-    """Manipulator that judges the written file, or none; default: the shipped StarGAN."""
+    """Manipulator that judges the written file, or none; default: the shipped StarGAN, with --verify all that ship."""
+    verify: bool = False
+    """Judge the written file's largest face by every edit that suits it, also after JPEG 75, half the size and blur,
+    in half a minute. A result that is there already is judged as it is."""
     show: bool = False
     """Also write a picture of before and after."""
     whole: bool = False
@@ -45,3 +49,8 @@ class ProtectConfig(Settings):
     """Photos to work on at the same time, each in memory."""
     csv: str | None = None
     """Add a row on each photo to this file."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.verify and self.check == "none":
+            raise IDGuardError("check is none, which leaves nobody to verify with; leave out one of the two")

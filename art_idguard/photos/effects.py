@@ -7,11 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from art_idguard.distortions import parse
 from art_idguard.faces.alignment import celeba_landmarks
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import forgery_distance
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.types import ATTRIBUTES, Edit, Images
+from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images
+
+AS_IT_IS = "nothing"
+OPERATIONS = {AS_IT_IS: "none", "JPEG": "jpeg=75", "halving its size": "resize=0.5", "a blur": "blur=1"}
+"""What a face may go through on its way to a manipulator, in words, and as `distortions.parse` takes it."""
 
 
 class Effect(NamedTuple):
@@ -40,6 +45,36 @@ def effects(
     forged = forge(manipulator, torch.cat([clean, *protected]))
     l2, similarity = distance(forged[:1].expand(len(protected), -1, -1, -1), forged[1:], recognizer)
     return [Effect(*pair) for pair in zip(l2.tolist(), similarity.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def effects_left(
+    clean: Images, protected: Images, manipulator: Manipulator, recognizer: Recognizer, attributes: Attributes
+) -> dict[str, Effect]:
+    """What is left of the effect after each of `OPERATIONS`.
+
+    As the face is, L2_face and similarity are each of the edit with the least effect; after the other operations, for
+    the sake of time, both are of the edit with the largest similarity.
+
+    Args:
+        clean: one crop in CelebA's framing; the operations are done to it, too.
+        protected: the same, protected.
+        manipulator: forges both.
+        recognizer: compares the forgeries.
+        attributes: what the face shows, one row, which says the edits.
+    """
+
+    def left(edit: int, *operations: str) -> Float[Tensor, "2 B"]:
+        crops = torch.cat([parse(operation)(x) for x in (clean, protected) for operation in operations])
+        edits = manipulator.edits(attributes.expand(len(crops), -1))
+        before, after = manipulator(crops, edits[edit]).output.chunk(2)
+        return torch.stack(distance(before, after, recognizer))
+
+    first, *others = OPERATIONS.values()
+    l2, similarity = torch.cat([left(i, first) for i in range(len(manipulator.edits(attributes)))], dim=1)
+    after = left(int(similarity.argmax()), *others)
+    pairs = torch.cat([torch.stack([l2.min(), similarity.max()])[:, None], after], dim=1).T.tolist()
+    return {name: Effect(*pair) for name, pair in zip(OPERATIONS, pairs, strict=True)}
 
 
 def distance(clean: Images, other: Images, recognizer: Recognizer) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:

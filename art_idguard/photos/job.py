@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from art_idguard.attribute_classifier import AttributeClassifier, labels
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.atomic import replacing
@@ -19,10 +20,11 @@ from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photos.config import ProtectConfig
-from art_idguard.photos.effects import Effect, effects, forge
+from art_idguard.photos.effects import AS_IT_IS, effects, effects_left, forge
 from art_idguard.photos.manifest import Entry, Manifest, TakenError, place_of
-from art_idguard.photos.protect import face_crop, protect_photo
-from art_idguard.photos.table import Outcome
+from art_idguard.photos.protect import face_crop, face_frames, protect_photo
+from art_idguard.photos.table import Outcome, skipped
+from art_idguard.photos.verdict import Judged, figures, least, verdict
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Frames, Images
 
@@ -37,7 +39,7 @@ def shown_beside(target: Path) -> Path:
 class Written(NamedTuple):
     """A photo, what the file of its protected version holds, and by how many 8-bit levels that differs at most.
 
-    `frames`, `faces` and `doubtful` are those of `ProtectedPhoto`.
+    `frames`, `faces` and `doubtful` are those of `ProtectedPhoto`; no `faces` of a file that was there already.
     """
 
     photo: Photo
@@ -95,6 +97,19 @@ def protect_file(
     return done
 
 
+def written_before(path: Path, target: Path, detector: FaceDetector) -> Written:
+    """A photo, and the file of its protected version that is there already.
+
+    Raises:
+        IDGuardError: one of them cannot be read, or they have different sizes.
+    """
+    photo, written = read_photo(path), read_photo(target)
+    faces = detector.detect(photo.pixels)
+    frames = face_frames(faces, photo.pixels.shape[:2])
+    doubtful = sum(face.doubtful for face in faces)
+    return Written(photo, written, frames, (), difference(photo, written, target), doubtful)
+
+
 def _read_back(temporary: Path, target: Path) -> Photo:
     try:
         return read_photo(temporary)
@@ -107,14 +122,16 @@ def _read_back(temporary: Path, target: Path) -> Photo:
 class PhotoJob:
     """The models and settings of a batch; one job serves several threads.
 
-    `manipulator` forges the largest face of the written file (None: no check), and that face alone: what is left of the
-    other faces' protection is not measured. `gallery` is shown before and after.
+    `judges` forge the largest face of the written file (none: no check), and that face alone: what is left of the
+    other faces' protection is not measured. With a `classifier`, which says the edits that suit the face, it is
+    verified. `gallery` is shown before and after.
     """
 
     config: ProtectConfig
     protector: Protector
-    manipulator: Manipulator | None
+    judges: Sequence[Manipulator]
     recognizer: Recognizer
+    classifier: AttributeClassifier | None = None
     gallery: Sequence[Manipulator] = ()
 
     def run(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
@@ -127,8 +144,8 @@ class PhotoJob:
         """
         start = time.perf_counter()
         try:
-            outcome, verdict = self._protect(path, target, manifest, settings)
-            return outcome._replace(seconds=round(time.perf_counter() - start, 2)), verdict
+            outcome, line = self._protect(path, target, manifest, settings)
+            return outcome._replace(seconds=round(time.perf_counter() - start, 2)), line
         except TakenError:
             raise
         except Exception as error:  # one photo that cannot be protected spares the others
@@ -139,6 +156,10 @@ class PhotoJob:
             return Outcome(str(path), str(target), error=message), message
 
     def _protect(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
+        shown = shown_beside(target) if self.gallery else None
+        if self.config.verify and not self.config.overwrite and manifest.is_done(target, path, settings, shown=shown):
+            done = written_before(path, target, FaceDetector())
+            return self._report(done, Outcome(str(path), str(target), error=skipped(target)))
         content = sha256(path)
 
         def record(done: Written, found: str) -> None:
@@ -156,23 +177,26 @@ class PhotoJob:
             strip_metadata=self.config.strip_metadata,
             record=record,
         )
-        outcome = Outcome(str(path), str(target), len(done.frames), done.levels)
-        verdict = f"{path} -> {target}: {self._changed(outcome)}"
+        return self._report(done, Outcome(str(path), str(target)))
+
+    def _report(self, done: Written, outcome: Outcome) -> tuple[Outcome, str]:
+        """The outcome with all that was found, and the line that says so: first the verdict, last the figures."""
+        outcome = outcome._replace(faces=len(done.frames), levels=done.levels)
+        said = [self._changed(outcome)]
         if done.doubtful:
-            verdict += f"; warning: not sure of {done.doubtful} face(s): none, or in another place? See --show"
-        if self.manipulator is not None and done.frames:
-            ideal, real = self._effects(self.manipulator, done)
-            outcome = outcome._replace(l2_face=real.l2_face, similarity=real.similarity)
-            verdict += (
-                f"; {self.manipulator.name}: L2_face {real.l2_face:.4f} (in the protector's own frame "
-                f"{ideal.l2_face:.4f}), "
-                f"identity similarity {real.similarity:.2f} ({ideal.similarity:.2f})"
-            )
-            if real.l2_face < ideal.l2_face / 4:
-                verdict += "; warning: of L2_face less than a quarter is left in the file"
+            said.append(f"warning: not sure of {done.doubtful} face(s): none, or in another place? See --show")
+        if self.judges and done.frames:
+            judged, faded = self._judge(done)
+            words, worst = verdict(judged, self.config), least(judged)
+            outcome = outcome._replace(verdict=words, l2_face=worst.l2_face, similarity=worst.similarity)
+            said += ["warning: of the effect less than a quarter is left in the file"] * faded
+            said = [words, *said, figures(worst)]
+        elif self.judges:
+            said.append("there is no face to judge it by")
         if self.gallery and done.frames:
-            verdict += f"; before and after in {shown_beside(target)}"
-        return outcome, verdict
+            said.append(f"before and after in {shown_beside(Path(outcome.output))}")
+        said += [outcome.error] * bool(outcome.error)
+        return outcome, f"{outcome.file} -> {outcome.output}: {'; '.join(said)}"
 
     def _changed(self, outcome: Outcome) -> str:
         faces = f"{outcome.faces} face(s)" if outcome.faces else "as a whole"
@@ -182,12 +206,22 @@ class PhotoJob:
             changed += f", more than the protector's {bound}, because {self.config.format} is lossy"
         return changed
 
-    def _effects(self, manipulator: Manipulator, done: Written) -> tuple[Effect, Effect]:
-        """The effect on the largest face in the protector's own frame, and in the written file."""
+    def _judge(self, done: Written) -> tuple[list[Judged], bool]:
+        """What is left to each judge of the largest face in the written file; whether the file lost most of the effect.
+
+        The effect of which it is most is that in the protector's own frame, on the first judge.
+        """
         side = self.protector.prior.shape[-1]
         clean, crop = (face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written))
-        ideal, real = effects(clean, [done.faces[0], crop], manipulator, self.recognizer)
-        return ideal, real
+        *ideal, real = effects(clean, [*done.faces[:1], crop], self.judges[0], self.recognizer)
+        faded = any(real.l2_face < effect.l2_face / 4 for effect in ideal)
+        if self.classifier is None:
+            return [Judged(type(self.judges[0]).__name__, {AS_IT_IS: real})], faded
+        attributes = labels(self.classifier, clean)
+        return [
+            Judged(type(judge).__name__, effects_left(clean, crop, judge, self.recognizer, attributes))
+            for judge in self.judges
+        ], faded
 
     @contextmanager
     def _showing(self, path: Path, done: Written) -> Iterator[str | None]:

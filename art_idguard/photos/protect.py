@@ -4,7 +4,7 @@ Each face is warped to the framing that the protector was trained on; its pertur
 picture) is warped back, so that pixels outside faces stay as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, shrunken_size, template_frame
-from art_idguard.faces.detection import FaceDetector
+from art_idguard.faces.detection import Face, FaceDetector
 from art_idguard.files.photo import Photo, Pixels
 from art_idguard.images import bands, epsilon_to_levels, resize, resize_array
 from art_idguard.perturbation import Protector
@@ -61,7 +61,7 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
     if not faces and not whole:
         raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
     pixels = photo.pixels.copy()
-    frames = tuple(template_frame(torch.from_numpy(f.landmarks)[None], size, CELEBA_TEMPLATE) for f in faces)
+    frames = face_frames(faces, size)
     side = protector.prior.shape[-1]
     made = []
     for frame in frames:
@@ -77,6 +77,11 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
             _add(pixels, photo.pixels, delta, (slice(None), columns), levels)
     doubtful = sum(face.doubtful for face in faces)
     return ProtectedPhoto(photo._replace(pixels=pixels), frames, tuple(made), doubtful)
+
+
+def face_frames(faces: Sequence[Face], size: tuple[int, int]) -> tuple[Frames, ...]:
+    """CelebA's framing of each face of a photo of that height and width."""
+    return tuple(template_frame(torch.from_numpy(f.landmarks)[None], size, CELEBA_TEMPLATE) for f in faces)
 
 
 @torch.no_grad()

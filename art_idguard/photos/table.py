@@ -15,6 +15,11 @@ SKIPPED = "skipped: "
 """How the error of a photo begins that has a result already."""
 
 
+def skipped(target: Path) -> str:
+    """The error of a photo whose result is left as it is."""
+    return f"{SKIPPED}{target} is there already, made of this photo with these settings; --overwrite makes it anew"
+
+
 class Outcome(NamedTuple):
     """What became of one photo; what was not measured is None. The fields are the columns of the CSV."""
 
@@ -24,13 +29,20 @@ class Outcome(NamedTuple):
     """0: protected as a whole."""
     levels: int | None = None
     """Largest difference of the written file from the photo, in 8-bit levels."""
+    verdict: str | None = None
+    """On the largest face in the written file, in words; see `verdict.verdict`."""
     l2_face: float | None = None
-    """Of the largest face in the written file, as the judging manipulator forges it."""
+    """Of that face as the judging manipulators forge it: the smallest."""
     similarity: float | None = None
-    """Identity similarity of those two forgeries."""
+    """Identity similarity of the forgeries of the photo and of the file: the largest."""
     seconds: float | None = None
     error: str = ""
     """Why there is no result, or why it was left as it was."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no result."""
+        return bool(self.error) and not self.error.startswith(SKIPPED)
 
 
 class PhotoTable:

@@ -149,7 +149,7 @@ def test_automatic_refinement_wins_more_than_a_few_steps(parts, x, monkeypatch):
     monkeypatch.setattr(refinement, "MOST", 10)
     protector, manipulators, recognizer = parts
     refined = {s: RefinedProtector(protector, manipulators, [recognizer], steps=s) for s in (3, "auto")}
-    objectives = _Objectives(manipulators, [recognizer], _faces(x, refined[3]._labels(x)))
+    objectives = _Objectives(manipulators, [recognizer], _faces(x, attributes.labels(refined[3].classifier, x)))
     won = {s: sum(objectives.ascent(r(x).specific, e, NOTHING)[0] for e in range(5)) for s, r in refined.items()}
     assert won["auto"] > won[3] + 0.1
     assert (refined["auto"](x).specific - x).abs().max() <= protector.epsilon + 1e-6

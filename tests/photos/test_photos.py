@@ -657,7 +657,7 @@ def test_a_file_that_keeps_little_of_the_effect_is_warned_of(folder, monkeypatch
     model.save_pretrained(folder / "stargan")
     one = str(folder / "photos" / "000.png")
     protect_files([one], output=folder / "out", model=str(folder / "model"), check=str(folder / "stargan"))
-    assert ("less than a quarter is left in the file" in capsys.readouterr().out) == warned
+    assert ("of the effect less than a quarter is left in the file" in capsys.readouterr().out) == warned
 
 
 @pytest.mark.parametrize(
