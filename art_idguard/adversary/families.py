@@ -9,14 +9,11 @@ from art_idguard.plugins import Registry
 FAMILIES: Registry[Family] = Registry(
     "attempts",
     {
-        "transforms": transforms,
-        "purifiers": purifiers,
-        "cleaner": cleaners,
-        "lora": lora,
-        "fine-tuning": fine_tuning,
+        "transforms": Family(transforms),
+        "purifiers": Family(purifiers),
+        "cleaner": Family(cleaners, learns=True),
+        "lora": Family(lora, learns=True),
+        "fine-tuning": Family(fine_tuning, learns=True),
     },
 )
 """By name, in the order of the report."""
-
-LEARN = ("cleaner", "lora", "fine-tuning")
-"""Those that need faces to train on."""

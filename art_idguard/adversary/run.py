@@ -8,7 +8,7 @@ import torch
 
 from art_idguard import manipulators, recognizers
 from art_idguard.adversary.config import AdversaryConfig
-from art_idguard.adversary.families import FAMILIES, LEARN
+from art_idguard.adversary.families import FAMILIES
 from art_idguard.adversary.report import UNTOUCHED, AdversaryReport
 from art_idguard.adversary.setting import AdversarySetting, Attempts
 from art_idguard.baselines.disrupting import disrupting
@@ -58,7 +58,7 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
             folder=parts.output / "learnt",
             verbose=verbose,
         )
-        attempts = {title: found for family in parts.families for title, found in FAMILIES[family](setting).items()}
+        attempts = {a: forger for family in parts.families for a, forger in family.attempts(setting).items()}
         rows = parts.rows(setting)
         found = evaluate(
             rows,
@@ -85,9 +85,9 @@ class _Parts:
 
     def __init__(self, config: AdversaryConfig) -> None:
         self.config, self.output = config, Path(config.output)
-        self.families = config.attempts or tuple(FAMILIES)
-        if unknown := [name for name in self.families if name not in FAMILIES]:
+        if unknown := [name for name in config.attempts if name not in FAMILIES]:
             raise IDGuardError(f"unknown attempts: {', '.join(unknown)}; choose from: {', '.join(FAMILIES.names())}")
+        self.families = [FAMILIES[name] for name in config.attempts or FAMILIES.names()]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         source = config.protector or str(shipped("protectors/default"))
         self.protector = Protector.from_pretrained(source).to(device).eval().requires_grad_(False)
@@ -109,7 +109,7 @@ class _Parts:
 
     def _others(self) -> Faces | None:
         """What the adversary learns on; None where no attempt learns."""
-        if not set(self.families) & set(LEARN):
+        if not any(family.learns for family in self.families):
             return None
         spec = DataSpec.parse(self.config.learn_from) if self.config.learn_from else self.data._replace(split="train")
         others = self._read(spec, self.config.learn_limit)

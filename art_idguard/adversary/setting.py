@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from art_idguard.data.faces import Faces
 from art_idguard.manipulators.base import Manipulator
@@ -45,8 +46,13 @@ class AdversarySetting:
 Attempts = dict[str, Manipulator]
 """By name, what stands in the manipulator's place: it is to answer a protected face as that answers the clean one."""
 
-Family = Callable[[AdversarySetting], Attempts]
-"""A family of attempts, such as all lossy operations."""
+
+class Family(NamedTuple):
+    """A family of attempts, such as all lossy operations."""
+
+    attempts: Callable[[AdversarySetting], Attempts]
+    learns: bool = False
+    """Whether it is trained on faces."""
 
 
 def after(steps: int) -> list[int]:

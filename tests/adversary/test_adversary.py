@@ -17,7 +17,7 @@ from art_idguard.adversary.config import AdversaryConfig
 from art_idguard.adversary.families import FAMILIES
 from art_idguard.adversary.learning import learn
 from art_idguard.adversary.report import UNTOUCHED, worst_attempt
-from art_idguard.adversary.setting import AdversarySetting
+from art_idguard.adversary.setting import AdversarySetting, Family
 from art_idguard.adversary.transforms import TRANSFORMS, denoise, purifiers, transforms
 from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
@@ -210,3 +210,10 @@ def test_wrong_attempts_and_the_same_faces_are_refused(adversary, place, capsys)
 def test_quick_gives_way_to_what_is_given():
     quick = AdversaryConfig.from_recipe(None, data="toy=x", output="y", quick=True, steps=3)
     assert (quick.limit, quick.steps, quick.cleaner_steps, quick.refine) == (4, 3, 40, 4)
+
+
+def test_a_family_of_your_own_is_asked_for_by_name(adversary, monkeypatch):
+    mine = Family(lambda setting: {"as it is": setting.manipulator})
+    monkeypatch.setitem(FAMILIES, "mine", mine)
+    found, _ = adversary("--attempts", "mine")
+    assert set(found["attempts"]) == {"as it is"}
