@@ -25,7 +25,7 @@ class WeakenedProtector(Protector):
 
     def __init__(self, protector: Protector, strength: float) -> None:
         if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
-            raise IDGuardError(f"strength is a share of the protector's epsilon in (0, 1]; found {strength!r}")
+            raise IDGuardError(f"strength is a share of the protector's bound in (0, 1]; found {strength!r}")
         nn.Module.__init__(self)  # the weights are the other's
         self.full, self.prior = protector, protector.prior
         self.strength, self.epsilon = strength, strength * protector.epsilon

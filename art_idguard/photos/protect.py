@@ -53,8 +53,8 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
     levels = epsilon_to_levels(protector.epsilon)
     if levels < 1:
         raise IDGuardError(
-            f"epsilon {protector.epsilon} is less than one level of an 8-bit file, so the photo would stay as it is; "
-            "take a protector with at least 0.008"
+            f"the protection is at most {protector.epsilon * 127.5:.2g} of 255 levels, less than one level of an 8-bit "
+            "file, so the photo would stay as it is; use more of its strength, or a stronger protector"
         )
     size = photo.pixels.shape[:2]
     faces = detector.detect(photo.pixels)

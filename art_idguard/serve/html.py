@@ -64,7 +64,7 @@ def protect_upload(
         path: of the photo, in any format that `read_photo` knows.
         target: of the protected PNG.
         models: what protects and what judges.
-        strength: share of the protector's epsilon to use, in (0, 1].
+        strength: share of the protector's bound to use, in (0, 1].
         gallery: those of `models.manipulators` whose forgeries to show.
         edit: what they are asked for, one of `models.edits()`.
         whole: protect a photo without a findable face as a whole.

@@ -491,5 +491,5 @@ def test_a_weakened_protector_adds_its_share_of_both_perturbations(strength):
 
 @pytest.mark.parametrize("strength", [0, -0.5, 1.5, float("nan"), "1", None])
 def test_only_a_share_is_a_strength(strength, unchecked):
-    with pytest.raises(IDGuardError, match=r"a share of the protector's epsilon in \(0, 1\]; found"):
+    with pytest.raises(IDGuardError, match=r"a share of the protector's bound in \(0, 1\]; found"):
         WeakenedProtector(small(), strength)
