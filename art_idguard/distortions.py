@@ -63,14 +63,15 @@ def crop_frame(frame: Frames, *, zoom: float, shift: tuple[float, float]) -> Fra
     return torch.cat([frame[..., :2], frame[..., 2:] - frame.new_tensor(shift)[:, None]], dim=2) / zoom
 
 
-def blur(images: Images, *, sigma: float) -> Images:
+def blur(images: Images, *, sigma: float, radius: int | None = None) -> Images:
     """Gaussian blur.
 
     Args:
         images: pictures.
-        sigma: of the Gaussian in pixels; it is cut at three sigma.
+        sigma: of the Gaussian in pixels.
+        radius: at which it is cut, in pixels; by default at three sigma.
     """
-    radius = min(math.ceil(3 * sigma), min(images.shape[-2:]) - 1)
+    radius = min(math.ceil(3 * sigma) if radius is None else radius, min(images.shape[-2:]) - 1)
     offset = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     window = F.softmax(-(offset**2) / (2 * sigma**2), dim=0).expand(3, 1, 1, -1)
     padded = F.pad(images, (radius,) * 4, mode="reflect")
@@ -81,6 +82,12 @@ def noise(images: Images, *, sigma: float, seed: int) -> Images:
     """Gaussian noise on the [-1, 1] scale, the same for every picture, clipped."""
     drawn = torch.randn(images.shape[1:], generator=Generator().manual_seed(seed))
     return (images + sigma * drawn.to(images)).clamp(-1, 1)
+
+
+def salt_and_pepper(images: Images, *, share: float, seed: int) -> Images:
+    """That share of the values at 1 or at -1, half of it each, by chance, the same for every picture."""
+    drawn = torch.rand(images.shape[1:], generator=Generator().manual_seed(seed)).to(images)
+    return images.masked_fill(drawn < share / 2, 1).masked_fill(drawn > 1 - share / 2, -1)
 
 
 def jpeg_file(images: Images, *, quality: int) -> Images:

@@ -16,6 +16,12 @@ def add(commands: Any) -> None:
 
 def _run(*, recipe: Path | None, quiet: bool, **given: Any) -> int:
     config = EvaluationConfig.from_recipe(recipe, **given)
+    if config.protocol == "icml2026":
+        from art_idguard.evaluation.icml2026 import evaluate_icml2026
+
+        for name, board in evaluate_icml2026(config, verbose=not quiet).items():
+            print(f"# {name}\n\n{board.markdown()}")
+        return 0
     from art_idguard.evaluation.benchmark import evaluate_protectors
     from art_idguard.evaluation.tables import markdown
 

@@ -74,7 +74,7 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
     """
     specs = _data(config)
     strangers = DataSpec.parse(config.calibrate) if config.calibrate else None
-    parts = _Parts(config, verbose=verbose)
+    parts = Parts(config, verbose=verbose)
     calibration = parts.calibration(strangers) if strangers else {}
     own = parts.own()
     refined_, about_refined = parts.refined()
@@ -132,7 +132,7 @@ def _write(stem: Path, report: Report) -> None:
     write_text(stem.with_name(f"{stem.name}.md"), markdown(report))
 
 
-class _Parts:
+class Parts:
     """The networks of an evaluation, and the rows they make; each with what a report says of it."""
 
     def __init__(self, config: EvaluationConfig, *, verbose: bool) -> None:

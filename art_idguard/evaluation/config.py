@@ -63,6 +63,11 @@ class EvaluationConfig(Settings):
     calibrate: str | None = field(default=None, metadata={"metavar": "NAME=PATH"})
     """Faces named Ada_Lovelace_0001.jpg (LFW: ,framing=align): also how many forgeries each recogniser, at a false
     accept rate of 1 % and 0.1 % there, takes for another person."""
+    protocol: Literal["paper", "icml2026"] = "paper"
+    """Or the Proactive Defense Benchmark's (ICML 2026): epsilon 0.05, PGD with 30 steps of 0.01, blond hair, its
+    measures, 100 faces; a table with the published figures beside ours. The last recogniser judges."""
+    lpips: str | None = field(default=None, metadata={"metavar": "FILE"})
+    """Weights of LPIPS with AlexNet, for icml2026: what torch.save makes of lpips.LPIPS(net='alex').state_dict()."""
     batch_size: int = 16
     """Faces at a time."""
     seed: int = 0

@@ -2,11 +2,12 @@
 
 import math
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
@@ -23,11 +24,23 @@ def bootstrap_interval(values: Float[Tensor, "N *E"]) -> tuple[float, float]:
     """
     images = values.detach().cpu().double()[..., None].flatten(1).nanmean(dim=1)
     images = images[~images.isnan()]
-    if not len(images):
+    return interval(lambda drawn: images[drawn].mean(dim=1), len(images))
+
+
+def interval(statistic: Callable[[Int64[Tensor, "R n"]], Float[Tensor, " R"]], n: int) -> tuple[float, float]:
+    """Percentile bootstrap 95 % interval of a statistic of n images, from 2,000 resamples.
+
+    Args:
+        statistic: of each row of indices of images.
+        n: how many images there are.
+
+    Returns:
+        (low, high), both NaN if there is none.
+    """
+    if not n:
         return math.nan, math.nan
-    drawn = torch.randint(len(images), (2000, len(images)), generator=torch.Generator().manual_seed(0))
-    means = images[drawn].mean(dim=1)
-    low, high = means.quantile(means.new_tensor([0.025, 0.975])).tolist()
+    found = statistic(torch.randint(n, (2000, n), generator=torch.Generator().manual_seed(0)))
+    low, high = found.quantile(found.new_tensor([0.025, 0.975])).tolist()
     return low, high
 
 
