@@ -1,5 +1,6 @@
 """What documents say holds: links lead somewhere, commands are taken, versions agree, and the site asks nobody else."""
 
+import doctest
 import os
 import re
 import shlex
@@ -73,6 +74,13 @@ def test_the_readme_is_short_and_begins_with_two_commands():
 def test_public_names_are_in_the_reference():
     reference = (ROOT / "docs/reference.md").read_text()
     assert [public for public in art_idguard.__all__ if not re.search(rf"[.`]{public}\b", reference)] == []
+
+
+@pytest.mark.parametrize(
+    "public", [name for name in art_idguard.__all__ if isinstance(getattr(art_idguard, name), type)]
+)
+def test_public_classes_have_an_example(public):
+    assert doctest.DocTestParser().get_examples(getattr(art_idguard, public).__doc__)
 
 
 def test_versions_agree():
