@@ -10,8 +10,11 @@ import tomllib
 from contextlib import suppress
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 import art_idguard
 from art_idguard.cli import _parser
@@ -61,6 +64,25 @@ def test_commands_are_taken(page, capsys):
         with suppress(SystemExit):  # also of --help
             _parser().parse_args([word for word in shlex.split(command, comments=True) if word != "..."])
         assert not capsys.readouterr().err, command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/art.md", "docs/howto/develop.md", "docs/howto/research.md"])
+def test_python_runs(page, tmp_path, monkeypatch, capsys):
+    """With a portrait for what a reader brings along."""
+    with Image.open(ROOT / "examples/astronaut.png") as portrait:
+        portrait.convert("RGB").save(tmp_path / "photo.jpg")
+        crop = portrait.convert("RGB").crop((130, 20, 320, 210)).resize((64, 64))
+    face = np.asarray(crop, np.float32).transpose(2, 0, 1)[None] / 255
+    monkeypatch.chdir(tmp_path)
+    brought = {"x": face, "faces": torch.from_numpy(2 * face - 1), "__name__": "document"}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    try:
+        for block in blocks:
+            exec(block, brought)
+    finally:
+        art_idguard.MANIPULATORS.pop("brighter", None)
 
 
 def test_the_readme_is_short_and_begins_with_two_commands():
