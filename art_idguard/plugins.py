@@ -24,6 +24,13 @@ class Registry(dict[str, Member]):
 
     A member of this package is not replaced by another of its name. Iteration shows what is loaded; see `names`.
 
+    Examples:
+        >>> from art_idguard import MANIPULATORS
+        >>> MANIPULATORS.names()[:5]
+        ['stargan', 'attentiongan', 'fpgan', 'relgan', 'hisd']
+        >>> MANIPULATORS["stargan"].__name__
+        'StarGAN'
+
     Args:
         family: manipulators, recognizers, weightings, baselines or attempts.
         members: this package's own.

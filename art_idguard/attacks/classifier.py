@@ -25,6 +25,14 @@ class ClassifierAttack(EvasionAttack):
     `threshold` that the bound cannot reach they return the image, or noise, and a `NullAttackWarning` says so. A lower
     threshold helps.
 
+    Examples:
+        >>> from art.attacks.evasion import FastGradientMethod
+        >>> invert = PyTorchManipulator(lambda x: 1 - x, input_shape=(3, 8, 8))
+        >>> attack = ClassifierAttack(invert, FastGradientMethod, eps=0.1, threshold=0.01, verbose=False)
+        >>> x = np.full((1, 3, 8, 8), 0.5, np.float32)
+        >>> bool(0.09 < abs(invert.predict(attack.generate(x)) - invert.predict(x)).max() < 0.11)
+        True
+
     Args:
         estimator: the manipulator.
         attack: the class of the attack, such as `art.attacks.evasion.AutoProjectedGradientDescent`.

@@ -22,6 +22,17 @@ class IDGuardAttack(ProtectionAttack):
     Images of any size, as faces fill them: the shipped generator takes about 1 KB of memory for each pixel of a batch.
     For photos of many megapixels there is `photos.protect_photo`, which works on the faces in them.
 
+    Examples:
+        >>> attack = IDGuardAttack.from_pretrained(verbose=False)
+        >>> attack.eps
+        0.025
+        >>> x = np.full((1, 3, 64, 64), 0.5, np.float32)
+        >>> bool(0.01 < abs(attack.generate(x) - x).max() <= 0.02501)
+        True
+        >>> attack.set_params(eps=0.01)  # shows less, and protects less
+        >>> bool(abs(attack.generate(x) - x).max() <= 0.01001)
+        True
+
     Args:
         estimator: a manipulator under attack; only the summary writer asks for it, protection needs none.
         protector: a trained protector; by default the one that ships. What DataParallel or torch.compile put around it

@@ -21,6 +21,11 @@ class TorchAttack(ClassifierAttack):
     torchattacks works on [0, 1]: whatever the estimator's `clip_values`, its epsilon and step sizes are on that scale.
     It knows no masks; the mask is enforced on what it returns.
 
+    Examples:
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", input_shape=(3, 64, 64))
+        >>> attack = TorchAttack(stargan, "PGD", eps=0.025, steps=10)  # doctest: +SKIP
+        >>> attack.generate(x)  # doctest: +SKIP
+
     Args:
         estimator: the manipulator.
         attack: the name of an attack, such as "PGD" or "CW", or its class.

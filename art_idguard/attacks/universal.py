@@ -20,6 +20,12 @@ class IDGuardUniversalAttack(IDGuardAttack):
         fooling_rate: the defence success rate (DSR) on the estimator; None without one.
         converged: whether it reaches 1 - delta; None without an estimator.
 
+    Examples:
+        >>> attack = IDGuardUniversalAttack(verbose=False)
+        >>> _ = attack.generate(np.full((2, 3, 64, 64), 0.5, np.float32))
+        >>> attack.noise.shape
+        (1, 3, 64, 64)
+
     Args:
         estimator: the manipulator that the fooling rate is measured on.
         protector: see `IDGuardAttack`.

@@ -22,6 +22,12 @@ class IDGuardPreprocessor(PreprocessorPyTorch):
     Differentiable, so that attacks reach through it: in `PyTorchManipulator(preprocessing_defences=...)`, in ART's
     `PyTorchClassifier`, or wherever ART takes a preprocessor.
 
+    Examples:
+        >>> x = np.full((1, 3, 64, 64), 0.5, np.float32)
+        >>> protected, labels = IDGuardPreprocessor()(x, np.array([7]))
+        >>> protected.shape, labels
+        ((1, 3, 64, 64), array([7]))
+
     Args:
         protector: a trained protector, by default the one that ships; a frozen copy of it is used.
         clip_values: lowest and highest value of a pixel, those of the estimator.

@@ -28,7 +28,12 @@ from art_idguard.types import Edit, Images
 
 
 class ManipulatorAdversarialTrainer(Trainer):
-    """Hardens a manipulator with ID-Guard, or any other ART attack, inside its own training.
+    """Hardens a manipulator (Eq. 15) with ID-Guard, or any other ART attack, inside its own training.
+
+    Examples:
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", input_shape=(3, 64, 64))
+        >>> trainer = ManipulatorAdversarialTrainer(stargan)
+        >>> trainer.fit(x, y, nb_epochs=1, distill=True)  # doctest: +SKIP
 
     Args:
         classifier: the manipulator to harden (ART's word for what is trained); `fit` replaces its model.

@@ -17,7 +17,12 @@ from art_idguard.types import Images
 
 
 class Disruption(NamedTuple):
-    """What protecting N images did to their forged faces (section IV-A4)."""
+    """What protecting N images did to their forged faces (section IV-A4).
+
+    Examples:
+        >>> Disruption(np.array([0.06, 0.06], np.float32), np.array([0.3, 0.5], np.float32)).dsr
+        0.5
+    """
 
     l2_face: Float[np.ndarray, " N"]
     """Eq. (16), on the [-1, 1] scale."""

@@ -36,6 +36,11 @@ class PyTorchManipulator(PyTorchEstimator):
     `predict(x)` is the forged image M_k(x) of Eq. (1). The loss of x against y is the mean squared difference of M_k(x)
     and y on the [-1, 1] scale, y being what the model made of the clean images (ART's attacks take that by themselves).
 
+    Examples:
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", edit="Blond_Hair", input_shape=(3, 64, 64))
+        >>> stargan.predict(np.zeros((1, 3, 64, 64), np.float32)).shape
+        (1, 3, 64, 64)
+
     Args:
         model: a `Manipulator`; or any callable that maps (B, 3, H, W) within `clip_values` to the same.
         edit: the name of one of the manipulator's edits; the first by default. None for other models.

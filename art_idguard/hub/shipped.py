@@ -20,8 +20,9 @@ NAMES = {
 def list_models(pattern: str = "*") -> list[str]:
     """The short names of the models that ship with this installation, as `from_pretrained` and the commands take them.
 
-    >>> list_models("*-hardened")
-    ['relgan-hardened', 'stargan-hardened']
+    Examples:
+        >>> list_models("*-hardened")
+        ['relgan-hardened', 'stargan-hardened']
 
     Args:
         pattern: of names to list, with * and ?.

@@ -49,12 +49,22 @@ BOUNDS: dict[str, Callable[[Perturbation, Perturbation, float], Perturbation]] =
 
 
 class Protector(HubModel):
-    """Protects faces of any size; trained by Algorithm 1.
+    """Protects faces of any size (Eq. 14); trained by Algorithm 1.
 
     Deviates: the official code clamps the generator's tanh to +-epsilon, which at its
     initialisation saturates 96 % of the pixels and blocks their gradient. The default here is
     epsilon * tanh; "clamp" is the official one. "residual", ours, adds the generator's tanh to the
     prior's, so that a generator that returns nothing already protects as well as the prior does.
+
+    Examples:
+        >>> protector = Protector.from_pretrained()
+        >>> faces = torch.zeros(1, 3, 64, 64)  # grey, on [-1, 1]
+        >>> with torch.inference_mode():
+        ...     protected = protector(faces)
+        >>> bool((protected.specific - faces).abs().max() <= protector.epsilon + 1e-6)
+        True
+        >>> protected.prior.shape
+        torch.Size([1, 3, 64, 64])
 
     Args:
         generator: a name of `GENERATORS`.

@@ -54,6 +54,11 @@ class RefinedProtector(Protector):
     have labels: the attribute classifier that ships says what they show. Where no face is found, CelebA's framing is
     assumed. P-Pert stays as it is.
 
+    Examples:
+        >>> from art_idguard import manipulators
+        >>> refined = RefinedProtector(Protector.from_pretrained(), [manipulators.load("stargan")])
+        >>> protected = refined(faces).specific  # doctest: +SKIP
+
     Args:
         protector: where to begin; its epsilon is the bound.
         manipulators: frozen; those to protect against.

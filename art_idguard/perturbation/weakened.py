@@ -15,6 +15,11 @@ class WeakenedProtector(Protector):
     Its perturbations are the other's times `strength`, so its bound is epsilon times `strength`. The product is rounded
     to 8-bit levels only afterwards, by `photos.protect_photo`.
 
+    Examples:
+        >>> weakened = WeakenedProtector(Protector.from_pretrained(), 0.5)
+        >>> weakened.epsilon
+        0.025
+
     Args:
         protector: also a refined one.
         strength: in (0, 1].
