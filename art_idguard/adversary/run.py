@@ -158,5 +158,4 @@ def _picture(path: Path, target: Manipulator, attempts: Attempts, rows: Rows, fa
     clean = target(batch.images, edit).output
     many = Edit(edit.name, edit.condition.expand(len(protected), -1))
     lines = [[batch.images[0], clean[0], *attempt(protected, many).output] for attempt in attempts.values()]
-    columns = " | ".join(rows)
-    save_grid(path, lines, captions=[f"{name}: photo | forged | {columns}" for name in attempts])
+    save_grid(path, lines, captions=list(attempts), columns=["photo", "forged", *(f"{row}, forged" for row in rows)])

@@ -245,14 +245,16 @@ def _quality(models: Mapping[str, Manipulator], faces: Faces, recognizer: Recogn
 
 def save_attacked(path: Path, models: Mapping[str, Manipulator], x: np.ndarray) -> None:
     """Rows of a picture: photo, then for each model its clean forgery and that of the photo attacked by PGD."""
+    columns = ["photo", *(f"{name}: {what}" for name in models for what in ("forged", "under PGD"))]
     captions, rows = [], []
     for i in range(min(3, len(x))):
         row = [2 * torch.tensor(x[i]) - 1]
         for model in models.values():
             names = PyTorchManipulator(model).edit_names
-            estimator = PyTorchManipulator(model, edit=names[i % len(names)], input_shape=x.shape[1:])
+            edit = names[i % len(names)]
+            estimator = PyTorchManipulator(model, edit=edit, input_shape=x.shape[1:])
             for picture in (x[i : i + 1], reference_pgd(estimator, x[i : i + 1])):
                 row.append(2 * torch.tensor(estimator.predict(picture)[0]) - 1)
         rows.append(row)
-        captions.append("photo | " + " | ".join(f"{name}: forged, under PGD" for name in models))
-    save_grid(path, rows, captions=captions)
+        captions.append(edit)
+    save_grid(path, rows, captions=captions, columns=columns)
