@@ -53,7 +53,8 @@ def bars(panels: Sequence[Panel]) -> "Figure":
         if panel.threshold is not None:
             axes.axvline(panel.threshold, color="black", linestyle="dotted")
     all_axes[0].invert_yaxis()
-    figure.legend(drawn, list(panels[0].series), loc="outside lower center", ncols=len(panels) + 1)
+    if count > 1:
+        figure.legend(drawn, list(panels[0].series), loc="outside lower center", ncols=len(panels) + 1)
     return figure
 
 
