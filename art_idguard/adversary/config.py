@@ -24,7 +24,7 @@ class AdversaryConfig(Settings):
     learn_from: str | None = None
     """NAME=PATH: the faces that the adversary trains on; default: the training split of the data."""
     output: str
-    """Folder for MANIPULATOR.json, .md and .png, and for what the adversary has trained."""
+    """Folder for MANIPULATOR.json, .md and .png, report.html, a page with all of it, and what the adversary trained."""
     attempts: tuple[str, ...] = ()
     """transforms, purifiers, cleaner, lora, fine-tuning; default: all."""
     taef2: str | None = None

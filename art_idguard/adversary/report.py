@@ -1,17 +1,22 @@
 """What an adversary reaches on one manipulator: each attempt, and for each face the worst."""
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from art_idguard.evaluation.document import Document, Section, Table, facts
+from art_idguard.evaluation.figures import drawn, panel
 from art_idguard.evaluation.measures import Measure
+from art_idguard.evaluation.plots import bars
 from art_idguard.evaluation.report import Report
 from art_idguard.evaluation.statistics import Estimate, estimate
-from art_idguard.evaluation.tables import markdown_table
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNTOUCHED = "the photo itself"
 """The row of no protection: what an attempt does to the forgery by itself is its cost."""
@@ -49,36 +54,54 @@ class AdversaryReport(NamedTuple):
             },
         }
 
-    def markdown(self) -> str:
+    def document(self) -> Document:
         """The worst case, then a table for each measure: attempts down, protections across."""
         attempts, measures = self.attempts, self.measures
         shown = [p for p in attempts.protections if p != UNTOUCHED]
         worst = [[p, *(self.worst(m, p).text(measures[m].digits) for m in measures)] for p in shown]
-        about = attempts.metadata
-        parts = [
-            f"# What an adversary leaves of protections against {self.manipulator}",
-            f"{about['data']['name']} ({about['data']['split']}), {about['n']} faces of {about['size']} px, one edit "
-            f"each, epsilon {about['epsilon']:g} on [-1, 1], seed {about['seed']}, {about['hardware']}; ± half the "
-            "95 % interval. "
-            "An attempt's forgery of a protected face is compared with the manipulator's own of the clean photo: "
-            f"high ID sim. and low L2_face are the adversary's success. DSR: L2_face > {L2_THRESHOLD} and ID sim. < "
-            f"{SIMILARITY_THRESHOLD}. “{UNTOUCHED}” is the adversary's cost: the attempt on a clean face.",
-            "**For each face the attempt that is worst for it**",
-            markdown_table(["Protection", *(_title(m) for m in measures.values())], worst),
+        head = ["Protection", *(m.full_title for m in measures.values())]
+        sections = [
+            Section(
+                measure.full_title,
+                table=Table(
+                    ["Attempt", *attempts.protections],
+                    [
+                        [k, *(attempts.cell(name, k)(p).text(measure.digits) for p in attempts.protections)]
+                        for k in attempts.manipulators
+                    ],
+                ),
+            )
+            for name, measure in measures.items()
+            if not measure.is_rate
         ]
-        for name, measure in measures.items():
-            if measure.is_rate:
-                continue
-            rows = [
-                [k, *(attempts.cell(name, k)(p).text(measure.digits) for p in attempts.protections)]
-                for k in attempts.manipulators
-            ]
-            parts += [f"**{_title(measure)}**", markdown_table(["Attempt", *attempts.protections], rows)]
-        return "\n\n".join(parts) + "\n"
+        return Document(
+            f"What an adversary leaves of protections against {self.manipulator}",
+            facts(attempts.metadata),
+            Section("For each face the attempt that is worst for it", table=Table(head, worst)),
+            [Section(text=_READING), *sections],
+        )
+
+    def markdown(self) -> str:
+        """The document as Markdown."""
+        return self.document().markdown()
+
+    def bars(self) -> "Figure":
+        """What each attempt leaves of each protection, and what is left of it where each face meets its worst."""
+        attempts = self.attempts
+
+        def left(measure: str, protection: str) -> dict[str, Estimate]:
+            each = {k: attempts.cell(measure, k)(protection) for k in attempts.manipulators}
+            return {**each, "the worst for each face": self.worst(measure, protection)}
+
+        return bars([panel(m, {p: left(m.name, p) for p in attempts.protections}) for m in drawn(attempts)])
 
 
-def _title(measure: Measure) -> str:
-    return measure.column + (f" ({measure.recognizer})" if measure.recognizer else "")
+_READING = (
+    "One edit each; ± half the 95 % interval. An attempt's forgery of a protected face is compared with the "
+    "manipulator's own of the clean photo: high ID sim. and low L2_face are the adversary's success. DSR: L2_face > "
+    f"{L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}. “{UNTOUCHED}” is the adversary's cost: the attempt on a "
+    "clean face."
+)
 
 
 def worst_attempt(cells: Float[Tensor, "K N E"], measure: Measure) -> Float[Tensor, "N E"]:

@@ -1,6 +1,7 @@
 """`art-idguard adversary`: protections beside what an adversary makes of them, as files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.checks import check_size, named
+from art_idguard.evaluation.document import PAGE, Picture, write_html
+from art_idguard.evaluation.figures import INTERVALS
+from art_idguard.evaluation.plots import save_plot
 from art_idguard.evaluation.protection import evaluate
 from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
@@ -34,8 +38,9 @@ from art_idguard.types import Edit, float32
 def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str, AdversaryReport]:
     """Attack protections of one manipulator after the other, and write <output>/<MANIPULATOR>.{json,md,png}.
 
-    The rows are the protector's one pass, refined, PGD-10 on that manipulator, noise of random signs as strong as the
-    bound, and the photo itself, whose figures are the adversary's cost. A rerun goes on where one was stopped.
+    Beside them lie a plot of what is left, and report.html, a page with all of it. The rows are the protector's one
+    pass, refined, PGD-10 on that manipulator, noise of random signs as strong as the bound, and the photo itself, whose
+    figures are the adversary's cost. A rerun goes on where one was stopped.
 
     Args:
         config: the settings.
@@ -45,7 +50,7 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
         IDGuardError: unusable weights, data or numbers, or an unknown family of attempts.
     """
     parts = _Parts(config)
-    reports = {}
+    reports, documents = {}, []
     for name, target in parts.targets.items():
         setting = AdversarySetting(
             manipulator=target,
@@ -76,7 +81,9 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
         reports[name] = report = AdversaryReport(name, found)
         write_text(parts.output / f"{name}.json", json.dumps(report.json(), indent=1, allow_nan=False) + "\n")
         write_text(parts.output / f"{name}.md", report.markdown())
-        _picture(parts.output / f"{name}.png", target, attempts, rows, parts.faces)
+        pictures = _pictures(parts.output / name, report, target, attempts, rows, parts.faces)
+        documents.append(replace(report.document(), pictures=pictures))
+    write_html(parts.output / PAGE, documents)
     return reports
 
 
@@ -149,8 +156,19 @@ class _Parts:
         }
 
 
+def _pictures(
+    stem: Path, report: AdversaryReport, target: Manipulator, attempts: Attempts, rows: Rows, faces: Faces
+) -> list[Picture]:
+    plot, grid = (stem.with_name(f"{stem.name}{end}") for end in ("-left.png", ".png"))
+    _save_grid(grid, target, attempts, rows, faces)
+    return [
+        save_plot(plot, report.bars(), f"What is left, {INTERVALS}."),
+        Picture(grid, "Each attempt on the first face, clean and under each protection."),
+    ]
+
+
 @torch.no_grad()
-def _picture(path: Path, target: Manipulator, attempts: Attempts, rows: Rows, faces: Faces) -> None:
+def _save_grid(path: Path, target: Manipulator, attempts: Attempts, rows: Rows, faces: Faces) -> None:
     """A line for each attempt on the first face: the photo, its forgery, and what is forged of each row's."""
     batch = faces.batch(slice(1))
     protected = torch.cat([protect(batch).detach() for protect in rows.values()])
@@ -158,5 +176,4 @@ def _picture(path: Path, target: Manipulator, attempts: Attempts, rows: Rows, fa
     clean = target(batch.images, edit).output
     many = Edit(edit.name, edit.condition.expand(len(protected), -1))
     lines = [[batch.images[0], clean[0], *attempt(protected, many).output] for attempt in attempts.values()]
-    columns = " | ".join(rows)
-    save_grid(path, lines, captions=[f"{name}: photo | forged | {columns}" for name in attempts])
+    save_grid(path, lines, captions=list(attempts), columns=["photo", "forged", *(f"{row}, forged" for row in rows)])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from art_idguard.errors import IDGuardError, NullAttackWarning
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.evaluation.checks import check_size
 from art_idguard.evaluation.config import RobustnessConfig
+from art_idguard.evaluation.document import PAGE, Document, Picture, Section, Table, data_name, facts, write_html
+from art_idguard.evaluation.figures import INTERVALS
+from art_idguard.evaluation.plots import Panel, bars, save_plot
 from art_idguard.evaluation.quality import COLUMNS, Quality, measure_quality
 from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
-from art_idguard.evaluation.tables import markdown_table
 from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
 from art_idguard.files.journal import Record, append, resume
@@ -32,13 +34,17 @@ from art_idguard.files.lock import exclusive
 from art_idguard.hub.loading import weights_sha256
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
 from art_idguard.recognizers.base import Recognizer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SEED = 0
 
 
 def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Robustness":
-    """Attack a manipulator, and perhaps its hardened version, and write <output>/<NAME>.{json,md,png}.
+    """Attack a manipulator, and perhaps its hardened version, and write <output>/<NAME>.{json,md,png}, and report.html.
 
     Where the faces have labels, the quality of the models' edits goes with it. A rerun goes on where an interrupted one
     stopped (<output>/<NAME>.jsonl).
@@ -77,7 +83,12 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
     table = replace(table, quality=_quality(models, faces.to(device), recognizer))
     write_text(output / f"{spec.name}.json", json.dumps(table.json(), indent=1, allow_nan=False) + "\n")
     write_text(output / f"{spec.name}.md", table.markdown())
-    save_attacked(output / f"{spec.name}.png", models, x)
+    save_attacked(grid := output / f"{spec.name}.png", models, x)
+    pictures = [
+        save_plot(output / f"{spec.name}-bars.png", table.bars(), f"Each attack, {INTERVALS}."),
+        Picture(grid, "Forgeries of the first faces, and of the same under PGD."),
+    ]
+    write_html(output / PAGE, [replace(table.document(), pictures=pictures)])
     return table
 
 
@@ -115,12 +126,12 @@ class Robustness:
             quality = [{"model": model, **found.summary()} for model, found in quality.items()]
         return {"metadata": dict(self.metadata), "rows": rows, "quality": quality}
 
-    def markdown(self) -> str:
+    def document(self) -> Document:
         """A row an attack; for each model L2_face and identity similarity, and the ratio of the first two models."""
         heads = [h for model in self.models for h in (f"{model} L2_face↓", f"{model} ID sim.↑")]
         ratio = [f"L2_face {self.models[1]} / {self.models[0]}"] if len(self.models) > 1 else []
         rows = []
-        for attack in dict.fromkeys(r["attack"] for r in self.records):
+        for attack in self._attacks():
             l2 = [self.cell(model, attack, "l2_face") for model in self.models]
             similarity = [self.cell(model, attack, "similarity") for model in self.models]
             cells = [found.text(4) for pair in zip(l2, similarity, strict=True) for found in pair]
@@ -130,22 +141,48 @@ class Robustness:
                 (v for r in self.records if r["attack"] == attack for v in r["linf"] if v is not None), default=0
             )
             rows.append([attack, *cells, f"{linf:.3f}"])
-        notes = {f"{r['attack']} on {r['model']}: {note}" for r in self.records for note in r["notes"]}
-        table = markdown_table(["White-box attack", *heads, *ratio, "max abs. perturbation"], rows)
-        about = (
-            f"{self.metadata['data']}, {self.metadata['faces']} faces of {self.metadata['size']} px, face i under edit "
-            f"i modulo 5; means ± half the bootstrap 95 % interval. Epsilon {EPSILON} and sigma {SIGMA} on the [-1, 1] "
-            f"scale, {STEPS} steps of {STEP} where no other number stands; the adaptive attack knows the judging "
-            f"recogniser; seed {SEED}; {self.metadata['hardware']}."
+        notes = {f"{r['attack']} on {r['model']}: {note}." for r in self.records for note in r["notes"]}
+        return Document(
+            f"White-box attacks on {' and '.join(self.models)}, {data_name(self.metadata)}",
+            facts({**self.metadata, "n": self.metadata["faces"], "seed": SEED}),
+            Section(table=Table(["White-box attack", *heads, *ratio, "max abs. perturbation"], rows)),
+            [Section(text=_READING), *(Section(text=note) for note in sorted(notes)), self._quality()],
         )
-        return "\n\n".join([about, table, *(f"- {note}" for note in sorted(notes)), *self._quality()]) + "\n"
 
-    def _quality(self) -> list[str]:
+    def markdown(self) -> str:
+        """The document as Markdown."""
+        return self.document().markdown()
+
+    def bars(self) -> "Figure":
+        """Of each attack what it does to each model."""
+        return bars(
+            [
+                Panel(
+                    title, {m: {a: self.cell(m, a, measure) for a in self._attacks()} for m in self.models}, threshold
+                )
+                for measure, title, threshold in (
+                    ("l2_face", "L2_face↓", L2_THRESHOLD),
+                    ("similarity", "ID sim.↑", SIMILARITY_THRESHOLD),
+                )
+            ]
+        )
+
+    def _attacks(self) -> list[str]:
+        return list(dict.fromkeys(r["attack"] for r in self.records))
+
+    def _quality(self) -> Section:
         if isinstance(self.quality, str):
-            return [f"Quality of the edits: {self.quality}."]
+            return Section(text=f"Quality of the edits: {self.quality}.")
         rows = [[model, *row] for model, found in self.quality.items() for row in found.rows()]
         about = next(iter(self.quality.values())).about()
-        return [f"**Quality of the edits.** {about.strip()}", markdown_table(["Model", *COLUMNS], rows)]
+        return Section("Quality of the edits", about, Table(["Model", *COLUMNS], rows))
+
+
+_READING = (
+    "Face i under edit i modulo their number; means ± half the bootstrap 95 % interval. Epsilon "
+    f"{EPSILON} and sigma {SIGMA} on the [-1, 1] scale, {STEPS} steps of {STEP} where no other number stands; the "
+    "adaptive attack knows the judging recogniser."
+)
 
 
 def white_box_table(
@@ -245,14 +282,16 @@ def _quality(models: Mapping[str, Manipulator], faces: Faces, recognizer: Recogn
 
 def save_attacked(path: Path, models: Mapping[str, Manipulator], x: np.ndarray) -> None:
     """Rows of a picture: photo, then for each model its clean forgery and that of the photo attacked by PGD."""
+    columns = ["photo", *(f"{name}: {what}" for name in models for what in ("forged", "under PGD"))]
     captions, rows = [], []
     for i in range(min(3, len(x))):
         row = [2 * torch.tensor(x[i]) - 1]
         for model in models.values():
             names = PyTorchManipulator(model).edit_names
-            estimator = PyTorchManipulator(model, edit=names[i % len(names)], input_shape=x.shape[1:])
+            edit = names[i % len(names)]
+            estimator = PyTorchManipulator(model, edit=edit, input_shape=x.shape[1:])
             for picture in (x[i : i + 1], reference_pgd(estimator, x[i : i + 1])):
                 row.append(2 * torch.tensor(estimator.predict(picture)[0]) - 1)
         rows.append(row)
-        captions.append("photo | " + " | ".join(f"{name}: forged, under PGD" for name in models))
-    save_grid(path, rows, captions=captions)
+        captions.append(edit)
+    save_grid(path, rows, captions=captions, columns=columns)

@@ -25,6 +25,6 @@ def _run(*, recipe: Path | None, quiet: bool, **given: Any) -> int:
     from art_idguard.evaluation.benchmark import evaluate_protectors
     from art_idguard.evaluation.tables import markdown
 
-    for name, report in evaluate_protectors(config, verbose=not quiet).items():
-        print(f"# {name}\n\n{markdown(report)}")
+    for report in evaluate_protectors(config, verbose=not quiet).values():
+        print(markdown(report))
     return 0

@@ -19,5 +19,5 @@ def _run(*, recipe: Path | None, quiet: bool, **given: Any) -> int:
     from art_idguard.evaluation.quality_benchmark import evaluate_manipulators
 
     for name, quality in evaluate_manipulators(config, verbose=not quiet).items():
-        print(f"# {name}\n\n{quality.markdown()}")
+        print(quality.document(name).markdown())
     return 0

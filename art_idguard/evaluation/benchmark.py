@@ -22,10 +22,14 @@ from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.calibration import impostor_pairs, thresholds
 from art_idguard.evaluation.checks import check_size, distinct, named
 from art_idguard.evaluation.config import EvaluationConfig
+from art_idguard.evaluation.document import PAGE, Picture, write_html
+from art_idguard.evaluation.figures import INTERVALS, protection_bars, robustness_curves
 from art_idguard.evaluation.pictures import save_pictures
+from art_idguard.evaluation.plots import save_plot
 from art_idguard.evaluation.protection import evaluate
 from art_idguard.evaluation.report import CEILING, WHITE_BOX, Report
-from art_idguard.evaluation.tables import markdown
+from art_idguard.evaluation.tables import document, markdown
+from art_idguard.evaluation.training_log import read_training, training_curves
 from art_idguard.files.atomic import write_text
 from art_idguard.hub.loading import official_file, weights_sha256
 from art_idguard.hub.shipped import shipped
@@ -60,10 +64,11 @@ class ProtectorSpec(NamedTuple):
 
 @float32()
 def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> dict[str, Report]:
-    """Measure protectors, side by side, and write <output>/<NAME>.{json,md,png} for each data set.
+    """Measure protectors, side by side, and write <output>/<NAME>.{json,md,png} for each data set, plots, and one page.
 
-    Beside them stand a brightness shift and noise of random signs, each as strong as their bound allows. A rerun
-    goes on where an interrupted one stopped (<output>/<NAME>.jsonl).
+    The page, report.html, has tables, plots and pictures of all data sets in it. Beside the protectors stand a
+    brightness shift and noise of random signs, each as strong as their bound allows. A rerun goes on where an
+    interrupted one stopped (<output>/<NAME>.jsonl).
 
     Args:
         config: the settings.
@@ -85,7 +90,7 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
         raise IDGuardError(f"a protector has the name of a baseline's row, {', '.join(twice)}; give it another")
     references, about_references = parts.references()
     about = {"weights": parts.weights, "seed": config.seed, **about_refined, **about_baselines, **about_references}
-    reports = {}
+    reports, documents = {}, []
     for spec in specs:
         faces = parts.read(spec, config.limit)
         if learnt_from is not None:
@@ -105,9 +110,12 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
             verbose=verbose,
         )
         # Beside the metadata that pins the resume file: a calibration measures nothing anew.
-        reports[spec.name] = replace(measured, metadata={**measured.metadata, **calibration})
-        _write(parts.output / spec.name, reports[spec.name])
-        save_pictures(parts.output / f"{spec.name}.png", own, parts.targets, faces)
+        reports[spec.name] = report = replace(measured, metadata={**measured.metadata, **calibration})
+        stem = parts.output / spec.name
+        report.to_json(stem.with_name(f"{stem.name}.json"))
+        write_text(stem.with_name(f"{stem.name}.md"), markdown(report))
+        documents.append(replace(document(report), pictures=parts.pictures(stem, report, own, faces)))
+    write_html(parts.output / PAGE, documents)
     return reports
 
 
@@ -127,11 +135,6 @@ def _warn_of_shared(learnt_from: Faces, faces: Faces, spec: DataSpec) -> None:
         )
 
 
-def _write(stem: Path, report: Report) -> None:
-    report.to_json(stem.with_name(f"{stem.name}.json"))
-    write_text(stem.with_name(f"{stem.name}.md"), markdown(report))
-
-
 class Parts:
     """The networks of an evaluation, and the rows they make; each with what a report says of it."""
 
@@ -139,9 +142,11 @@ class Parts:
         self.config, self.verbose = config, verbose
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.output = Path(config.output)
+        sources = [ProtectorSpec.parse(text).source for text in config.protector or [DEFAULT]]
         self.chosen = {} if config.baselines is None else chosen(config.baselines)
         self.guards = _protectors(config.protector, self.device)
         (self.first, self.guard), *_ = self.guards.items()
+        self.trainings = {name: read_training(source) for name, source in zip(self.guards, sources, strict=True)}
         self.specs = config.manipulators or shipped_manipulators()
         self.targets = named(self._manipulators(self.specs))
         self.size = self.guard.prior.shape[-1] if config.size is None else config.size
@@ -151,11 +156,29 @@ class Parts:
         self.forging: Mapping[str, Manipulator] = after or self.targets
         recognizers = config.recognizers or (str(shipped("recognizers/sface")),)
         self.recognizers = named([load_recognizer(spec).to(self.device) for spec in recognizers])
-        protectors = (ProtectorSpec.parse(text).source for text in config.protector or [DEFAULT])
-        sources = (*protectors, *self.specs, *recognizers)
+        sources += [*self.specs, *recognizers]
         names = (*self.guards, *self.targets, *self.recognizers)
         self.weights = {name: weights_sha256(spec) for name, spec in zip(names, sources, strict=True)}
         self.known = list(self.recognizers)[:-1] or list(self.recognizers)  # the last of several takes part in nothing
+
+    def pictures(self, stem: Path, report: Report, own: Rows, faces: Faces) -> list[Picture]:
+        """Plots of a report and of how its protectors were trained, and the forgeries, written beside it."""
+        save_pictures(grid := stem.with_name(f"{stem.name}.png"), own, self.targets, faces)
+
+        def at(name: str) -> Path:
+            return stem.with_name(f"{stem.name}-{name}.png")
+
+        behind = robustness_curves(report, self.config.operations).items()
+        trained = [(name, steps) for name, steps in self.trainings.items() if steps]
+        return [
+            save_plot(at("bars"), protection_bars(report), f"Each protection, {INTERVALS}."),
+            *(save_plot(at(kind), figure, f"Behind {kind}, {INTERVALS}.") for kind, figure in behind),
+            *(
+                save_plot(at(f"training-{i}"), training_curves(steps), f"Training of {name}, step by step.")
+                for i, (name, steps) in enumerate(trained, start=1)
+            ),
+            Picture(grid, "Forgeries of the first faces, a row for each manipulator."),
+        ]
 
     def _manipulators(self, specs: Sequence[str]) -> list[Manipulator]:
         return [load_manipulator(spec).to(self.device) for spec in specs]

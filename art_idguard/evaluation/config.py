@@ -27,7 +27,7 @@ class EvaluationConfig(Settings):
     """Data sets, NAME=PATH[,split=test][,framing=resize|align]: the central square of each picture, or the face in it
     warped to where CelebA's faces are."""
     output: str
-    """Folder for NAME.json, .md and .png."""
+    """Folder for NAME.json, .md and .png, and report.html, a page with tables, plots and pictures of all."""
     limit: int | None = None
     """Use this many faces of each data set at most."""
     edits: Edits = "all"
@@ -83,7 +83,7 @@ class MeasurementConfig(Settings):
     data: str
     """NAME=PATH[,split=test][,framing=resize|align]; its labels say how good edits are."""
     output: str
-    """Folder for NAME.json, .md and .png."""
+    """Folder for NAME.json, .md and .png, and report.html, a page with tables, plots and pictures."""
     limit: int | None = None
     """Use this many faces at most."""
     size: int = 128
@@ -99,7 +99,8 @@ class QualityConfig(MeasurementConfig):
     models: tuple[str, ...]
     """Folders or Hub ids, or name=file for official checkpoints."""
     output: str
-    """Folder for MODEL/quality.json and .md; hub/manipulators puts them beside the models that ship."""
+    """Folder for MODEL/quality.json, .md and plots, and report.html, a page with all of it; hub/manipulators puts them
+    beside the models that ship."""
     batch_size: int = 16
     """Faces at a time."""
     portrait: str | None = None

@@ -79,6 +79,11 @@ class Measure:
         """The title with its direction."""
         return self.title + {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
+    @property
+    def full_title(self) -> str:
+        """The column with its recogniser."""
+        return self.column + (f" ({self.recognizer})" if self.recognizer else "")
+
 
 FORGERIES = (  # models that are hard to move have distances of some thousandths
     Measure(name="l2_face", title="L2_face", of=lambda f: l2_face(f.clean, f.protected, f.face), digits=4),

@@ -1,6 +1,6 @@
 """Pictures beside tables: forgeries of clean, protected and attacked faces."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,20 +19,23 @@ from art_idguard.types import ATTRIBUTES, Edit, Images
 @torch.no_grad()
 def forged_pictures(
     protected: Mapping[str, Images], manipulators: Mapping[str, Manipulator], batch: FaceBatch
-) -> list[list[Float[Tensor, "3 S S"]]]:
-    """One row for each manipulator, face and edit in turn.
-
-    Photo, forged, disrupted by each protection, and the first protection's perturbation x10.
-    """
-    rows = []
-    for k, manipulator in enumerate(manipulators.values()):
+) -> dict[str, list[Float[Tensor, "3 S S"]]]:
+    """One row for each manipulator, face and edit in turn, by what it shows; `columns` are the row's pictures."""
+    rows = {}
+    for k, (name, manipulator) in enumerate(manipulators.items()):
         i = k % len(batch.images)
         edits = manipulator.edits(batch.attributes[i : i + 1])
         photos = torch.stack([batch.images[i], *(images[i] for images in protected.values())])
         edit = edits[k % len(edits)]
         forged = manipulator(photos, Edit(edit.name, edit.condition.expand(len(photos), -1))).output
-        rows.append([photos[0], *forged, 10 * (photos[1] - photos[0])])
+        rows[f"{name}, {edit.name}"] = [photos[0], *forged, 10 * (photos[1] - photos[0])]
     return rows
+
+
+def columns(protected: Iterable[str]) -> list[str]:
+    """Photo, its forgery, that of each protected photo, and the first protection's perturbation x10."""
+    names = list(protected)
+    return ["photo", "forged", *(f"forged under {name}" for name in names), f"perturbation of {names[0]} x10"]
 
 
 def save_pictures(
@@ -44,7 +47,8 @@ def save_pictures(
     """Write `forged_pictures` of the first faces as one PNG."""
     batch = faces.batch(slice(len(manipulators)))
     protected = {name: protect(batch).detach() for name, protect in protections.items()}
-    save_grid(path, forged_pictures(protected, manipulators, batch))
+    rows = forged_pictures(protected, manipulators, batch)
+    save_grid(path, list(rows.values()), captions=list(rows), columns=columns(protected))
 
 
 def save_edits(path: Path, manipulator: Manipulator, face: Images) -> None:

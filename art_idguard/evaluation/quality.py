@@ -16,9 +16,9 @@ from art_idguard.attribute_classifier import LABELS, AttributeClassifier, predic
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.config import QualityConfig
+from art_idguard.evaluation.document import Document, Section, Table, facts
 from art_idguard.evaluation.kid import SEED, kid_estimate
 from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
-from art_idguard.evaluation.tables import markdown_table
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.atomic import write_text
 from art_idguard.manipulators.base import Manipulator
@@ -79,20 +79,24 @@ Means ± half the 95 % interval over faces. Edit success: share of the faces tha
 classifier (hub/classifiers/attributes-celeba128) sees the asked attribute afterwards, beside the share in which it saw
 it before; bangs and glasses, of which the faces have no labels: of all faces. ID sim.: cosine of
 {self.metadata["recognizer"]} embeddings. L1 on the [-1, 1] scale. KID (unbiased, cubic kernel) is taken on those
-embeddings at unit length, **not on Inception's features**: not to be compared with published KIDs. It is between the
-forgeries of one half of the faces and photos of the other; of photos among each other {self.kid["photos"].text(4)}.
-"""
+embeddings at unit length, not on Inception's features: not to be compared with published KIDs. It is between the
+forgeries of one half of the faces and photos of the other; of photos among each other {self.kid["photos"].text(4)}."""
+
+    def document(self, model: str = "a manipulator") -> Document:
+        """The table, and what its reader must know."""
+        table = Section(text=self.about(), table=Table(COLUMNS, self.rows()))
+        return Document(f"Edits of {model}", facts(self.metadata), table, ())
 
     def markdown(self) -> str:
-        """The table, and what its reader must know."""
-        return f"{self.about()}\n{markdown_table(COLUMNS, self.rows())}\n"
+        """The document as Markdown."""
+        return self.document().markdown()
 
     def save(self, folder: Path) -> None:
-        """Write quality.json and quality.md; each is whole or absent."""
+        """Write quality.json and quality.md, of the model that has the folder's name; each is whole or absent."""
         photos = {"kid": self.kid["photos"].json()}
         content = {"metadata": dict(self.metadata), "summary": self.summary(), "photos": photos}
         write_text(folder / "quality.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-        write_text(folder / "quality.md", self.markdown())
+        write_text(folder / "quality.md", self.document(folder.name).markdown())
 
 
 @torch.no_grad()

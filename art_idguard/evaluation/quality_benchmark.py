@@ -1,5 +1,6 @@
 """`art-idguard evaluate-manipulator`: how good manipulators are, as files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +12,12 @@ from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.checks import check_size, distinct
 from art_idguard.evaluation.config import QualityConfig
+from art_idguard.evaluation.document import PAGE, Picture, write_html
+from art_idguard.evaluation.figures import quality_bars
 from art_idguard.evaluation.pictures import save_edits
+from art_idguard.evaluation.plots import save_plot
 from art_idguard.evaluation.quality import Quality, measure_quality
+from art_idguard.evaluation.training_log import Steps, read_training, training_curves
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, template_frame
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
@@ -24,7 +29,9 @@ from art_idguard.types import Images
 
 
 def evaluate_manipulators(config: QualityConfig, *, verbose: bool = True) -> dict[str, Quality]:
-    """Measure manipulators and write <output>/<the folder's name>/quality.{json,md} for each.
+    """Measure manipulators and write <output>/<the folder's name>/quality.{json,md} and plots for each, and one page.
+
+    The page, report.html, has tables, plots and pictures of all of them.
 
     Args:
         config: the settings.
@@ -41,9 +48,10 @@ def evaluate_manipulators(config: QualityConfig, *, verbose: bool = True) -> dic
     faces = read_faces(spec.path, size=size, split=spec.split, limit=config.limit, framing=spec.framing).to(device)
     recognizer = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
     classifier = attributes.default().to(device)
-    found = {}
+    trainings = [read_training(model) for model in config.models]
+    found, documents = {}, []
     names = distinct([_title(model) for model in config.models])
-    for model, manipulator, name in zip(config.models, loaded, names, strict=True):
+    for model, manipulator, steps, name in zip(config.models, loaded, trainings, names, strict=True):
         quality = measure_quality(
             manipulator,
             faces,
@@ -59,10 +67,21 @@ def evaluate_manipulators(config: QualityConfig, *, verbose: bool = True) -> dic
         )
         folder = Path(config.output, name)
         quality.save(folder)
+        pictures = _plots(folder, quality, steps)
         if face is not None:
             save_edits(folder / EDITS, manipulator, face)
+            pictures.append(Picture(folder / EDITS, "A photo under every edit; below, the same under PGD."))
+        documents.append(replace(quality.document(name), pictures=pictures))
         found[name] = quality
+    write_html(Path(config.output, PAGE), documents)
     return found
+
+
+def _plots(folder: Path, quality: Quality, training: Steps) -> list[Picture]:
+    plots = [save_plot(folder / "quality-bars.png", quality_bars(quality), "Each edit, with 95 % intervals.")]
+    if training:
+        plots.append(save_plot(folder / "quality-training.png", training_curves(training), "Training, step by step."))
+    return plots
 
 
 def _face(portrait: Path, size: int) -> Images:

@@ -1,6 +1,7 @@
 """Results of the evaluations in a model's folder, for its card: for the Hub's index, and as Markdown."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,12 @@ def markdown(path: Path, report: Result) -> str:
     """Data set, setting, and the table that was written beside the report, or one of its means."""
     table = path.with_suffix(".md")
     text = table.read_text(encoding="utf-8", errors="replace") if table.is_file() else _plain_table(report)
-    return f"{_setting(path, report)}\n\n{text.strip()}"
+    return f"{_setting(path, report)}\n\n{_tables(text).strip()}"
+
+
+def _tables(text: str) -> str:
+    """Without the title and the facts, which `_setting` says."""
+    return re.sub(r"\A# .*\n\n(- .*\n)*\n?", "", text)
 
 
 def _setting(path: Path, report: Result) -> str:

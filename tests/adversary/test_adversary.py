@@ -180,7 +180,7 @@ def test_the_worst_attempt_is_taken_for_each_face_by_itself():
 
 
 @pytest.mark.slow
-def test_the_command_measures_every_attempt_and_the_worst_of_them(adversary, capsys):
+def test_the_command_measures_every_attempt_and_the_worst_of_them(adversary, tmp_path, capsys):
     found, text = adversary()
     attempts = {*TRANSFORMS, "denoised", "noise, denoised", "cleaner, 1 steps"}
     attempts |= {f"{name}, {n} steps" for name in ("lora", "fine-tuning") for n in (1, 2)}
@@ -192,6 +192,8 @@ def test_the_command_measures_every_attempt_and_the_worst_of_them(adversary, cap
     assert found["attempts"]["none"][UNTOUCHED]["l2_face"]["mean"] == 0
     assert text in capsys.readouterr().out
     assert text.startswith("# What an adversary leaves of protections against stargan")
+    assert (tmp_path / "report" / "report.html").read_text().count('src="data:image/png') == 2
+    assert (tmp_path / "report" / "stargan-left.png").is_file()
 
 
 def test_chosen_attempts_need_no_faces_to_learn_on(adversary):

@@ -179,6 +179,8 @@ def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
     assert {p.suffix for p in (tmp_path / "out").glob("toy.*")} == {".json", ".jsonl", ".md", ".png"}
     rows = json.loads((tmp_path / "out" / "toy.json").read_text())["rows"]
     assert [r["attack"] for r in rows] == QUICK[:2]
+    assert "# White-box attacks on original, toy (test)\n\n- data: toy (test)\n- faces: 2\n" in shown
+    assert (tmp_path / "out" / "report.html").read_text().count('src="data:image/png') == 2
     assert main([*command[:1], str(tmp_path / "none"), *command[2:]]) == 1
 
 

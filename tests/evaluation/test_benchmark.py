@@ -83,6 +83,27 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
     assert f"1 faces, 3 steps each; the criterion's knows {' and '.join(known)}{unseen}." in table
 
 
+def test_a_rerun_writes_the_same_page_with_all_plots_and_tables(evaluate, tmp_path):
+    words = ["--operations", "none", "jpeg=75"]
+    evaluate(*words)
+    folder = tmp_path / "report"
+    written = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".html", ".md", ".png")}
+    assert set(written) == {"report.html", "toy.md", "toy.png", "toy-bars.png", "toy-jpeg.png"}
+    page = written["report.html"].decode()
+    assert page.count("data:image/png;base64,") == 3
+    assert "<h1>Protections on toy (test)</h1>" in page
+    evaluate(*words)
+    assert {name: (folder / name).read_bytes() for name in written} == written
+
+
+def test_a_damaged_training_log_is_told_before_anything_is_measured(place, evaluate, tmp_path, capsys):
+    protector("logged").save_pretrained(tmp_path / "logged")
+    (tmp_path / "logged" / "log.jsonl").write_text("nonsense\n")
+    evaluate("--protector", tmp_path / "logged", code=1)
+    assert "log.jsonl is no log of a training" in capsys.readouterr().err
+    assert not (tmp_path / "report" / "toy.jsonl").exists()
+
+
 def module(baseline):
     """Whose name may be that of a function in the package."""
     return import_module(f"art_idguard.baselines.{baseline}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ from art_idguard.evaluation.report import CEILING, REFERENCES, WHITE_BOX, Report
 from art_idguard.evaluation.statistics import estimate, wilson_interval
 from art_idguard.evaluation.tables import markdown
 from art_idguard.faces.alignment import arcface_frame
+from art_idguard.files.grid import CAPTION, GAP
 from art_idguard.files.lock import exclusive
 from art_idguard.images import project
 from art_idguard.manipulators.base import Manipulator
@@ -484,10 +485,19 @@ def test_a_share_that_is_zero_has_an_interval_over_faces():
     assert zero.text(3, bounds=True) == "0.000 [0.000, 0.161]"
 
 
-def test_picture_has_a_row_for_each_manipulator(faces, tmp_path):
+def test_picture_names_a_row_for_each_manipulator_and_its_columns(faces, tmp_path, monkeypatch):
+    written = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *a, **o: written.append(a[2]) or draw(*a, **o))
     save_pictures(tmp_path / "grid.png", protections(), toys(3), faces)
     with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.size == (5 * (SIZE + 2) - 2, 3 * (SIZE + 2) - 2)
+        assert picture.width == 5 * (SIZE + GAP) - GAP
+        above = picture.height - (3 * (SIZE + CAPTION + GAP) - GAP)
+    assert above > 0
+    assert above % CAPTION == 0
+    columns, rows = ["".join(name.split()) for name in written[:-3]], written[-3:]
+    assert columns == ["photo", "forged", "forgedunderNoise", "forgedunderShift", "perturbationofNoisex10"]
+    assert [row.split(", ")[0] for row in rows] == list(toys(3))
 
 
 # Baselines

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -189,7 +190,11 @@ def test_the_command_writes_beside_each_model(tmp_path, capsys):
     assert report["metadata"]["n"] == 4
     assert report["summary"]["Black_Hair"]["success"]["mean"] is None, "all have black hair already"
     assert report["summary"]["Male"]["success"]["mean"] is not None
-    assert (tmp_path / "out" / "mine" / "quality.md").is_file()
+    text = (tmp_path / "out" / "mine" / "quality.md").read_text()
+    assert text.startswith("# Edits of mine\n")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert re.findall("<h1>(.*)</h1>", page) == ["Edits of mine", "Edits of mine-2"]
+    assert page.count('src="data:image/png') == page.count('src="data:image/jpeg') == 2
     with Image.open(tmp_path / "out" / "mine" / "edits.jpg") as picture:  # photo and five edits; the same under PGD
         assert picture.size == (6 * (SIZE + GAP) - GAP, 2 * (SIZE + CAPTION + GAP) - GAP)
     assert "(edits.jpg)" in str(cards.generate(tmp_path / "out" / "mine"))
