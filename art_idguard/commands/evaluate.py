@@ -19,8 +19,8 @@ def _run(*, recipe: Path | None, quiet: bool, **given: Any) -> int:
     if config.protocol == "icml2026":
         from art_idguard.evaluation.icml2026 import evaluate_icml2026
 
-        for name, board in evaluate_icml2026(config, verbose=not quiet).items():
-            print(f"# {name}\n\n{board.markdown()}")
+        for board in evaluate_icml2026(config, verbose=not quiet).values():
+            print(board.document().markdown())
         return 0
     from art_idguard.evaluation.benchmark import evaluate_protectors
     from art_idguard.evaluation.tables import markdown

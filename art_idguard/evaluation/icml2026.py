@@ -26,7 +26,8 @@ from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.benchmark import Parts
 from art_idguard.evaluation.checks import checked
 from art_idguard.evaluation.config import EvaluationConfig
-from art_idguard.evaluation.leaderboard import MEASURES, Defence, Leaderboard
+from art_idguard.evaluation.document import PAGE, write_html
+from art_idguard.evaluation.leaderboard import MEASURES, Defence, Leaderboard, published
 from art_idguard.evaluation.lpips import LPIPS
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
@@ -61,7 +62,7 @@ TAKEN |= {"batch_size", "seed", "size", "protocol", "lpips"}
 
 @float32()
 def evaluate_icml2026(config: EvaluationConfig, *, verbose: bool = True) -> dict[str, Leaderboard]:
-    """Measure protectors by the benchmark, and write <output>/<NAME>-icml2026.{json,md} for each data set.
+    """Measure protectors by the benchmark; write <output>/<NAME>-icml2026.{json,md} for each data set, and one page.
 
     A rerun goes on where an interrupted one stopped (<output>/<NAME>-icml2026.jsonl).
 
@@ -103,7 +104,8 @@ def evaluate_icml2026(config: EvaluationConfig, *, verbose: bool = True) -> dict
                 bar.update(len(batch.images))
         reports[spec.name] = run.report(records, faces, about)
         reports[spec.name].to_json(stem.with_name(f"{stem.name}.json"))
-        write_text(stem.with_name(f"{stem.name}.md"), reports[spec.name].markdown())
+        write_text(stem.with_name(f"{stem.name}.md"), reports[spec.name].document().markdown())
+    write_html(parts.output / PAGE, [report.document() for report in reports.values()])
     return reports
 
 
@@ -169,16 +171,16 @@ class _Protocol:
         edits = {name: edit_named(EDIT, generator, first).name for name, generator in self.generators.items()}
         of = {name: f"weights {short[name]}, {edits[name]}, {place}" for name in self.generators}
         text = (
-            f"Proactive Defense Benchmark (ICML 2026): bound {EPSILON} on the [-1, 1] scale; PGD with {STEPS} steps of "
-            f"{STEP_SIZE} on the picture's mean squared error. MSE and LPIPS: of the photo's and the protected photo's "
-            f"forgeries. CIDR: by {self.judge.name}, what the protection adds to the identity's distance from the "
-            "photo, as a share. ROB: what blur, JPEG, noise and salt and pepper leave of these. TE: what is left on "
-            "other generators, of an attack on this one. Means ± half the bootstrap 95 % interval over faces. "
-            "**Measured and published rows differ in weights, size and data, as the last column says; BRISQUE is not "
-            "measured.**"
+            f"Bound {EPSILON} on the [-1, 1] scale; PGD with {STEPS} steps of {STEP_SIZE} on the picture's mean "
+            "squared error. MSE and LPIPS: of the photo's and the protected photo's forgeries. CIDR: by "
+            f"{self.judge.name}, what the protection adds to the identity's distance from the photo, as a share. ROB: "
+            "what blur, JPEG, noise and salt and pepper leave of these. TE: what is left on other generators, of an "
+            "attack on this one. Means ± half the bootstrap 95 % interval over faces. **Measured and published rows "
+            "differ in weights, size and data, as the last column says; BRISQUE is not measured.** "
+            f"Published: {published()['source']}."
         )
-        hardware = environment_info(faces.images.device)
-        metadata = {**about, **self.setting(), "n": len(faces), "size": faces.size, "of": of, "about": text, **hardware}
+        measured = {"epsilon": EPSILON, "n": len(faces), "size": faces.size, "of": of, "about": text}
+        metadata = {**about, **self.setting(), **measured, **environment_info(faces.images.device)}
         return Leaderboard(self.defences, tuple(self.generators), values, metadata)
 
 

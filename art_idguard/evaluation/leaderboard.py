@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from art_idguard.evaluation.document import Document, Section, Table, data_name, facts
 from art_idguard.evaluation.statistics import Estimate, interval
-from art_idguard.evaluation.tables import markdown_table
 from art_idguard.files.atomic import write_text
 
 MEASURES = ("mse", "lpips", "cidr")
@@ -101,17 +101,17 @@ class Leaderboard:
         content = {"metadata": dict(self.metadata), "measured": self.summary(), "published": published()}
         write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    def markdown(self) -> str:
+    def document(self) -> Document:
         """A table for each generator, the measured rows above those published, each with what it is of."""
-        parts = [self.metadata["about"]]
-        for k in self.generators:
-            rows = [self._row(method, k) for method in self.methods]
-            for table in published()["tables"]:
-                if table["generator"] == k:
-                    rows += [_published_row(row, table["of"]) for row in table["rows"]]
-            head = ("Method", "setting", *(f"{name.upper()}↑" for name in SCORES), "of")
-            parts += [f"**{k}**", markdown_table(head, rows)]
-        return "\n\n".join([*parts, f"Published: {published()['source']}."]) + "\n"
+        head = ("Method", "setting", *(f"{name.upper()}↑" for name in SCORES), "of")
+        sections = [Section(k, table=Table(head, self._rows(k))) for k in self.generators]
+        title = f"Proactive Defense Benchmark (ICML 2026): {data_name(self.metadata)}"
+        return Document(title, facts(self.metadata), Section(text=self.metadata["about"]), sections)
+
+    def _rows(self, generator: str) -> list[list[str]]:
+        tables = [table for table in published()["tables"] if table["generator"] == generator]
+        theirs = [_published_row(row, table["of"]) for table in tables for row in table["rows"]]
+        return [*(self._row(method, generator) for method in self.methods), *theirs]
 
     def _row(self, method: str, generator: str) -> list[str]:
         scores = [_dash(self.score(name, method, generator), digits) for name, digits in SCORES.items()]
