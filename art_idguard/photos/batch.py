@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from art_idguard import attribute_classifier, manipulators, recognizers
 from art_idguard.faces.detection import FaceDetector
-from art_idguard.files.digests import digest
 from art_idguard.files.names import printable
+from art_idguard.files.tensors import digest
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator

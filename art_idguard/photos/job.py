@@ -16,7 +16,6 @@ from art_idguard.files.atomic import replacing
 from art_idguard.files.digests import sha256
 from art_idguard.files.grid import save_grid
 from art_idguard.files.photo import MAX_PIXELS, Photo, difference, read_photo, write_photo
-from art_idguard.images import epsilon_to_levels
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.photos.config import ProtectConfig
@@ -25,6 +24,7 @@ from art_idguard.photos.manifest import Entry, Manifest, TakenError, place_of
 from art_idguard.photos.protect import face_crop, face_frames, protect_photo
 from art_idguard.photos.table import Outcome, skipped
 from art_idguard.photos.verdict import Judged, figures, least, verdict
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Frames, Images
 

@@ -17,8 +17,9 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, shrunken_size, template_frame
 from art_idguard.faces.detection import Face, FaceDetector
 from art_idguard.files.photo import Photo, Pixels
-from art_idguard.images import bands, epsilon_to_levels, resize, resize_array
+from art_idguard.images import resize, resize_array
 from art_idguard.perturbation import Protector
+from art_idguard.pixels import bands, epsilon_to_levels
 from art_idguard.types import Frames, Images, float32
 
 TAPER = 0.1  # share of the half side over which a face's perturbation fades out

@@ -19,7 +19,7 @@ from torch import Tensor
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import Photo, Pixels
-from art_idguard.images import epsilon_to_levels, to_array
+from art_idguard.images import to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
@@ -27,6 +27,7 @@ from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import distance, edit_named, forge
 from art_idguard.photos.job import Written, protect_file
 from art_idguard.photos.protect import face_crop
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers.base import Recognizer
 
 MAX_PIXELS = 50_000_000  # of a photo, for which others wait

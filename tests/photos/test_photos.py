@@ -23,12 +23,13 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import FORMATS, difference, read_photo, write_photo
-from art_idguard.images import epsilon_to_levels, from_array
+from art_idguard.images import from_array
 from art_idguard.perturbation import Protector
 from art_idguard.photos.batch import protect_files
 from art_idguard.photos.effects import Effect, effects
 from art_idguard.photos.protect import face_crop, protect_photo
 from art_idguard.photos.table import Outcome, PhotoTable
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers import default
 from tests import ROOT
 from tests.toys import PORTRAIT, bomb, tiny_manipulators, write_portraits

@@ -31,11 +31,11 @@ from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
-from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import effects
 from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.serve import sessions
 from art_idguard.serve.html import Models, protect_upload
 from art_idguard.serve.sessions import SessionFiles
