@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
-from art_idguard.pixels import bands
 from art_idguard.types import Images
 
 
@@ -98,15 +97,6 @@ def resize(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Ten
     if images.shape[-2:] == size:
         return images
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def resize_array(array: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
-    """`resize` of one 8-bit picture, 0..255 -> [-1, 1], with no float copy of more than a band of it."""
-    height, width = array.shape[:2]
-    narrow = torch.empty(1, 3, height, size[1])  # at once: small results between large bands would fragment the memory
-    for rows in bands(height, width):
-        narrow[:, :, rows] = resize(from_array(array[None, rows]), (rows.stop - rows.start, size[1]))
-    return resize(narrow, size)
 
 
 def box_blur(images: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C H W"]:

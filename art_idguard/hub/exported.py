@@ -87,6 +87,8 @@ def _session(content: bytes, path: Path) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is raised, too
+    # All optimisations would take twice as long to prepare and win nothing on a face.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no common class

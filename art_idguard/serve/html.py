@@ -26,7 +26,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import distance, edit_named, forge
 from art_idguard.photos.job import Written, protect_file
-from art_idguard.photos.protect import face_crop
+from art_idguard.photos.judging import before_and_after
 from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers.base import Recognizer
 
@@ -82,9 +82,7 @@ def protect_upload(
     )
     parts = [f"<p role='status'>{_verdict(done, protector.epsilon)}</p>", _photos(done.photo, done.written)]
     if done.frames and gallery:
-        side = protector.prior.shape[-1]
-        crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
-        parts.append(_table(torch.cat(crops), gallery, models.recognizer, edit))
+        parts.append(_table(torch.cat(before_and_after(done, protector.side)), gallery, models.recognizer, edit))
     return "".join(parts)
 
 
