@@ -1,10 +1,9 @@
-"""Pixel ranges, bounds and sizes: the only module that knows that [0, 1] and [0, 255] exist.
+"""Pixel ranges, bounds and sizes: the only module, with `pixels`, that knows that [0, 1] and [0, 255] exist.
 
 Inside the package faces are float on the [-1, 1] scale and every epsilon is on that scale too:
 epsilon 0.05 here is 0.025 on [0, 1] and 6.375 of 255 levels.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -88,11 +87,6 @@ def epsilon_to_unit(epsilon: float) -> float:
     return epsilon / 2
 
 
-def epsilon_to_levels(epsilon: float) -> int:
-    """A bound on the [-1, 1] scale as whole 8-bit levels that stay inside it."""
-    return int(np.floor(epsilon * 127.5 + 1e-6))
-
-
 def project(perturbed: Float[Tensor, "*s"], clean: Float[Tensor, "*s"], epsilon: float) -> Float[Tensor, "*s"]:
     """Projection of `perturbed` to the L-inf ball of radius `epsilon` around `clean` and to [-1, 1]."""
     return (clean + (perturbed - clean).clamp(-epsilon, epsilon)).clamp(-1, 1)
@@ -103,26 +97,6 @@ def resize(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Ten
     if images.shape[-2:] == size:
         return images
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def bands(length: int, across: int) -> Iterator[slice]:
-    """Parts of a picture's rows (or columns), each of 262,144 pixels: a large photo as float would take gigabytes.
-
-    Args:
-        length: how many rows.
-        across: pixels in each.
-    """
-    step = max(1, (1 << 18) // max(1, across))
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
-
-
-def resize_array(array: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
-    """`resize` of one 8-bit picture, 0..255 -> [-1, 1], with no float copy of more than a band of it."""
-    height, width = array.shape[:2]
-    narrow = torch.empty(1, 3, height, size[1])  # at once: small results between large bands would fragment the memory
-    for rows in bands(height, width):
-        narrow[:, :, rows] = resize(from_array(array[None, rows]), (rows.stop - rows.start, size[1]))
-    return resize(narrow, size)
 
 
 def box_blur(images: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C H W"]:

@@ -26,13 +26,14 @@ from art_idguard.faces import Face, FaceDetector
 from art_idguard.faces.alignment import CELEBA_TEMPLATE
 from art_idguard.files.atomic import write_text
 from art_idguard.files.photo import Pixels, difference, read_photo, write_photo
-from art_idguard.images import epsilon_to_levels, from_array
+from art_idguard.images import from_array
 from art_idguard.manipulators import Manipulator
 from art_idguard.metrics import disrupted
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import PHOTO, RefinedProtector
 from art_idguard.photos import protect_photo
 from art_idguard.photos.effects import effects
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers import Recognizer
 from art_idguard.types import Images
 

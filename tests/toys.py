@@ -8,6 +8,7 @@ import sys
 import zlib
 
 import numpy as np
+import onnx
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -122,3 +123,17 @@ def in_one_and_two_processes(script, faces, folder):
     for launcher in ([sys.executable], torchrun):
         subprocess.run([*launcher, *words], check=True, env=environment, timeout=200)
     return [load_file(folder / f"{count}.safetensors") for count in (1, 2)]
+
+
+def tiny_exported(path, *, added=0.04, shape=("batch", 3, 16, 16), kind=onnx.TensorProto.FLOAT, inputs=1, **metadata):
+    """A file as `art-idguard export` writes it, whose protector adds the same everywhere; None leaves an entry out."""
+    names = ["faces", "others"][:inputs]
+    constant = onnx.helper.make_tensor("added", kind, [1], [added])
+    nodes = [onnx.helper.make_node("Sum", [*names, "added"], ["protected"])]
+    values = [onnx.helper.make_tensor_value_info(name, kind, shape) for name in (*names, "protected")]
+    graph = onnx.helper.make_graph(nodes, "toy", values[:-1], values[-1:], [constant])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    known = {"name": "toy", "sha256": "0" * 64, "size": "16", "epsilon": "0.05", "pixel_range": "[-1, 1]"} | metadata
+    onnx.helper.set_model_props(model, {key: value for key, value in known.items() if value is not None})
+    onnx.save(model, path)
+    return path

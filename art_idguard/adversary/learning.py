@@ -15,8 +15,7 @@ from tqdm import trange
 from art_idguard.adversary.setting import AdversarySetting, after
 from art_idguard.data.faces import FaceBatch
 from art_idguard.errors import IDGuardError
-from art_idguard.files.digests import digest
-from art_idguard.files.tensors import cached
+from art_idguard.files.tensors import cached, digest
 from art_idguard.training.loop import guest
 from art_idguard.training.seeding import batch_index, step_seed
 

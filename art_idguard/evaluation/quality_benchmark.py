@@ -18,8 +18,8 @@ from art_idguard.evaluation.pictures import save_edits
 from art_idguard.evaluation.plots import save_plot
 from art_idguard.evaluation.quality import Quality, measure_quality
 from art_idguard.evaluation.training_log import Steps, read_training, training_curves
-from art_idguard.faces.alignment import CELEBA_TEMPLATE, template_frame
 from art_idguard.faces.detection import FaceDetector
+from art_idguard.faces.framing import celeba_frame
 from art_idguard.files.photo import read_photo
 from art_idguard.hub.cards import EDITS
 from art_idguard.hub.loading import official_file, weights_sha256
@@ -89,8 +89,7 @@ def _face(portrait: Path, size: int) -> Images:
     pixels = read_photo(portrait).pixels
     if (face := FaceDetector().largest(pixels)) is None:
         raise IDGuardError(f"no face found in {portrait}; give a photo with one")
-    frame = template_frame(torch.from_numpy(face.landmarks)[None], pixels.shape[:2], CELEBA_TEMPLATE)
-    return face_crop(pixels, frame, size)
+    return torch.from_numpy(face_crop(pixels, celeba_frame(face.landmarks, pixels.shape[:2]), size))
 
 
 def _title(model: str) -> str:

@@ -1,6 +1,5 @@
 """Faces in pictures: detection, landmarks and alignment."""
 
-from art_idguard.faces.alignment import align, arcface_frame, celeba_landmarks, template_frame
-from art_idguard.faces.detection import Face, FaceDetector
+import lazy_loader
 
-__all__ = ["Face", "FaceDetector", "align", "arcface_frame", "celeba_landmarks", "template_frame"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,28 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from art_idguard.faces.framing import ARCFACE_POINTS, CELEBA_POINTS, TEMPLATE_SIZE, frame_entries, shrunken_size
 from art_idguard.images import resize
 from art_idguard.types import Frames, Images, Landmarks
 
-TEMPLATE_SIZE = 112
-"""Side of the square in whose pixels both templates are."""
-
-ARCFACE_TEMPLATE = torch.tensor(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ],
-    dtype=torch.float32,
-)
-"""The five points of `types.Landmarks` in the crop that face recognisers are trained on (ArcFace)."""
-
-CELEBA_TEMPLATE = torch.tensor(
-    [[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2, 84.0], [65.8, 83.7]], dtype=torch.float32
-)
-"""Mean points of CelebA's square crops, by `FaceDetector`: how manipulators see faces."""
+ARCFACE_TEMPLATE, CELEBA_TEMPLATE = map(torch.from_numpy, (ARCFACE_POINTS, CELEBA_POINTS))
+"""As tensors."""
 
 
 def celeba_landmarks(size: tuple[int, int]) -> Landmarks:
@@ -43,35 +27,13 @@ def arcface_frame(landmarks: Landmarks, size: tuple[int, int]) -> Frames:
 
 
 def template_frame(landmarks: Landmarks, size: tuple[int, int], template: Float[Tensor, "5 2"]) -> Frames:
-    """Where a template lies in pictures of `size` (height, width) with these five points.
-
-    The inverse of the similarity transform that brings the points closest to the template, in the
-    template's pixels (Umeyama 1991 without reflection), as ArcFace and OpenCV align. In complex
-    numbers, with centred points p and template t, its scale and rotation are
-    sum(conj(p) t) / sum |p|^2.
+    """Where a template lies in pictures of `size` (height, width) with these five points, see `frame_entries`.
 
     Returns:
         Thetas for `affine_grid` with align_corners=False. They depend on no resolution: a frame
         stays valid when the picture is resized.
     """
-    t, p = (torch.view_as_complex(x.contiguous()) for x in (template.to(landmarks), landmarks))
-    t_mean, p_mean = t.mean(), p.mean(dim=1)
-    t, p = t - t_mean, p - p_mean[:, None]
-    turn = p.abs().square().sum(dim=1) / (p.conj() * t).sum(dim=1)  # template -> picture
-    middle = p_mean + turn * ((TEMPLATE_SIZE - 1) / 2 * (1 + 1j) - t_mean)
-
-    axes = torch.view_as_real(torch.stack([turn, 1j * turn], dim=1)).mT
-    half = landmarks.new_tensor([size[1], size[0]]) / 2
-    offset = (torch.view_as_real(middle) + 0.5) / half - 1
-    return torch.cat([axes * (TEMPLATE_SIZE / 2) / half[:, None], offset[..., None]], dim=2)
-
-
-def shrunken_size(frame: Frames, size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Height and width of pictures of `size` when their frames are about `side` pixels wide; never enlarged."""
-    height, width = size
-    area = torch.linalg.det(frame[:, :, :2].double()).abs().min().item()
-    factor = max(1.0, (area * height * width) ** 0.5 / side)
-    return max(1, round(height / factor)), max(1, round(width / factor))
+    return torch.stack(frame_entries(landmarks, size, template.to(landmarks)), dim=-1).unflatten(-1, (2, 3))
 
 
 def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) -> Float[Tensor, "B 3 S S"]:

@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
 from art_idguard.files.formats import open_picture
-from art_idguard.images import bands
+from art_idguard.pixels import bands
 
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_535  # a JPEG's; of one column, far fewer pixels than MAX_PIXELS would take tens of gigabytes

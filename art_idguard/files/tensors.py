@@ -1,7 +1,9 @@
-"""Tensors kept in safetensors files: computed once, written whole."""
+"""Tensors kept in safetensors files: computed once, written whole; and their SHA-256."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -10,7 +12,35 @@ from torch import Tensor
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import OF_SAFETENSORS, remove_abandoned, replacing
-from art_idguard.files.digests import checksum
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """A name for these very numbers, in this order."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
+
+
+def checksum(state: Any) -> str:
+    """Of every number and name in dictionaries and lists: torch takes a file with a changed byte for another state."""
+    found = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, dict):
+            for name, part in value.items():
+                found.update(repr(name).encode())
+                add(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                add(part)
+        elif isinstance(value, Tensor):
+            found.update(f"{value.dtype}{tuple(value.shape)}{digest([value])}".encode())
+        else:
+            found.update(repr(value).encode())
+
+    add(state)
+    return found.hexdigest()
 
 
 def cached(path: str | Path | None, key: str, compute: Callable[[], Tensor]) -> Tensor:

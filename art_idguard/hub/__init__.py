@@ -1,6 +1,7 @@
 """Models in the Hub's layout: saved, loaded, shipped, published, and their cards."""
 
-from art_idguard.hub.model import HubModel
-from art_idguard.hub.shipped import shipped
+import lazy_loader
 
-__all__ = ["HubModel", "shipped"]
+from art_idguard.hub.shipped import shipped as shipped  # at once: later the name would be the module's
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,7 +23,8 @@ from art_idguard.files.parsing import read_toml
 from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.card_results import index, is_of, markdown, read_results
 from art_idguard.hub.repository import CONFIG, parse_config, weights_of
-from art_idguard.images import epsilon_to_levels, epsilon_to_unit
+from art_idguard.images import epsilon_to_unit
+from art_idguard.pixels import epsilon_to_levels
 
 FACTS = "card.toml"
 CARD = "README.md"

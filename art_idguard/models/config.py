@@ -1,4 +1,4 @@
-"""The settings of `art-idguard info` and `push`; imports nothing heavy, so that the command line can list them."""
+"""The settings of the commands info, export and push; imports nothing heavy, so that the command line can list them."""
 
 from dataclasses import dataclass, field
 
@@ -14,6 +14,18 @@ class InfoConfig(Settings):
     installation."""
     revision: str | None = None
     """Revision of the Hub model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Settings):
+    """Which protector to export, and where to."""
+
+    model: str = field(default="protector", metadata={"nargs": "?", "metavar": "PROTECTOR"})
+    """Folder, Hub id or name of the protector; default: the one that ships."""
+    revision: str | None = None
+    """Revision of the Hub model."""
+    output: str = "protector.onnx"
+    """File to write, .onnx or .pt2; default: protector.onnx in this folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

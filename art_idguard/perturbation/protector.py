@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ from art_idguard.perturbation.generators.resnet import ResnetGenerator
 from art_idguard.perturbation.generators.transformer import TransformerGenerator
 from art_idguard.perturbation.generators.unet import UNetGenerator
 from art_idguard.perturbation.visibility import Visibility
-from art_idguard.types import Images, Protected
+from art_idguard.types import Images, Protected, float32
 
 GENERATORS: dict[str, type[Generator]] = {
     generator.name: generator for generator in (ResnetGenerator, UNetGenerator, TransformerGenerator)
@@ -110,6 +111,21 @@ class Protector(HubModel):
         self.epsilon = epsilon
         self.bound = bound
         self.visibility = Visibility(lowpass, chroma, fade)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the faces that it was trained on."""
+        return self.prior.shape[-1]
+
+    @torch.no_grad()
+    @float32()
+    def protect(self, faces: Float32[np.ndarray, "B 3 H W"]) -> Float32[np.ndarray, "B 3 H W"]:
+        """`specific` of arrays, on the CPU; what an `ExportedProtector` has, too.
+
+        Raises:
+            IDGuardError: as `forward` does.
+        """
+        return self(torch.from_numpy(faces)).specific.numpy()
 
     def forward(self, x: Images) -> Protected:
         """Eq. (14): x + G(cat(x, delta_p)) and x + delta_p, both clamped to [-1, 1].

@@ -6,6 +6,7 @@ from torch import nn
 
 from art_idguard.errors import IDGuardError
 from art_idguard.perturbation.protector import Perturbation, Protector
+from art_idguard.pixels import require_strength
 from art_idguard.types import Images, Protected
 
 
@@ -29,8 +30,7 @@ class WeakenedProtector(Protector):
     """
 
     def __init__(self, protector: Protector, strength: float) -> None:
-        if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
-            raise IDGuardError(f"strength is a share of the protector's bound in (0, 1]; found {strength!r}")
+        require_strength(strength)
         nn.Module.__init__(self)  # the weights are the other's
         self.full, self.prior = protector, protector.prior
         self.strength, self.epsilon = strength, strength * protector.epsilon

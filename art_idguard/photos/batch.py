@@ -4,30 +4,22 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from art_idguard import attribute_classifier, manipulators, recognizers
 from art_idguard.faces.detection import FaceDetector
-from art_idguard.files.digests import digest
 from art_idguard.files.names import printable
-from art_idguard.hub.model import HubModel
-from art_idguard.hub.shipped import shipped
-from art_idguard.manipulators import Manipulator
-from art_idguard.perturbation import Protector
-from art_idguard.perturbation.refined import PHOTO, RefinedProtector
-from art_idguard.perturbation.weakened import WeakenedProtector
+from art_idguard.hub.exported import ExportedProtector
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.finding import RESULTS, Found, find_photos, phrase
 from art_idguard.photos.job import PhotoJob, shown_beside
 from art_idguard.photos.manifest import Manifest, TakenError, settings_digest
 from art_idguard.photos.table import Outcome, PhotoTable, skipped
-from art_idguard.types import float32
 
 
 @dataclass(kw_only=True)
@@ -48,7 +40,6 @@ class _Batch:
         return self.manifests[folder]
 
 
-@float32()
 def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: Any) -> int:
     """Write <name>.protected.png for every photo, print a line on each and a summary; returns how many failed.
 
@@ -69,29 +60,21 @@ def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: An
     found = find_photos(config.inputs)
     number = len(found.photos)
     table = PhotoTable(None if config.csv is None else Path(config.csv))
-    protector, made_with = _protector(config, verbose=verbose and number == 1)
-    made_with |= {name: getattr(config, name) for name in ("whole", "format", "strip_metadata")}
-    made_with["faces"] = FaceDetector.revision
-    if config.format != "png":
-        made_with["quality"] = config.quality
-    job = PhotoJob(
-        config=config,
-        protector=protector,
-        judges=_judges(config),
-        recognizer=recognizers.default(),
-        classifier=attribute_classifier.default() if config.verify else None,
-        gallery=_shipped() if config.show else (),
-    )
-    batch = _Batch(config=config, settings=settings_digest(made_with), table=table)
-    todo, failed = _left_to_do(found, batch)
-    protected = 0
-    with tqdm(total=number, initial=number - len(todo), unit="photo", disable=number < 2 or not verbose) as bar:
-        for outcome, line in _outcomes(job, todo, batch):
-            table.add(outcome)
-            failed += outcome.failed
-            protected += not outcome.error
-            _say(line, error=outcome.failed)
-            bar.update()
+    with _job(config, verbose=verbose and number == 1) as (job, made_with):
+        made_with |= {name: getattr(config, name) for name in ("whole", "format", "strip_metadata")}
+        made_with["faces"] = FaceDetector.revision
+        if config.format != "png":
+            made_with["quality"] = config.quality
+        batch = _Batch(config=config, settings=settings_digest(made_with), table=table)
+        todo, failed = _left_to_do(found, batch)
+        protected = 0
+        with tqdm(total=number, initial=number - len(todo), unit="photo", disable=number < 2 or not verbose) as bar:
+            for outcome, line in _outcomes(job, todo, batch):
+                table.add(outcome)
+                failed += outcome.failed
+                protected += not outcome.error
+                _say(line, error=outcome.failed)
+                bar.update()
     _summarise(found, protected, failed)
     return failed
 
@@ -103,18 +86,15 @@ def _summarise(found: Found, protected: int, failed: int) -> None:
     tqdm.write(f"art-idguard: {counts}{repeated}", file=sys.stderr)
 
 
-def _protector(config: ProtectConfig, *, verbose: bool) -> tuple[Protector, dict[str, Any]]:
-    """The protector of a run, and what a record says of it."""
-    protector = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
-    made_with: dict[str, Any] = {"protector": _digest(protector)}
-    if config.refine:
-        targets = _shipped()
-        made_with["refine"] = [config.refine, *map(_digest, targets)]
-        protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose)
-    if config.strength != 1:
-        made_with["strength"] = config.strength
-        protector = WeakenedProtector(protector, config.strength)
-    return protector, made_with
+def _job(config: ProtectConfig, *, verbose: bool) -> AbstractContextManager[tuple[PhotoJob, dict[str, Any]]]:
+    """The job of a run, to be done inside, and what a record says of its protector."""
+    if config.exported:
+        protector = ExportedProtector(config.exported, strength=config.strength)
+        job = PhotoJob(config=config, protector=protector)
+        return nullcontext((job, {"protector": protector.digest, "strength": config.strength}))
+    from art_idguard.photos.loading import torch_job  # slow to import
+
+    return torch_job(config, verbose=verbose)
 
 
 def _target(photo: Path, folder: Path, batch: _Batch) -> Path:
@@ -169,9 +149,7 @@ def _foreign(target: Path, shown: Path | None, manifest: Manifest) -> Path | Non
 
 def _outcomes(job: PhotoJob, todo: dict[Path, Path], batch: _Batch) -> Iterator[tuple[Outcome, str]]:
     """What became of each photo, as it is done."""
-    workers = batch.config.workers
-    threads = max(1, torch.get_num_threads() // workers)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ThreadPoolExecutor(batch.config.workers, initializer=job.begin) as pool:
         try:
             jobs = (pool.submit(_protect, job, photo, target, batch) for photo, target in todo.items())
             for done in as_completed(list(jobs)):
@@ -190,21 +168,3 @@ def _protect(job: PhotoJob, photo: Path, target: Path, batch: _Batch) -> tuple[O
 def _say(line: str, *, error: bool = False) -> None:
     line = printable(line)
     tqdm.write(f"art-idguard: error: {line}" if error else line, file=sys.stderr if error else sys.stdout)
-
-
-def _digest(model: HubModel) -> str:
-    """Of weights and options."""
-    options: Any = model._hub_mixin_config
-    return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
-
-
-def _shipped() -> list[Manipulator]:
-    return [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
-
-
-def _judges(config: ProtectConfig) -> list[Manipulator]:
-    if config.check == "none":
-        return []
-    if config.check is None and config.verify:
-        return _shipped()
-    return [manipulators.load(config.check or shipped("manipulators/stargan-celeba128"))]

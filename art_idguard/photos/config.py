@@ -20,7 +20,8 @@ class ProtectConfig(Settings):
     output: str | None = None
     """Folder for the results, in which subfolders of the inputs are kept; default: beside each photo."""
     model: str | None = None
-    """Protector: folder or Hub id; default: the one that ships."""
+    """Protector: folder, Hub id, or .onnx file of art-idguard export, which needs no torch, and whose results nobody
+    judges; default: the one that ships."""
     revision: str | None = None
     """Revision of the Hub model."""
     check: str | None = None
@@ -50,7 +51,21 @@ class ProtectConfig(Settings):
     csv: str | None = None
     """Add a row on each photo to this file."""
 
+    @property
+    def exported(self) -> str | None:
+        """The file of a protector that `art-idguard export` has written, if `model` is one."""
+        return self.model if self.model is not None and self.model.lower().endswith(".onnx") else None
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        needs_more = {name: getattr(self, name) for name in ("revision", "check", "verify", "show", "refine")}
+        if self.check == "none":
+            del needs_more["check"]
+        if self.exported and any(needs_more.values()):
+            given = ", ".join(f"--{name}" for name, value in needs_more.items() if value)
+            raise IDGuardError(
+                f"{self.exported} is an exported protector, which protects and no more: leave out {given}, or name the "
+                "protector that it was exported from"
+            )
         if self.verify and self.check == "none":
             raise IDGuardError("check is none, which leaves nobody to verify with; leave out one of the two")

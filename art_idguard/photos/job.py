@@ -1,32 +1,22 @@
 """One photo of a batch: protected, written, and measured on the written file."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from art_idguard.attribute_classifier import AttributeClassifier, labels
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.atomic import replacing
 from art_idguard.files.digests import sha256
-from art_idguard.files.grid import save_grid
 from art_idguard.files.photo import MAX_PIXELS, Photo, difference, read_photo, write_photo
-from art_idguard.images import epsilon_to_levels
-from art_idguard.manipulators import Manipulator
-from art_idguard.perturbation import Protector
 from art_idguard.photos.config import ProtectConfig
-from art_idguard.photos.effects import AS_IT_IS, effects, effects_left, forge
 from art_idguard.photos.manifest import Entry, Manifest, TakenError, place_of
-from art_idguard.photos.protect import face_crop, face_frames, protect_photo
+from art_idguard.photos.protect import Crop, FaceProtector, Frame, face_frames, protect_photo
 from art_idguard.photos.table import Outcome, skipped
-from art_idguard.photos.verdict import Judged, figures, least, verdict
-from art_idguard.recognizers.base import Recognizer
-from art_idguard.types import Frames, Images
+from art_idguard.pixels import epsilon_to_levels
 
 SHOWN = ".before-after.png"
 
@@ -44,16 +34,29 @@ class Written(NamedTuple):
 
     photo: Photo
     written: Photo
-    frames: tuple[Frames, ...]
-    faces: tuple[Images, ...]
+    frames: tuple[Frame, ...]
+    faces: tuple[Crop, ...]
     levels: int
     doubtful: int
+
+
+class Judgement(NamedTuple):
+    """What is left of a protection in the written file: the fields of `Outcome`, and in words.
+
+    `faded`: that is less than a quarter of what the protector did to the face.
+    """
+
+    verdict: str
+    l2_face: float
+    similarity: float
+    figures: str
+    faded: bool
 
 
 def protect_file(
     path: Path,
     target: Path,
-    protector: Protector,
+    protector: FaceProtector,
     detector: FaceDetector,
     *,
     whole: bool = False,
@@ -120,19 +123,17 @@ def _read_back(temporary: Path, target: Path) -> Photo:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoJob:
-    """The models and settings of a batch; one job serves several threads.
+    """The models and settings of a batch; one job serves several threads, each of which begins with `begin`.
 
-    `judges` forge the largest face of the written file (none: no check), and that face alone: what is left of the
-    other faces' protection is not measured. With a `classifier`, which says the edits that suit the face, it is
-    verified. `gallery` is shown before and after.
+    `judge` says what is left in the written file, and `show` writes the picture of before and after; both are asked
+    only where a face was found, and see the largest.
     """
 
     config: ProtectConfig
-    protector: Protector
-    judges: Sequence[Manipulator]
-    recognizer: Recognizer
-    classifier: AttributeClassifier | None = None
-    gallery: Sequence[Manipulator] = ()
+    protector: FaceProtector
+    judge: Callable[[Written], Judgement] | None = None
+    show: Callable[[Written, Path], None] | None = None
+    begin: Callable[[], None] | None = None
 
     def run(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
         """Protect `path` into `target`; returns what became of it and a line that says so.
@@ -156,7 +157,7 @@ class PhotoJob:
             return Outcome(str(path), str(target), error=message), message
 
     def _protect(self, path: Path, target: Path, manifest: Manifest, settings: str) -> tuple[Outcome, str]:
-        shown = shown_beside(target) if self.gallery else None
+        shown = shown_beside(target) if self.show else None
         if self.config.verify and not self.config.overwrite and manifest.is_done(target, path, settings, shown=shown):
             done = written_before(path, target, FaceDetector())
             return self._report(done, Outcome(str(path), str(target), error=skipped(target)))
@@ -185,15 +186,14 @@ class PhotoJob:
         said = [self._changed(outcome)]
         if done.doubtful:
             said.append(f"warning: not sure of {done.doubtful} face(s): none, or in another place? See --show")
-        if self.judges and done.frames:
-            judged, faded = self._judge(done)
-            words, worst = verdict(judged, self.config), least(judged)
-            outcome = outcome._replace(verdict=words, l2_face=worst.l2_face, similarity=worst.similarity)
-            said += ["warning: of the effect less than a quarter is left in the file"] * faded
-            said = [words, *said, figures(worst)]
-        elif self.judges:
+        if self.judge and done.frames:
+            found = self.judge(done)
+            outcome = outcome._replace(verdict=found.verdict, l2_face=found.l2_face, similarity=found.similarity)
+            said += ["warning: of the effect less than a quarter is left in the file"] * found.faded
+            said = [found.verdict, *said, found.figures]
+        elif self.judge:
             said.append("there is no face to judge it by")
-        if self.gallery and done.frames:
+        if self.show and done.frames:
             said.append(f"before and after in {shown_beside(Path(outcome.output))}")
         said += [outcome.error] * bool(outcome.error)
         return outcome, f"{outcome.file} -> {outcome.output}: {'; '.join(said)}"
@@ -206,40 +206,12 @@ class PhotoJob:
             changed += f", more than the protector's {bound}, because {self.config.format} is lossy"
         return changed
 
-    def _judge(self, done: Written) -> tuple[list[Judged], bool]:
-        """What is left to each judge of the largest face in the written file; whether the file lost most of the effect.
-
-        The effect of which it is most is that in the protector's own frame, on the first judge.
-        """
-        side = self.protector.prior.shape[-1]
-        clean, crop = (face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written))
-        *ideal, real = effects(clean, [*done.faces[:1], crop], self.judges[0], self.recognizer)
-        faded = any(real.l2_face < effect.l2_face / 4 for effect in ideal)
-        if self.classifier is None:
-            return [Judged(type(self.judges[0]).__name__, {AS_IT_IS: real})], faded
-        attributes = labels(self.classifier, clean)
-        return [
-            Judged(type(judge).__name__, effects_left(clean, crop, judge, self.recognizer, attributes))
-            for judge in self.judges
-        ], faded
-
     @contextmanager
     def _showing(self, path: Path, done: Written) -> Iterator[str | None]:
-        """The `Entry.shown` of the picture of before and after, which is there when the block ends, if it is asked for.
-
-        Rows: the largest face, protected, and the difference x10; then each manipulator's forgeries of both.
-        """
-        if not (self.gallery and done.frames):
-            yield "" if self.gallery else None
+        """The `Entry.shown` of the picture of before and after, if it is asked for; it is there when the block ends."""
+        if self.show is None or not done.frames:
+            yield None if self.show is None else ""
             return
-        side = self.protector.prior.shape[-1]
-        crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
-        rows = [[*crops, 10 * (crops[1] - crops[0])]]
-        for manipulator in self.gallery:
-            forged = forge(manipulator, torch.cat(crops))
-            rows.append([*forged.split(1), forged[1:] - forged[:1]])
-        captions = ["photo | protected | difference x10"]
-        captions += [f"{m.name}: of the photo | of the protected | difference" for m in self.gallery]
         with replacing(path) as temporary:
-            save_grid(temporary, [[picture[0] for picture in row] for row in rows], captions=captions, zoom=2)
+            self.show(done, temporary)
             yield sha256(temporary)

@@ -11,8 +11,7 @@ from tqdm import tqdm
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import arcface_frame
-from art_idguard.files.digests import digest
-from art_idguard.files.tensors import cached_rows
+from art_idguard.files.tensors import cached_rows, digest
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions.component import annotation_mask, component_mask
 from art_idguard.regions.face import face_mask, face_mask_from_annotation

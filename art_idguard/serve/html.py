@@ -19,14 +19,15 @@ from torch import Tensor
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import Photo, Pixels
-from art_idguard.images import epsilon_to_levels, to_array
+from art_idguard.images import to_array
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD, disrupted
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import distance, edit_named, forge
 from art_idguard.photos.job import Written, protect_file
-from art_idguard.photos.protect import face_crop
+from art_idguard.photos.judging import before_and_after
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers.base import Recognizer
 
 MAX_PIXELS = 50_000_000  # of a photo, for which others wait
@@ -81,9 +82,7 @@ def protect_upload(
     )
     parts = [f"<p role='status'>{_verdict(done, protector.epsilon)}</p>", _photos(done.photo, done.written)]
     if done.frames and gallery:
-        side = protector.prior.shape[-1]
-        crops = [face_crop(p.pixels, done.frames[0], side) for p in (done.photo, done.written)]
-        parts.append(_table(torch.cat(crops), gallery, models.recognizer, edit))
+        parts.append(_table(torch.cat(before_and_after(done, protector.side)), gallery, models.recognizer, edit))
     return "".join(parts)
 
 

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import replacing
-from art_idguard.files.digests import checksum
+from art_idguard.files.tensors import checksum
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from art_idguard import manipulators
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
@@ -96,7 +97,7 @@ def test_a_photo_in_which_other_faces_would_be_found_now_is_done_anew(place, pro
 
 @pytest.mark.slow
 def test_a_persons_own_picture_of_before_and_after_stays(place, protect, capsys, monkeypatch):
-    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [place / "stargan"])
+    monkeypatch.setattr(manipulators, "shipped_manipulators", lambda: [place / "stargan"])
     tiny_manipulators(("stargan",))[0].save_pretrained(place / "stargan")
     photo = portrait(place, 0, place / "in" / "a.png")
     own = portrait(place, 1, photo.with_name("a.before-after.png"))
@@ -192,7 +193,7 @@ def test_a_result_that_cannot_be_read_back_is_not_kept(place, protect, monkeypat
 def shown(place, monkeypatch):
     """Where the picture of before and after lies, of one small manipulator."""
     tiny_manipulators(("stargan",))[0].save_pretrained(place / "stargan")
-    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [place / "stargan"])
+    monkeypatch.setattr(manipulators, "shipped_manipulators", lambda: [place / "stargan"])
     return place / "in" / "a.before-after.png"
 
 

@@ -20,15 +20,16 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from art_idguard.errors import IDGuardError
-from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
+from art_idguard.faces.alignment import align
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import FORMATS, difference, read_photo, write_photo
-from art_idguard.images import epsilon_to_levels, from_array
+from art_idguard.images import from_array
 from art_idguard.perturbation import Protector
 from art_idguard.photos.batch import protect_files
 from art_idguard.photos.effects import Effect, effects
-from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.photos.protect import face_crop, face_frames, protect_photo
 from art_idguard.photos.table import Outcome, PhotoTable
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.recognizers import default
 from tests import ROOT
 from tests.toys import PORTRAIT, bomb, tiny_manipulators, write_portraits
@@ -96,8 +97,8 @@ def test_bound_holds_in_the_file_and_outside_faces_nothing_changes(tmp_path, pro
     write_photo(protected.photo, target)
     assert len(protected.frames) == 1
     assert 0 < difference(photo, read_photo(target), target) <= epsilon_to_levels(protector.epsilon) == 6
-    corners = protected.frames[0][0] @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
-    x, y = ((corners + 1) * 256).clamp(min=0)
+    corners = protected.frames[0] @ np.array([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
+    x, y = ((corners + 1) * 256).clip(min=0)
     outside = np.ones((512, 512), dtype=bool)
     outside[int(y.min()) : int(y.max()) + 1, int(x.min()) : int(x.max()) + 1] = False
     assert outside.sum() > 10_000
@@ -113,8 +114,8 @@ def test_perturbation_is_warped_back_to_where_it_belongs(protector, detector):
     protected = protect_photo(photo, smooth, detector)
     before, after = (face_crop(p.pixels, protected.frames[0], 64) for p in (photo, protected.photo))
     inner = slice(8, 56)  # the edge fades out
-    change, expected = (after - before)[..., inner, inner], ramp[..., inner, inner]
-    assert torch.corrcoef(torch.stack([change.flatten(), expected.flatten()]))[0, 1] > 0.95
+    change, expected = (after - before)[..., inner, inner], ramp[..., inner, inner].numpy()
+    assert np.corrcoef(change.flatten(), expected.flatten())[0, 1] > 0.95
 
 
 def test_two_faces_one_tilted_are_both_protected(protector, detector):
@@ -149,7 +150,7 @@ def test_bands_of_a_photo_join_without_a_seam(face, protector, detector, monkeyp
         def parts(length, _across, rows=rows):
             return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
 
-        for module in ("images", "files.photo", "photos.protect"):
+        for module in ("pixels", "files.photo", "photos.protect"):
             monkeypatch.setattr(f"art_idguard.{module}.bands", parts)
         photo = read_photo(PORTRAIT)
         if not face:
@@ -394,10 +395,9 @@ def test_crop_depends_on_the_face_alone(detector):
     """Cut out of a large photo before it is warped, a face looks as when the whole photo is warped."""
     photo = np.full((1500, 2000, 3), 90, np.uint8)
     photo[700:1212, 1100:1612] = np.asarray(portrait())
-    landmarks = torch.from_numpy(detector.detect(photo)[0].landmarks)[None]
-    frame = template_frame(landmarks, photo.shape[:2], CELEBA_TEMPLATE)
-    whole = align(from_array(photo[None]), frame, 64, antialias=True)
-    difference = (face_crop(photo, frame, 64) - whole).abs()
+    (frame,) = face_frames(detector.detect(photo), photo.shape[:2])
+    whole = align(from_array(photo[None]), torch.from_numpy(frame)[None], 64, antialias=True)
+    difference = abs(face_crop(photo, frame, 64) - whole.numpy())
     assert difference.mean() < 0.01
     assert difference.max() < 0.15  # another phase of the shrunken pixels
 
@@ -415,7 +415,7 @@ def test_useless_protectors_are_refused(protector, detector):
 
 def test_effects_are_those_of_a_hand_made_comparison():
     (manipulator,) = tiny_manipulators(("stargan",))
-    crop = face_crop(read_photo(PORTRAIT).pixels, torch.eye(2, 3)[None], 64)
+    crop = torch.from_numpy(face_crop(read_photo(PORTRAIT).pixels, np.eye(2, 3, dtype=np.float32), 64))
     same, other = effects(crop, [crop, crop.flip(3)], manipulator, default())
     assert same.l2_face == 0
     assert same.similarity == pytest.approx(1, abs=1e-5)
@@ -652,7 +652,7 @@ def test_lossy_formats_say_by_how_much_they_leave_the_bound(folder, capsys, form
 
 @pytest.mark.parametrize(("left", "warned"), [(0.3, False), (0.2, True)])
 def test_a_file_that_keeps_little_of_the_effect_is_warned_of(folder, monkeypatch, capsys, left, warned):
-    monkeypatch.setattr("art_idguard.photos.job.effects", lambda *_: [Effect(0.01, 0.9), Effect(left * 0.01, 0.9)])
+    monkeypatch.setattr("art_idguard.photos.judging.effects", lambda *_: [Effect(0.01, 0.9), Effect(left * 0.01, 0.9)])
     model = tiny_manipulators(("stargan",))[0]
     model.save_pretrained(folder / "stargan")
     one = str(folder / "photos" / "000.png")
@@ -706,14 +706,14 @@ def test_large_photo_is_measured_along_its_way(tmp_path, protector, monkeypatch)
     before, after = (read_photo(tmp_path / "report" / f"photo-0{end}.png") for end in ("", ".protected"))
     assert before.pixels.shape == (3000, 4000, 3)
     faces = FaceDetector().detect(before.pixels)
-    frames = [template_frame(torch.from_numpy(f.landmarks)[None], (3000, 4000), CELEBA_TEMPLATE) for f in faces]
+    frames = face_frames(faces, (3000, 4000))
     outside = np.ones((3000, 4000), bool)
     for frame in frames:
-        corners = frame[0] @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
-        x, y = ((corners + 1) * torch.tensor([[2000], [1500]])).clamp(min=0)
+        corners = frame @ np.array([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
+        x, y = ((corners + 1) * np.array([[2000], [1500]])).clip(min=0)
         outside[int(y.min()) : int(y.max()) + 1, int(x.min()) : int(x.max()) + 1] = False
     assert outside.mean() > 0.1
     assert np.array_equal(before.pixels[outside], after.pixels[outside])
     for face, frame in zip(faces[:3], frames[:3], strict=True):
         ours, theirs = face_crop(before.pixels, frame, 64), photo_path.taken(before.pixels, face, 64)
-        assert (ours - theirs).abs().mean() < 0.05
+        assert abs(ours - theirs.numpy()).mean() < 0.05

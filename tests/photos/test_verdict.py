@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from art_idguard import manipulators
 from art_idguard.distortions import After, parse
 from art_idguard.errors import IDGuardError
 from art_idguard.metrics import disrupted
@@ -121,7 +122,7 @@ def place(tmp_path, monkeypatch):
     Protector(generator_config={"channels": 8, "norm": "instance"}, size=32).save_pretrained(tmp_path / "model")
     for model in tiny_manipulators(("stargan", "relgan")):
         model.save_pretrained(tmp_path / model.name)
-    monkeypatch.setattr(batch.manipulators, "shipped_manipulators", lambda: [tmp_path / "stargan", tmp_path / "relgan"])
+    monkeypatch.setattr(manipulators, "shipped_manipulators", lambda: [tmp_path / "stargan", tmp_path / "relgan"])
     return tmp_path
 
 

@@ -31,11 +31,11 @@ from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
-from art_idguard.images import epsilon_to_levels
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import effects
 from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.pixels import epsilon_to_levels
 from art_idguard.serve import sessions
 from art_idguard.serve.html import Models, protect_upload
 from art_idguard.serve.sessions import SessionFiles
@@ -108,7 +108,7 @@ def test_the_file_holds_the_place_only_if_it_is_to(strip, models, tmp_path):
 def test_the_figures_are_those_of_effects_on_the_written_file(photo, models, tmp_path):
     html = protect_upload(photo, tmp_path / "p.png", models, gallery=models.manipulators)
     (frame,) = protect_photo(read_photo(photo), models.protector, models.detector).frames
-    crops = [face_crop(read_photo(path).pixels, frame, 64) for path in (photo, tmp_path / "p.png")]
+    crops = [torch.from_numpy(face_crop(read_photo(p).pixels, frame, 64)) for p in (photo, tmp_path / "p.png")]
     for manipulator in models.manipulators:
         (effect,) = effects(crops[0], [crops[1]], manipulator, models.recognizer)
         assert f"<td>{effect.l2_face:.4f}</td><td>{effect.similarity:.2f}</td>" in html

@@ -16,7 +16,7 @@ from art_idguard.evaluation.config import EvaluationConfig, QualityConfig, Robus
 from art_idguard.files.recipe import Settings
 from art_idguard.files.tensors import cached_rows
 from art_idguard.hub import cards
-from art_idguard.models.config import InfoConfig, PushConfig
+from art_idguard.models.config import ExportConfig, InfoConfig, PushConfig
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.serve.config import ServeConfig
 from art_idguard.training.base import make_accelerator
@@ -190,6 +190,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "attack-manipulator": RobustnessConfig,
     "serve": ServeConfig,
     "info": InfoConfig,
+    "export": ExportConfig,
     "push": PushConfig,
 }
 NEEDED = {

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from art_idguard.files.digests import checksum
+from art_idguard.files.tensors import checksum
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig

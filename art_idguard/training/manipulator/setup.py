@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from art_idguard import manipulators
 from art_idguard.data.reading import read_labelled
 from art_idguard.errors import IDGuardError
-from art_idguard.files.digests import digest
+from art_idguard.files.tensors import digest
 from art_idguard.images import from_uint8
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.training.base import TrainingRun, open_run

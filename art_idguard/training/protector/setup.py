@@ -14,8 +14,7 @@ from art_idguard.data.faces import Faces
 from art_idguard.data.reading import read_faces
 from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
-from art_idguard.files.digests import digest
-from art_idguard.files.tensors import cached
+from art_idguard.files.tensors import cached, digest
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.manipulators import shipped_manipulators
 from art_idguard.manipulators.base import Manipulator

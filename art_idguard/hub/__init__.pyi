@@ -1,0 +1,2 @@
+from .model import HubModel as HubModel
+from .shipped import shipped as shipped

@@ -1,0 +1,78 @@
+"""Everything of a batch that needs torch: the protector, and who judges what it does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from art_idguard import attribute_classifier, manipulators, recognizers
+from art_idguard.files.tensors import digest
+from art_idguard.hub.model import HubModel
+from art_idguard.hub.shipped import shipped
+from art_idguard.manipulators import Manipulator
+from art_idguard.perturbation import Protector
+from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.perturbation.weakened import WeakenedProtector
+from art_idguard.photos.config import ProtectConfig
+from art_idguard.photos.job import PhotoJob
+from art_idguard.photos.judging import Gallery, Judges
+from art_idguard.photos.manifest import settings_digest
+from art_idguard.types import float32
+
+
+@contextmanager
+def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJob, dict[str, Any]]]:
+    """The job of a run, to be done inside, and what a record says of its protector."""
+    with float32():
+        protector, made_with = _protector(config, verbose=verbose)
+        judges, side = _judges(config), protector.side
+        job = PhotoJob(
+            config=config,
+            protector=protector,
+            judge=Judges(
+                config=config,
+                manipulators=judges,
+                recognizer=recognizers.default(),
+                side=side,
+                classifier=attribute_classifier.default() if config.verify else None,
+            )
+            if judges
+            else None,
+            show=Gallery(manipulators=_shipped(), side=side) if config.show else None,
+            begin=partial(torch.set_num_threads, max(1, torch.get_num_threads() // config.workers)),
+        )
+        yield job, made_with
+
+
+def _protector(config: ProtectConfig, *, verbose: bool) -> tuple[Protector, dict[str, Any]]:
+    """The protector of a run, and what a record says of it."""
+    protector = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
+    made_with: dict[str, Any] = {"protector": _digest(protector)}
+    if config.refine:
+        targets = _shipped()
+        made_with["refine"] = [config.refine, *map(_digest, targets)]
+        protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose)
+    if config.strength != 1:
+        made_with["strength"] = config.strength
+        protector = WeakenedProtector(protector, config.strength)
+    return protector, made_with
+
+
+def _digest(model: HubModel) -> str:
+    """Of weights and options."""
+    options: Any = model._hub_mixin_config
+    return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
+
+
+def _shipped() -> list[Manipulator]:
+    return [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
+
+
+def _judges(config: ProtectConfig) -> list[Manipulator]:
+    if config.check == "none":
+        return []
+    if config.check is None and config.verify:
+        return _shipped()
+    return [manipulators.load(config.check or shipped("manipulators/stargan-celeba128"))]
