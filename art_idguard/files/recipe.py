@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.parsing import read_toml
+from art_idguard.files.shipped import find_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +61,12 @@ class Settings:
 
     @classmethod
     def from_recipe(cls, path: str | Path | None, **overrides: Any) -> Self:
-        """Settings from a TOML recipe, with `overrides` on top.
+        """Settings from a TOML recipe, a file or one that ships (see `find_recipe`), with `overrides` on top.
 
         Raises:
             IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
         """
-        values = ({} if path is None else read_toml(Path(path))) | overrides
+        values = ({} if path is None else read_toml(find_recipe(path))) | overrides
         if twice := [f"{old} and {new}" for old, new in cls.renamed.items() if old in values and new in values]:
             raise IDGuardError(f"{twice[0]} are one setting; give the second alone")
         values = {cls.renamed.get(name, name): value for name, value in values.items()}

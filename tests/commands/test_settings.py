@@ -12,7 +12,9 @@ from art_idguard import cli
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.files.recipe import Settings
+from art_idguard.files.shipped import find_recipe
 from art_idguard.training.protector.config import ProtectorConfig
+from tests import ROOT
 from tests.torture.run_files import COMMANDS, NEEDED
 
 KINDS = ("text", True, 3, 0.5, [], ["text"], [0.25, 0.75], {}, -1, inf, nan)
@@ -170,3 +172,42 @@ def test_an_unknown_or_missing_setting_of_a_recipe_is_named(command, outcome):
     for name in recipe:
         without = {other: value for other, value in recipe.items() if other != name}
         assert f"missing settings: {name}" in outcome(command, without)
+
+
+# --- recipes that ship ---
+
+SHIPPED = sorted(path.stem for path in (ROOT / "hub" / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_that_ships_is_known_by_its_name_and_its_place_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {find_recipe(kind(word)) for kind in (str, Path) for word in (name, f"hub/recipes/{name}.toml")}
+    assert found == {ROOT / "hub" / "recipes" / f"{name}.toml"}
+
+
+def test_a_recipe_of_that_name_from_here_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke").mkdir()
+    assert ProtectorConfig.from_recipe("smoke").faces == "astronaut"
+    (tmp_path / "smoke").rmdir()
+    (tmp_path / "smoke").write_text('faces = "mine"\noutput = "run"\n')
+    assert ProtectorConfig.from_recipe("smoke").faces == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("smok", "no recipe smok: it is no file here, and what ships has the names .*protector-kpi, .*smoke"),
+        ("own.toml", "cannot read own.toml: No such file"),
+        ("runs/smoke", "cannot read runs/smoke: No such file"),
+        ("../recipes/smoke.toml", "cannot read ../recipes/smoke.toml"),
+        ("x" * 300, "no recipe x*: it is no file"),
+        ("smoke\0", "damaged, or no TOML"),
+        ("", "cannot read .: Is a directory"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_named(name, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IDGuardError, match=match):
+        ProtectorConfig.from_recipe(name)

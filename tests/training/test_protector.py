@@ -12,9 +12,11 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from art_idguard.cli import main
 from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
+from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector, pgd
@@ -566,3 +568,14 @@ def test_a_learning_rate_falls_with_the_minutes_of_all_launches(workplace, tmp_p
 def test_a_coarse_run_is_told_of_precision_too(workplace, tmp_path):
     run = build_run(protector_config(workplace, tmp_path, precision="bf16"))
     assert run.recovery_hint() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"
+
+
+@pytest.mark.slow
+def test_the_smoke_recipe_makes_a_protector_that_loads(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert set(ProtectorConfig.from_recipe("smoke").manipulators) <= set(list_models())
+    tiny = ["--manipulators", str(workplace / "stargan"), "--recognizers", str(workplace / "sface")]
+    assert main(["train", "--recipe", "smoke", "--steps", "1", "--quiet", *tiny]) == 0
+    assert capsys.readouterr().out.strip() == "runs/smoke/protector"
+    assert Protector.from_pretrained("runs/smoke/protector").epsilon == 0.05
