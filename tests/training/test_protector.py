@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector, pgd
+from art_idguard.perturbation.prior import kept_surrogate
 from art_idguard.recognizers import SFace
 from art_idguard.regions import MaskedFaces
 from art_idguard.training import base
@@ -556,6 +558,16 @@ def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplac
         assert len(load_file(kept)) == max(1, count), changes
         assert prior.shape[-1] == changes.get("size", 32)
         assert prior.abs().max() <= changes.get("epsilon", 0.05)
+
+
+@pytest.mark.slow
+def test_the_next_run_with_these_faces_takes_the_surrogate_of_the_last(workplace, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("art_idguard.perturbation.prior.kept_surrogate", partial(kept_surrogate, steps=2))
+    options = {"prior": "gradient", "regions": str(tmp_path / "regions.safetensors")}
+    for name, trains in (("first", True), ("second", False)):
+        run = build_run(protector_config(workplace, tmp_path / name, epsilon=0.05 if trains else 0.03, **options))
+        assert ("training the surrogate" in capsys.readouterr().err) == trains
+        assert run.protector.prior.any()
 
 
 def test_a_learning_rate_falls_with_the_minutes_of_all_launches(workplace, tmp_path):

@@ -113,12 +113,19 @@ def _targets(config: ProtectorConfig) -> list[str]:
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:
     if parts:
         return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "art-idguard"
-    regions = config.regions or cache / "regions.safetensors"
-    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, cache=regions)
+    cache = _cache(config)
+    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, cache=cache)
     if len(faces) < config.batch_size:
         raise IDGuardError(f"{len(faces)} faces do not fill a batch of {config.batch_size}")
-    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=regions)
+    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=cache)
+
+
+def _cache(config: ProtectorConfig) -> Path:
+    """The file of what every run with these faces would find anew."""
+    if config.regions:
+        return Path(config.regions)
+    of_user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(of_user, "art-idguard", "regions.safetensors")
 
 
 def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Preloaded | None) -> Protector:
@@ -222,5 +229,6 @@ def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> 
             epsilon=config.epsilon,
             seed=config.seed,
             progress=progress,
+            cache=_cache(config),
         ).cpu(),
     )
