@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,10 @@ class TrainingRun(ABC):
     def folder(self) -> Path:
         """Where the run keeps its files."""
         return Path(self.config.output)
+
+    def effective(self) -> TrainingConfig:
+        """The settings as they came to be: with the precision that was measured."""
+        return replace(self.config, precision=self.accelerator.mixed_precision)
 
     def progress(self) -> float:
         """The used share of the budget of steps or of minutes, whichever ends first; equal on every process."""

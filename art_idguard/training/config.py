@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files.recipe import Settings
+from art_idguard.files.atomic import write_text
+from art_idguard.files.recipe import SETTINGS, Settings
 
 MAY_CHANGE = (
     *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions", "clean_cache"),
@@ -67,6 +69,20 @@ class TrainingConfig(Settings):
         """What `accelerate launch --mixed_precision` asks for."""
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         return {} if launched == "no" else {"precision": launched}
+
+    def save(self, folder: Path, *, places: bool = True) -> None:
+        """Write the settings as a recipe, settings.toml; without `places`, which are of a machine, to go with a model.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        lines = self.to_toml().split("\n")
+        beside = "--output OTHER repeats this run"
+        if not places:
+            lines = [line for line in lines if not {"/", "\\"} & set(line)]
+            beside = "--faces FACES --output FOLDER trains another; places of files are left out"
+        head = f"# art-idguard {self.command} --recipe {SETTINGS} {beside}."
+        write_text(folder / SETTINGS, "\n".join([head, *lines]))
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Settings that were others when a run was saved, but for those that may change on resuming."""

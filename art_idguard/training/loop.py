@@ -89,6 +89,8 @@ def run_training(config: TrainingConfig, start: Callable[[], Training[Run]], on_
     with guest(), exclusive(_lock(config), "training"):
         training = start()
         run = training.run
+        if training.is_main:
+            run.effective().save(run.folder)
         if run.progress() < 1:
             with stop_signals() as stopped:
                 training.loop(stopped)

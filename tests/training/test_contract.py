@@ -178,3 +178,26 @@ def test_the_program_around_a_training_keeps_its_random_numbers_and_its_accelera
     train(config(tmp_path / "other", steps=1))
     assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"  # refused had one stayed
     AcceleratorState._reset_state()
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_settings_with_which_its_command_repeats_it(training, tmp_path):
+    config, train = training
+    settings = config(tmp_path / "first", steps=2, precision="bf16")
+    folder = train(settings)
+    again = type(settings).from_recipe(tmp_path / "first" / "settings.toml", output=tmp_path / "again")
+    assert train(again) == tmp_path / "again" / folder.name
+    assert contents(tmp_path / "again") == contents(tmp_path / "first")
+    for left in (tmp_path / "first", folder):
+        assert f"art-idguard {settings.command} --recipe settings.toml" in (left / "settings.toml").read_text()
+    assert str(tmp_path) not in (folder / "settings.toml").read_text()
+    assert "settings in [settings.toml](settings.toml)" in (folder / "README.md").read_text()
+
+
+def test_a_refused_run_leaves_the_settings_as_they_are(begun, tmp_path):
+    config, train, _ = begun
+    before = (tmp_path / "run" / "settings.toml").read_bytes()
+    for changes in ({"limit": 9}, {"faces": str(tmp_path / "nowhere")}):
+        with pytest.raises(IDGuardError):
+            train(config(**changes), resume=True)
+        assert (tmp_path / "run" / "settings.toml").read_bytes() == before

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -353,12 +354,23 @@ def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
     assert ratio["share"] > 1.15
 
 
+def test_all_that_ship_have_their_names_in_the_settings_of_a_run(workplace, tmp_path, monkeypatch):
+    """Another version may ship others."""
+    monkeypatch.setattr(
+        setup, "load_manipulator", lambda folder: tiny_manipulators([Path(folder).name.split("-")[0]])[0]
+    )
+    run = build_run(protector_config(workplace, tmp_path, manipulators=()))
+    assert run.config.manipulators == ("attentiongan", "fpgan", "relgan", "stargan")
+    assert run.config.manipulators == tuple(target.name for target in run.manipulators)
+
+
 @pytest.mark.slow
 def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
     settings = protector_config(workplace, tmp_path, precision="auto", steps=1)
     train_protector(settings, verbose=False)
+    assert ProtectorConfig.from_recipe(tmp_path / "settings.toml").precision == "bf16"
     run = build_run(settings, resume=True)
     assert run.accelerator.mixed_precision == "bf16"
     assert len(asked) == 1

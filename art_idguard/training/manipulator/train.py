@@ -107,6 +107,7 @@ class ManipulatorTraining(Training[ManipulatorRun]):
                 f"n_critic {config.n_critic}; resume with more minutes"
             )
         if self.is_main:
+            run.effective().save(folder, places=False)
             average = run.average.half() if config.half else run.average
             average.eval().save_pretrained(folder)
             if run.discriminator is not None:

@@ -2,6 +2,7 @@
 
 import os
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.files.digests import digest
 from art_idguard.files.tensors import cached
+from art_idguard.hub.shipped import NAMES, shipped
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.manipulators import shipped_manipulators
 from art_idguard.manipulators.base import Manipulator
@@ -55,7 +57,7 @@ def build_run(
         config, targets, faces, recognizers, protector.epsilon, resumed=checkpoint is not None
     )
     run = ProtectorRun(
-        config=config,
+        config=config if parts else _named(config),
         accelerator=accelerator,
         inputs=inputs,
         faces=faces,
@@ -108,6 +110,12 @@ def _check_names(config: ProtectorConfig) -> None:
 
 def _targets(config: ProtectorConfig) -> list[str]:
     return list(config.manipulators) or shipped_manipulators()
+
+
+def _named(config: ProtectorConfig) -> ProtectorConfig:
+    """With the names of all manipulators that ship, where these are meant: another version may ship others."""
+    names = {str(shipped(path)): name for name, path in NAMES.items()}
+    return replace(config, manipulators=tuple(names.get(target, target) for target in _targets(config)))
 
 
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:

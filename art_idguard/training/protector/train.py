@@ -72,6 +72,7 @@ class ProtectorTraining(Training[ProtectorRun]):
         """Save the protector, or the average of its weights."""
         folder = self.run.folder / "protector"
         if self.is_main:
+            self.run.effective().save(folder, places=False)
             self.run.trained.eval().save_pretrained(folder)
         self.run.accelerator.wait_for_everyone()
         return folder
