@@ -115,6 +115,7 @@ def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict
         raise IDGuardError(f"cannot resume {folder}: another version began it, which differs in {', '.join(odd)}")
     if changed := config.differences(checkpoint["config"]):
         raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+    config.check_steps(checkpoint["config"], step=checkpoint["step"], elapsed=checkpoint["elapsed"])
     return accelerator, checkpoint
 
 

@@ -135,3 +135,8 @@ class ProtectorConfig(TrainingConfig):
         defaults = {field.name: field.default for field in fields(self)}
         if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
             raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
+
+    @property
+    def falls_from(self) -> float:
+        """Share of the budget after which the learning rate falls: from the first step on, or never."""
+        return 0.0 if self.schedule == "linear" else 1.0
