@@ -79,7 +79,8 @@ class TrainingConfig(Settings):
         lines = self.to_toml().split("\n")
         beside = "--output OTHER repeats this run"
         if not places:
-            lines = [line for line in lines if not {"/", "\\"} & set(line)]
+            own = ("faces ", "output ")
+            lines = [line for line in lines if not (line.startswith(own) or {"/", "\\"} & set(line))]
             beside = "--faces FACES --output FOLDER trains another; places of files are left out"
         head = f"# art-idguard {self.command} --recipe {SETTINGS} {beside}."
         write_text(folder / SETTINGS, "\n".join([head, *lines]))

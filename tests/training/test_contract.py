@@ -194,7 +194,11 @@ def test_a_run_leaves_its_settings_with_which_its_command_repeats_it(training, t
     assert contents(tmp_path / "again") == contents(tmp_path / "first")
     for left in (tmp_path / "first", folder):
         assert f"art-idguard {settings.command} --recipe settings.toml" in (left / "settings.toml").read_text()
+    with pytest.raises(IDGuardError, match=r"missing settings: faces, output$"):  # they are of this machine
+        type(settings).from_recipe(folder / "settings.toml")
     assert str(tmp_path) not in (folder / "settings.toml").read_text()
+    mine = type(settings).from_recipe(folder / "settings.toml", faces="faces", output="run")
+    assert (mine.size, mine.steps, mine.precision) == (settings.size, 2, "bf16")
     assert "settings in [settings.toml](settings.toml)" in (folder / "README.md").read_text()
 
 
