@@ -13,13 +13,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard.files.recipe import Settings
 
+RECIPE_HELP = """TOML file with any of the settings below, which override it; or the name of one that ships, such as
+smoke, which trains a protector on one portrait in a minute"""
+
 
 def add_settings(parser: argparse.ArgumentParser, config: type[Settings], *positional: str, quiet: bool = True) -> None:
     """An option for each field of the settings; those called `positional` have none, and may also be in the recipe.
 
     `quiet` where the command shows a progress bar.
     """
-    parser.add_argument("--recipe", type=Path, help="TOML file with any of the settings below, which override it")
+    parser.add_argument("--recipe", type=Path, help=RECIPE_HELP)
     if quiet:
         parser.add_argument("--quiet", action="store_true", help="no progress bar")
     help_texts = _field_help(config)

@@ -54,7 +54,8 @@ def read_faces(
             annotation), a data set folder with `<split>*.tar` and perhaps `<split>.csv`, a folder whose
             pictures `<split>.csv` lists (columns file, a path inside the folder or a file name, and attributes
             as 0/1), or CelebA as its site or Kaggle ships it, or CelebAMask-HQ: list_attr_celeba.txt (or .csv),
-            list_eval_partition.txt (or .csv) and the pictures, wherever in the folder.
+            list_eval_partition.txt (or .csv) and the pictures, wherever in the folder; or "astronaut", where there is
+            no folder of that name: NASA's portrait of Eileen Collins, in the public domain.
         size: side of the faces in pixels.
         split: which part of a data set: train, val, test or what its files are named after. CelebA is split by its
             list_eval_partition.txt, without one as StarGAN does (shuffled, 1,999 rows are test). Folders named

@@ -6,6 +6,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import resources
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ PARTS = (
 """CelebAMask-HQ's classes 1..18; 0 is background."""
 
 HQ_TEST = 1000  # of CelebAMask-HQ the first rows are the test set, as in the official code
+
+PORTRAIT = "astronaut"
+"""NASA's portrait of Eileen Collins, in the public domain, which scikit-image brings: a data set of one face."""
 
 Reader = Callable[[], bytes]
 
@@ -61,15 +65,9 @@ def entries(
             without its table of attributes.
     """
     attributes = required or ATTRIBUTES
-    if not source.exists():
-        raise IDGuardError(f"no faces at {source}: no such file or folder")
     if not split or PurePath(split).name != split:
         raise IDGuardError(f"{split!r} is no name of a split; expected {', '.join(SPLITS)} or the like")
-    tars = [source] if source.suffix == ".tar" else sorted(source.glob(f"{glob.escape(split)}*.tar"))
-    if not tars and not source.is_dir():
-        raise IDGuardError(f"{source} is no folder and no .tar; unpack it, or pack its pictures as a plain tar")
-    found = (_of_tars(source, tars, split, attributes) if tars else _of_folder(source, split, attributes))[:limit]
-    if not found:
+    if not (found := _all_of(source, split, attributes)[:limit]):
         raise IDGuardError(f"no pictures in {source} (split {split!r}); expected {', '.join(SUFFIXES)} files")
     for entry in found:
         if required and not entry.attributes:
@@ -78,6 +76,25 @@ def entries(
                 f"{', '.join(required)} (0/1), or CelebA's list_attr_celeba.txt beside the pictures"
             )
     return [entry._replace(attributes=entry.attributes or [0.0] * len(ATTRIBUTES)) for entry in found]
+
+
+def _all_of(source: Path, split: str, attributes: Sequence[str]) -> list[Entry]:
+    if str(source) == PORTRAIT and not source.exists():
+        _mere_part(source, split, [PORTRAIT])
+        return [Entry(f"{PORTRAIT}.png", _portrait, None, [])]
+    if not source.exists():
+        raise IDGuardError(f"no faces at {source}: no such file or folder")
+    tars = [source] if source.suffix == ".tar" else sorted(source.glob(f"{glob.escape(split)}*.tar"))
+    if not tars and not source.is_dir():
+        raise IDGuardError(f"{source} is no folder and no .tar; unpack it, or pack its pictures as a plain tar")
+    return _of_tars(source, tars, split, attributes) if tars else _of_folder(source, split, attributes)
+
+
+def _portrait() -> bytes:
+    """Her face, framed as CelebA's are."""
+    whole = (resources.files("skimage") / "data" / f"{PORTRAIT}.png").read_bytes()
+    Image.open(io.BytesIO(whole)).crop((121, 0, 325, 204)).save(face := io.BytesIO(), "PNG")
+    return face.getvalue()
 
 
 def _table(source: Path, split: str) -> Path:

@@ -1,7 +1,9 @@
 """Settings of a command, from a TOML recipe and what is given beside it; imports nothing heavy."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from contextlib import suppress
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from math import inf
 from pathlib import Path, PurePath
 from types import NoneType
@@ -9,6 +11,10 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.parsing import read_toml
+from art_idguard.files.shipped import find_recipe
+
+SETTINGS = "settings.toml"
+"""The file in which a training leaves its settings, in its folder and in its model's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +66,12 @@ class Settings:
 
     @classmethod
     def from_recipe(cls, path: str | Path | None, **overrides: Any) -> Self:
-        """Settings from a TOML recipe, with `overrides` on top.
+        """Settings from a TOML recipe, a file or one that ships (see `find_recipe`), with `overrides` on top.
 
         Raises:
             IDGuardError: the recipe is missing, no TOML, or holds an unknown or incomplete set of settings.
         """
-        values = ({} if path is None else read_toml(Path(path))) | overrides
+        values = ({} if path is None else read_toml(find_recipe(path))) | overrides
         if twice := [f"{old} and {new}" for old, new in cls.renamed.items() if old in values and new in values]:
             raise IDGuardError(f"{twice[0]} are one setting; give the second alone")
         values = {cls.renamed.get(name, name): value for name, value in values.items()}
@@ -77,6 +83,26 @@ class Settings:
         values = cls.presets(values) | values
         hints = get_type_hints(cls)
         return cls(**{name: _as_hinted(value, hints[name]) for name, value in values.items()})
+
+    def to_toml(self) -> str:
+        """A recipe of all settings, a line each, from which `from_recipe` makes the same; TOML has no None."""
+        return "".join(_line(name, value) for name, value in asdict(self).items() if value is not None)
+
+
+def _line(name: str, value: Any) -> str:
+    line = f"{name} = {_toml(value)}\n"
+    with suppress(UnicodeEncodeError):
+        line.encode()
+        return line
+    return f"# {name} has bytes that are no UTF-8, as TOML is: give it beside this recipe\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float):
+        return repr(value)  # inf and nan, too
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no halves of characters
 
 
 def _as_hinted(value: Any, hint: Any) -> Any:

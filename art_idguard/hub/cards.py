@@ -7,7 +7,7 @@ layout is card.md.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from art_idguard.errors import IDGuardError
 from art_idguard.files.atomic import write_text
 from art_idguard.files.parsing import read_toml
+from art_idguard.files.recipe import SETTINGS
 from art_idguard.hub.card_metadata import read_metadata
 from art_idguard.hub.card_results import index, is_of, markdown, read_results
 from art_idguard.hub.repository import CONFIG, parse_config, weights_of
@@ -201,7 +202,7 @@ def generate(folder: Path, *, source: str | None = None, kind: str = "") -> Mode
         template_path=str(TEMPLATE),
         title=facts.title or folder.name,
         summary=facts.summary.strip(),
-        rows={**_weights(folder, config, kind), **facts.table, **_training(folder, facts.training)},
+        rows={**_weights(folder, config, kind), **facts.table, **_training(folder, facts)},
         usage=_fill(facts.usage or family.usage, known),
         edits=EDITS if (folder / EDITS).is_file() else "",
         sections=facts.sections,
@@ -261,8 +262,11 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _training(folder: Path, stages: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    rows = {}
+def _training(folder: Path, facts: Facts) -> dict[str, str]:
+    """What card.toml says, or else where the training has left its settings."""
+    if not facts.training and "training" not in facts.table and (folder / SETTINGS).is_file():
+        return {"training": f"with the settings in [{SETTINGS}]({SETTINGS}), a recipe of art-idguard"}
+    rows, stages = {}, facts.training
     for i, stage in enumerate(stages, start=1):
         parts = [_recipe(folder / stage["recipe"])] if "recipe" in stage else []
         parts += [_log(folder / stage["log"])] if "log" in stage else []

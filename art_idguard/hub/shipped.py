@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from art_idguard.errors import WeightsError
+from art_idguard.files.shipped import shipped
 
 NAMES = {
     "protector": "protectors/default",
@@ -32,12 +33,6 @@ def list_models(pattern: str = "*") -> list[str]:
 
 _ROOMS = sorted({path.partition("/")[0] for path in NAMES.values()})
 _PATH = re.compile(rf"(?:hub/)?((?:{'|'.join(_ROOMS)})/[\w-]+)/?")
-
-
-def shipped(path: str) -> Path:
-    """A file or folder that ships with the package, such as "protectors/default"."""
-    installed = Path(__file__).parents[1] / "_hub"
-    return (installed if installed.is_dir() else Path(__file__).parents[2] / "hub") / path
 
 
 def resolve(model: str | Path) -> str | Path:

@@ -1,14 +1,17 @@
 """The gradient prior perturbation (section III-D, Algorithm 1 lines 1-9)."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tqdm import tqdm
 
+from art_idguard.files.tensors import cached, checksum
 from art_idguard.images import from_uint8
 from art_idguard.perturbation.pgd import pgd
 from art_idguard.types import Images
@@ -93,6 +96,22 @@ def train_surrogate(
     return model.eval().requires_grad_(False), loss.item()
 
 
+def kept_surrogate(
+    images: UInt8[Tensor, "N 3 H W"], *, seed: int, progress: bool, cache: str | Path | None, steps: int = 400
+) -> FaceReconstructor:
+    """`train_surrogate`, once for the same faces, seed and steps: the file `cache` keeps the weights."""
+    with torch.random.fork_rng(devices=[]):
+        model = FaceReconstructor()
+
+    def train() -> Float[Tensor, " P"]:
+        trained, _ = train_surrogate(images, steps=steps, seed=seed, progress=progress)
+        return parameters_to_vector(trained.parameters()).cpu()
+
+    key = checksum([images, seed, steps, str(model), images.device.type])
+    vector_to_parameters(cached(cache, f"surrogate-{key[:16]}", train), model.parameters())
+    return model.to(images.device).eval().requires_grad_(False)
+
+
 def gradient_prior(
     model: nn.Module,
     batches: Iterable[Float[Tensor, "_ 3 H W"]],
@@ -128,14 +147,27 @@ def initial_prior(
     epsilon: float,
     seed: int = 0,
     progress: bool = False,
+    cache: str | Path | None = None,
 ) -> Float[Tensor, "1 3 H W"]:
-    """The prior perturbation that training starts from, of the faces' size and on their device."""
+    """The prior perturbation that training starts from, of the faces' size and on their device.
+
+    Args:
+        kind: how it is made.
+        images: the faces.
+        epsilon: its bound, on the [-1, 1] scale.
+        seed: of what is random.
+        progress: show progress bars.
+        cache: file that keeps the surrogate of the gradient prior, whose training takes most of the time.
+
+    Raises:
+        IDGuardError: the cache is damaged, or not one of these.
+    """
     shape = (1, *images.shape[1:])
     generator = torch.Generator().manual_seed(seed)
     if kind == "zeros":
         return torch.zeros(shape, device=images.device)
     if kind == "noise":
         return epsilon * (2 * torch.rand(shape, generator=generator) - 1).to(images.device)
-    model, _ = train_surrogate(images, seed=seed, progress=progress)
+    model = kept_surrogate(images, seed=seed, progress=progress, cache=cache)
     batches = tqdm(images.split(16), desc="averaging PGD", disable=not progress)
     return gradient_prior(model, map(from_uint8, batches), epsilon=epsilon, generator=generator)

@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict
         raise IDGuardError(f"cannot resume {folder}: another version began it, which differs in {', '.join(odd)}")
     if changed := config.differences(checkpoint["config"]):
         raise IDGuardError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+    config.check_steps(checkpoint["config"], step=checkpoint["step"], elapsed=checkpoint["elapsed"])
     return accelerator, checkpoint
 
 
@@ -133,6 +134,10 @@ class TrainingRun(ABC):
     def folder(self) -> Path:
         """Where the run keeps its files."""
         return Path(self.config.output)
+
+    def effective(self) -> TrainingConfig:
+        """The settings as they came to be: with the precision that was measured."""
+        return replace(self.config, precision=self.accelerator.mixed_precision)
 
     def progress(self) -> float:
         """The used share of the budget of steps or of minutes, whichever ends first; equal on every process."""

@@ -3,18 +3,20 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files.recipe import Settings
+from art_idguard.files.atomic import write_text
+from art_idguard.files.recipe import SETTINGS, Settings
 
 MAY_CHANGE = (
-    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions", "clean_cache"),
+    *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions"),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
-    *("faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
+    *("clean_cache", "faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
 )
 """Settings that a resumed run may change: the second line helps where a loss was not finite; the third says where
-things lie, whose contents have to be the same (`TrainingRun.inputs`)."""
+things lie, whose contents have to be the same (`TrainingRun.inputs`). Of steps see `TrainingConfig.check_steps`."""
 
 POSITIVE = ("minutes", "clip", "epsilon")
 """Numbers that are more than 0; others with a fraction may be 0."""
@@ -35,7 +37,7 @@ class TrainingConfig(Settings):
     split: str = "train"
     """Which part of the data set."""
     steps: int
-    """Budget of steps."""
+    """Budget of steps; a run may be given more on resuming, unless its learning rate has begun to fall."""
     minutes: float | None = None
     """Budget of time, over all launches of the run; learning rates fall with whichever budget ends first."""
     limit: int | None = None
@@ -67,6 +69,50 @@ class TrainingConfig(Settings):
         """What `accelerate launch --mixed_precision` asks for."""
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         return {} if launched == "no" else {"precision": launched}
+
+    def save(self, folder: Path, *, places: bool = True) -> None:
+        """Write the settings as a recipe, settings.toml; without `places`, which are of a machine, to go with a model.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        lines = self.to_toml().split("\n")
+        beside = "--output OTHER repeats this run"
+        if not places:
+            own = ("faces ", "output ")
+            lines = [line for line in lines if not (line.startswith(own) or {"/", "\\"} & set(line))]
+            beside = "--faces FACES --output FOLDER trains another; places of files are left out"
+        head = f"# art-idguard {self.command} --recipe {SETTINGS} {beside}."
+        write_text(folder / SETTINGS, "\n".join([head, *lines]))
+
+    @property
+    def falls_from(self) -> float:
+        """Share of the budget after which learning rates fall; 1 where they never do."""
+        return 1.0
+
+    def check_steps(self, saved: Mapping[str, Any], *, step: int, elapsed: float) -> None:
+        """Whether a run may go on with this many steps: those so far have to be what they would have been with these.
+
+        Args:
+            saved: the run's settings.
+            step: how many it has done.
+            elapsed: seconds that they took.
+
+        Raises:
+            IDGuardError: it may not.
+        """
+        before = saved["steps"]
+        if self.steps < step:
+            raise IDGuardError(f"{self.output} has done {step} steps; steps is {self.steps}, expected at least {step}")
+        if self.steps != before and (step - 1) / min(self.steps, before) > self.falls_from:
+            raise IDGuardError(
+                f"cannot resume {self.output} with {self.steps} steps: its learning rate falls over the {before} that "
+                "it began with, and has begun to; go on from what it has learnt in another run (start)"
+            )
+        if self.steps > before and self.minutes is not None and elapsed >= 60 * self.minutes:
+            raise IDGuardError(
+                f"{self.output} has used up its {self.minutes:g} minutes; give it more of them, too, not steps alone"
+            )
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Settings that were others when a run was saved, but for those that may change on resuming."""

@@ -66,13 +66,13 @@ class LogFile:
             self.lines = path.open("a")
         return self
 
-    def write(self, record: dict[str, Any], *, lr: Mapping[str, float]) -> None:
-        """Note a step; trackers get its learning rates and the entries that are groups of numbers."""
+    def write(self, record: dict[str, Any], **beside: Mapping[str, float]) -> None:
+        """Note a step; trackers get the entries that are groups of numbers, and those beside it, such as its rates."""
         if self.lines is None:
             return
         self.lines.write(json.dumps(record) + "\n")
         self.lines.flush()
-        groups = {field: group for field, group in (record | {"lr": lr}).items() if isinstance(group, Mapping)}
+        groups = {field: group for field, group in (record | beside).items() if isinstance(group, Mapping)}
         numbers = {f"{field}/{name}": value for field, group in groups.items() for name, value in group.items()}
         self.accelerator.log(numbers, step=record["step"])
 

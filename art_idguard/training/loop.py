@@ -4,10 +4,10 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +19,9 @@ from art_idguard.training.base import TrainingRun, make_accelerator
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.log import LogFile
 from art_idguard.types import float32
+
+BAR = "{desc}: step {n_fmt} of {total_fmt} {bar} {elapsed}{postfix}"
+"""Of the progress bar, in tqdm's terms."""
 
 Run = TypeVar("Run", bound=TrainingRun)
 
@@ -36,6 +39,7 @@ class Training(ABC, Generic[Run]):
         self.run, self.title, self.verbose = run, title, verbose
         self.is_main = run.accelerator.is_main_process
         self.log_file = LogFile(run.folder, step=run.step, accelerator=run.accelerator)
+        self._launched = self._recorded = run.step, run.elapsed
 
     @abstractmethod
     def train_step(self, *, progress: float) -> None:
@@ -56,7 +60,8 @@ class Training(ABC, Generic[Run]):
     def loop(self, stopped: dict[str, bool]) -> None:
         """Steps until the budget is used up or the flag "now" is set; then a last sample and a checkpoint."""
         run, config = self.run, self.run.config
-        bar = tqdm(total=config.steps, initial=run.step, desc=self.title, disable=not (self.verbose and self.is_main))
+        hidden = not (self.verbose and self.is_main)
+        bar = tqdm(total=config.steps, initial=run.step, desc=self.title, bar_format=BAR, disable=hidden)
         self._began, progress = time.monotonic() - run.elapsed, run.progress()
         with bar, self.log_file:
             while progress < 1:
@@ -65,7 +70,7 @@ class Training(ABC, Generic[Run]):
                 progress = run.progress()
                 is_last = any_process(run.accelerator, stopped["now"]) or progress >= 1
                 self.log(bar, is_last=is_last)
-                if self.is_main and (is_last or run.step % config.sample_every == 0):
+                if self.is_main and self.is_sampled(is_last=is_last):
                     # before the checkpoint, behind which a resumed run begins
                     self.log_file.show(self.sample(), step=run.step)
                 if self.is_main and (is_last or run.step % config.checkpoint_every == 0):
@@ -76,6 +81,29 @@ class Training(ABC, Generic[Run]):
     def note_time(self) -> None:
         """Set the run's elapsed seconds."""
         self.run.elapsed = time.monotonic() - self._began
+
+    def is_sampled(self, *, is_last: bool) -> bool:
+        """Whether a sample is due behind the step that is done."""
+        return is_last or self.run.step % self.run.config.sample_every == 0
+
+    def write(self, bar: tqdm, record: dict[str, Any], *, lr: Mapping[str, float], seen: Mapping[str, float]) -> None:
+        """Note a record with the speed since the last, and move the bar, which shows what was seen, to its step."""
+        run = self.run
+        steps, seconds = run.step - self._recorded[0], run.elapsed - self._recorded[1]
+        self._recorded = run.step, run.elapsed
+        speed = {"images_per_second": round(steps * run.config.batch_size / max(seconds, 1e-9), 2)}
+        self.log_file.write(record | speed, lr=lr, speed=speed)
+        facts = [f"{name} {value:.3g}" for name, value in seen.items()]
+        facts += [f"{speed['images_per_second']:.3g} faces/s", f"{tqdm.format_interval(self.seconds_left())} left"]
+        bar.set_postfix_str(", ".join(facts), refresh=False)
+        bar.update(run.step - bar.n)
+
+    def seconds_left(self) -> float:
+        """Until the budget of steps or of minutes is used up, at the speed since the launch."""
+        run, config = self.run, self.run.config
+        step = (run.elapsed - self._launched[1]) / (run.step - self._launched[0])
+        left = (config.steps - run.step) * step
+        return left if config.minutes is None else max(0.0, min(left, 60 * config.minutes - run.elapsed))
 
 
 def run_training(config: TrainingConfig, start: Callable[[], Training[Run]], on_stop: Callable[[str], object]) -> Path:
@@ -89,6 +117,8 @@ def run_training(config: TrainingConfig, start: Callable[[], Training[Run]], on_
     with guest(), exclusive(_lock(config), "training"):
         training = start()
         run = training.run
+        if training.is_main:
+            run.effective().save(run.folder)
         if run.progress() < 1:
             with stop_signals() as stopped:
                 training.loop(stopped)

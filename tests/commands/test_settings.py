@@ -1,18 +1,26 @@
 """Settings of every command, from recipes and beside them: each value has its field's type, or is named."""
 
 import json
-from dataclasses import MISSING, fields
+import os
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from math import inf, nan
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from art_idguard import cli
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.config import EvaluationConfig
+from art_idguard.files.atomic import write_text
 from art_idguard.files.recipe import Settings
+from art_idguard.files.shipped import find_recipe
 from art_idguard.training.protector.config import ProtectorConfig
+from tests import ROOT
 from tests.torture.run_files import COMMANDS, NEEDED
 
 KINDS = ("text", True, 3, 0.5, [], ["text"], [0.25, 0.75], {}, -1, inf, nan)
@@ -170,3 +178,99 @@ def test_an_unknown_or_missing_setting_of_a_recipe_is_named(command, outcome):
     for name in recipe:
         without = {other: value for other, value in recipe.items() if other != name}
         assert f"missing settings: {name}" in outcome(command, without)
+
+
+# --- recipes that ship ---
+
+SHIPPED = sorted(path.stem for path in (ROOT / "hub" / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_that_ships_is_known_by_its_name_and_its_place_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {find_recipe(kind(word)) for kind in (str, Path) for word in (name, f"hub/recipes/{name}.toml")}
+    assert found == {ROOT / "hub" / "recipes" / f"{name}.toml"}
+
+
+def test_a_recipe_of_that_name_from_here_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke").mkdir()
+    assert ProtectorConfig.from_recipe("smoke").faces == "astronaut"
+    (tmp_path / "smoke").rmdir()
+    (tmp_path / "smoke").write_text('faces = "mine"\noutput = "run"\n')
+    assert ProtectorConfig.from_recipe("smoke").faces == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("smok", "no recipe smok: it is no file here, and what ships has the names .*protector-kpi, .*smoke"),
+        ("own.toml", "cannot read own.toml: No such file"),
+        ("runs/smoke", "cannot read runs/smoke: No such file"),
+        ("../recipes/smoke.toml", "cannot read ../recipes/smoke.toml"),
+        ("x" * 300, "no recipe x*: it is no file"),
+        ("smoke\0", "damaged, or no TOML"),
+        ("", "cannot read .: Is a directory"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_named(name, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IDGuardError, match=match):
+        ProtectorConfig.from_recipe(name)
+
+
+# --- settings as a recipe ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Settings):
+    """A field of every kind that settings have."""
+
+    text: str
+    texts: tuple[str, ...]
+    number: float
+    numbers: tuple[float, ...]
+    count: int
+    flag: bool
+    kind: Literal["a", "b"] | None = None
+    clip: float = inf
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBER = st.floats(min_value=0, allow_infinity=False)
+
+
+@given(
+    st.builds(
+        Sample,
+        text=TEXT,
+        texts=st.lists(TEXT, min_size=1).map(tuple),
+        number=NUMBER,
+        numbers=st.lists(NUMBER, min_size=1).map(tuple),
+        count=st.integers(min_value=1),
+        flag=st.booleans(),
+        kind=st.sampled_from(["a", "b", None]),
+        clip=NUMBER | st.just(inf),
+    )
+)
+def test_settings_are_a_recipe_that_makes_the_same(config):
+    with TemporaryDirectory() as folder:
+        write_text(path := Path(folder, "settings.toml"), config.to_toml())
+        assert Sample.from_recipe(path) == config
+    assert config.to_toml().count("\n") == 8 - (config.kind is None)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_command_works_with_is_a_recipe_of_it(command, tmp_path):
+    config = COMMANDS[command].from_recipe(None, **needed(COMMANDS[command]))
+    write_text(tmp_path / "settings.toml", config.to_toml())
+    assert COMMANDS[command].from_recipe(tmp_path / "settings.toml") == config
+
+
+def test_bytes_that_are_no_text_are_left_out_of_the_recipe_and_named(tmp_path):
+    config = ProtectorConfig.from_recipe(None, faces=os.fsdecode(b"caf\xe9"), output="run")
+    write_text(tmp_path / "settings.toml", config.to_toml())
+    with pytest.raises(IDGuardError, match="missing settings: faces"):
+        ProtectorConfig.from_recipe(tmp_path / "settings.toml")
+    assert "# faces has bytes that are no UTF-8" in (tmp_path / "settings.toml").read_text()
+    assert ProtectorConfig.from_recipe(tmp_path / "settings.toml", faces=config.faces) == config

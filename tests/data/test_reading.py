@@ -6,6 +6,7 @@ import tarfile
 import warnings
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -386,3 +387,18 @@ def test_reading_with_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     for _ in range(5):
         read_labelled(folder, attributes=(), size=64)
     assert warnings.filters == before
+
+
+def test_the_portrait_is_a_data_set_of_one_face_unless_a_folder_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (face,) = entries(Path("astronaut"), "train")
+    with Image.open(io.BytesIO(face.read())) as found, Image.open(PORTRAIT) as whole:
+        assert np.array_equal(found, whole.crop((121, 0, 325, 204)))
+    left_eye, right_eye, *_ = read_faces("astronaut", size=64).landmarks[0].tolist()
+    assert right_eye[0] - left_eye[0] == pytest.approx(0.21 * 64, rel=0.1)  # as in CelebA
+    with pytest.raises(IDGuardError, match="astronaut has no labels; expected"):
+        read_labelled("astronaut", attributes=ATTRIBUTES, size=64)
+    with pytest.raises(IDGuardError, match="tset"):
+        read_faces("astronaut", size=64, split="tset")
+    write_pictures(tmp_path / "astronaut", ["a.png", "b.png"])
+    assert names_of(Path("astronaut")) == ["a.png", "b.png"]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
 from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.images import box_blur
@@ -24,6 +25,7 @@ from art_idguard.perturbation import (
     train_surrogate,
 )
 from art_idguard.perturbation import protector as protector_module
+from art_idguard.perturbation.prior import kept_surrogate
 from art_idguard.perturbation.protector import BOUNDS
 from art_idguard.perturbation.weakened import WeakenedProtector
 from tests import KEYS
@@ -364,6 +366,33 @@ def test_the_surrogate_learns_to_reconstruct_and_repeats():
     again, _ = train_surrogate(smooth_faces(), steps=150)
     assert all(map(torch.equal, again.parameters(), model.parameters()))
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_surrogate_is_trained_once_for_its_faces_seed_and_steps(tmp_path):
+    trained = []
+
+    def surrogate(count=4, size=16, **changes):
+        options = {"seed": 0, "steps": 2, "progress": False, "cache": tmp_path / "kept.safetensors"} | changes
+        model = kept_surrogate(smooth_faces(count, size), **options)
+        return parameters_to_vector(model.parameters())
+
+    def counted(*args, train=train_surrogate, **options):
+        trained.append(options)
+        return train(*args, **options)
+
+    state = torch.get_rng_state()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("art_idguard.perturbation.prior.train_surrogate", counted)
+        variants = [{}, {"seed": 1}, {"steps": 1}, {"count": 5}, {"size": 8}, {"count": 16, "size": 8}]
+        first = [surrogate(**changes) for changes in variants]
+        assert len(trained) == len(variants)
+        assert all(map(torch.equal, first, [surrogate(**changes) for changes in variants]))
+        assert len(trained) == len(variants)
+        assert torch.equal(surrogate(cache=None), first[0])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len({tuple(weights.tolist()) for weights in first}) == len(variants)
+    model, _ = train_surrogate(smooth_faces(4, 16), steps=2)
+    assert torch.equal(parameters_to_vector(model.parameters()), first[0])
 
 
 @pytest.mark.slow

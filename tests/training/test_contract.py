@@ -4,18 +4,22 @@ import os
 import random
 import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.lock import exclusive
 from art_idguard.training.base import TrainingRun
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.loop import Training
+from art_idguard.training.manipulator.config import ManipulatorConfig
 from tests.training.trainings import STEPS, TRAININGS, behind, contents, in_a_process
 
 STEP, CHECKPOINTED = (Training, "note_time"), (TrainingRun, "save_checkpoint")
@@ -129,9 +133,9 @@ def begun(training, tmp_path):
 def test_what_a_run_cannot_go_on_with_is_named(begun, labelled, tmp_path):
     config, train, state = begun
     with pytest.raises(
-        IDGuardError, match=r"cannot resume .*run with other settings: (limit, steps|steps, limit) changed"
+        IDGuardError, match=r"cannot resume .*run with other settings: (limit, size|size, limit) changed"
     ):
-        train(config(steps=5, limit=9, lr=1.0), resume=True)
+        train(config(size=128, limit=9, lr=1.0), resume=True)
     save_checkpoint(tmp_path / "run", state | {"config": state["config"] | {"speed": 1}})
     with pytest.raises(IDGuardError, match="another version began it, which differs in speed"):
         train(config(), resume=True)
@@ -178,3 +182,82 @@ def test_the_program_around_a_training_keeps_its_random_numbers_and_its_accelera
     train(config(tmp_path / "other", steps=1))
     assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"  # refused had one stayed
     AcceleratorState._reset_state()
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_settings_with_which_its_command_repeats_it(training, tmp_path):
+    config, train = training
+    settings = config(tmp_path / "first", steps=2, precision="bf16")
+    folder = train(settings)
+    again = type(settings).from_recipe(tmp_path / "first" / "settings.toml", output=tmp_path / "again")
+    assert train(again) == tmp_path / "again" / folder.name
+    assert contents(tmp_path / "again") == contents(tmp_path / "first")
+    for left in (tmp_path / "first", folder):
+        assert f"art-idguard {settings.command} --recipe settings.toml" in (left / "settings.toml").read_text()
+    with pytest.raises(IDGuardError, match=r"missing settings: faces, output$"):  # they are of this machine
+        type(settings).from_recipe(folder / "settings.toml")
+    assert str(tmp_path) not in (folder / "settings.toml").read_text()
+    mine = type(settings).from_recipe(folder / "settings.toml", faces="faces", output="run")
+    assert (mine.size, mine.steps, mine.precision) == (settings.size, 2, "bf16")
+    assert "settings in [settings.toml](settings.toml)" in (folder / "README.md").read_text()
+
+
+def test_a_refused_run_leaves_the_settings_as_they_are(begun, tmp_path):
+    config, train, _ = begun
+    before = (tmp_path / "run" / "settings.toml").read_bytes()
+    for changes in ({"limit": 9}, {"faces": str(tmp_path / "nowhere")}):
+        with pytest.raises(IDGuardError):
+            train(config(**changes), resume=True)
+        assert (tmp_path / "run" / "settings.toml").read_bytes() == before
+
+
+# --- more steps ---
+
+
+@pytest.mark.slow
+def test_an_extended_run_leaves_what_a_long_one_leaves(training, tmp_path):
+    config, train = training
+    options = {"sample_every": 1} | ({} if config(tmp_path).command == "train" else {"decay_from": 1.0})
+    train(config(tmp_path / "long", **options))
+    for steps in (1, 2, STEPS):
+        train(config(tmp_path / "extended", steps=steps, **options), resume=True)
+    assert contents(tmp_path / "extended") == contents(tmp_path / "long")
+    with pytest.raises(IDGuardError, match=f"has done {STEPS} steps; steps is 2, expected at least {STEPS}"):
+        train(config(tmp_path / "extended", steps=2, **options), resume=True)
+
+
+@pytest.mark.slow
+def test_a_run_whose_learning_rate_has_fallen_is_not_extended(training, tmp_path):
+    config, train = training
+    options = {"schedule": "linear"} if config(tmp_path).command == "train" else {"decay_from": 0.0}
+    train(config(tmp_path, steps=2, **options))
+    before = contents(tmp_path)
+    with pytest.raises(IDGuardError, match=r"with 4 steps: its learning rate falls .* another run \(start\)"):
+        train(config(tmp_path, steps=4, **options), resume=True)
+    assert contents(tmp_path) == before
+
+
+def budget(steps, **changes):
+    needed = {"faces": "faces", "output": "run", "manipulator": "stargan", "n_critic": 1}
+    return ManipulatorConfig.from_recipe(None, **needed, steps=steps, **changes)
+
+
+@given(*[st.integers(1, 20)] * 3, st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_steps_may_change_where_the_past_stays_what_it_was(step, before, now, decay_from):
+    assume(step <= before)
+
+    def rates(steps):
+        shares = [done / steps for done in range(step)]
+        return [1.0 if share <= decay_from else (1 - share) / (1 - decay_from) for share in shares]
+
+    same = now >= step and rates(before) == rates(now)
+    with nullcontext() if same else pytest.raises(IDGuardError, match=r"expected at least|cannot resume run with"):
+        budget(now, decay_from=decay_from).check_steps(vars(budget(before)), step=step, elapsed=1.0)
+
+
+def test_more_steps_alone_are_no_use_where_the_minutes_are_used_up():
+    saved = vars(budget(5, minutes=2.0))
+    with pytest.raises(IDGuardError, match="run has used up its 2 minutes; give it more of them, too, not steps alone"):
+        budget(9, minutes=2.0).check_steps(saved, step=1, elapsed=120.0)
+    for steps, minutes in ((9, 3.0), (9, None), (5, 2.0)):
+        budget(steps, minutes=minutes).check_steps(saved, step=1, elapsed=120.0)

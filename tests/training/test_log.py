@@ -1,6 +1,7 @@
 """What is noted of a run that goes on, and the trackers that get it too."""
 
 import json
+import re
 import time
 from io import BytesIO
 
@@ -15,8 +16,9 @@ from art_idguard.errors import IDGuardError
 from art_idguard.training.base import make_accelerator
 from art_idguard.training.checkpoint import load_checkpoint, save_checkpoint
 from art_idguard.training.log import LogFile, make_trackers
-from art_idguard.training.protector.train import train_protector
-from tests.training.trainings import protector_config
+from art_idguard.training.protector.setup import build_run
+from art_idguard.training.protector.train import ProtectorTraining, train_protector
+from tests.training.trainings import STEPS, TRAININGS, protector_config
 
 
 def test_log_is_cut_to_where_a_run_goes_on(tmp_path):
@@ -102,6 +104,7 @@ def test_trackers_get_what_the_log_has_and_the_learning_rates(training, tmp_path
     assert groups.keys() & {"objective", "loss"}
     assert all(values[f"{field}/{name}"] == value for field in groups for name, value in groups[field].items())
     assert values["lr/generator"] > 0
+    assert values["speed/images_per_second"] == record["images_per_second"] > 0
 
 
 @pytest.mark.slow
@@ -145,3 +148,44 @@ def test_a_tracker_that_does_not_start_is_named(tmp_path, monkeypatch):
     accelerator = make_accelerator(log_with=make_trackers(("tensorboard", "wandb"), tmp_path, step=0))
     with pytest.raises(IDGuardError, match=r"cannot start the trackers, tensorboard, wandb: RuntimeError: no login"):
         LogFile(tmp_path, step=0, accelerator=accelerator).__enter__()
+
+
+# --- what a person sees ---
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_bar_has_step_loss_speed_and_time_left(name, labelled, tmp_path, capsys):
+    settings, train = TRAININGS[name]
+    train(settings(labelled, tmp_path, sample_every=2))
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert f"step {STEPS} of {STEPS}" in last
+    assert re.search(r" loss -?[0-9.e-]+, .*[0-9.e+-]+ faces/s, 00:00 left", last)
+    if name == "train":
+        (*_, record) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+        for measure in ("L2_face", "similarity"):
+            assert f"{measure} {np.mean(list(record[measure].values())):.3g}" in last
+
+
+def test_a_sample_says_what_the_protector_does_and_the_bar_keeps_it(workplace, tmp_path, capsys):
+    train_protector(protector_config(workplace, tmp_path, sample_every=2))
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "L2_face" in record] == [2, 3]
+    for record in records[1:]:
+        assert record["L2_face"].keys() == record["similarity"].keys() == {"stargan", "relgan"}
+        assert all(value > 0 for value in record["L2_face"].values())
+        assert all(-1 <= value <= 1 for value in record["similarity"].values())
+    bars = capsys.readouterr().err.split("\r")
+    assert not any("L2_face" in bar for bar in bars if "step 1 of 3" in bar)
+    for step in ("000002", "000003"):
+        with Image.open(tmp_path / "samples" / f"{step}.png") as picture:
+            assert picture.size == (6 * 34 - 2, 2 * (34 + 14) - 2)
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(None, 160.0), (1.0, 20.0), (60.0, 160.0), (0.1, 0.0)])
+def test_time_left_is_that_of_the_budget_that_ends_first(minutes, left, workplace, tmp_path):
+    """Of 100 steps 20 are done, 10 of them in the 20 seconds since the launch."""
+    run = build_run(protector_config(workplace, tmp_path, steps=100, minutes=minutes))
+    run.step, run.elapsed = 10, 20.0
+    training = ProtectorTraining(run, title="training", verbose=False)
+    run.step, run.elapsed = 20, 40.0
+    assert training.seconds_left() == pytest.approx(left)

@@ -6,18 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from art_idguard.cli import main
 from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
+from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector, pgd
+from art_idguard.perturbation.prior import kept_surrogate
 from art_idguard.recognizers import SFace
 from art_idguard.regions import MaskedFaces
 from art_idguard.training import base
@@ -349,12 +354,23 @@ def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
     assert ratio["share"] > 1.15
 
 
+def test_all_that_ship_have_their_names_in_the_settings_of_a_run(workplace, tmp_path, monkeypatch):
+    """Another version may ship others."""
+    monkeypatch.setattr(
+        setup, "load_manipulator", lambda folder: tiny_manipulators([Path(folder).name.split("-")[0]])[0]
+    )
+    run = build_run(protector_config(workplace, tmp_path, manipulators=()))
+    assert run.config.manipulators == ("attentiongan", "fpgan", "relgan", "stargan")
+    assert run.config.manipulators == tuple(target.name for target in run.manipulators)
+
+
 @pytest.mark.slow
 def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
     settings = protector_config(workplace, tmp_path, precision="auto", steps=1)
     train_protector(settings, verbose=False)
+    assert ProtectorConfig.from_recipe(tmp_path / "settings.toml").precision == "bf16"
     run = build_run(settings, resume=True)
     assert run.accelerator.mixed_precision == "bf16"
     assert len(asked) == 1
@@ -556,6 +572,16 @@ def test_the_initial_prior_is_kept_for_the_very_same_settings_and_faces(workplac
         assert prior.abs().max() <= changes.get("epsilon", 0.05)
 
 
+@pytest.mark.slow
+def test_the_next_run_with_these_faces_takes_the_surrogate_of_the_last(workplace, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("art_idguard.perturbation.prior.kept_surrogate", partial(kept_surrogate, steps=2))
+    options = {"prior": "gradient", "regions": str(tmp_path / "regions.safetensors")}
+    for name, trains in (("first", True), ("second", False)):
+        run = build_run(protector_config(workplace, tmp_path / name, epsilon=0.05 if trains else 0.03, **options))
+        assert ("training the surrogate" in capsys.readouterr().err) == trains
+        assert run.protector.prior.any()
+
+
 def test_a_learning_rate_falls_with_the_minutes_of_all_launches(workplace, tmp_path):
     run = build_run(protector_config(workplace, tmp_path, steps=1000, minutes=2.0, schedule="linear"))
     run.elapsed = 90.0
@@ -566,3 +592,14 @@ def test_a_learning_rate_falls_with_the_minutes_of_all_launches(workplace, tmp_p
 def test_a_coarse_run_is_told_of_precision_too(workplace, tmp_path):
     run = build_run(protector_config(workplace, tmp_path, precision="bf16"))
     assert run.recovery_hint() == "There is no checkpoint yet; start with a lower lr or with precision 'no'"
+
+
+@pytest.mark.slow
+def test_the_smoke_recipe_makes_a_protector_that_loads(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert set(ProtectorConfig.from_recipe("smoke").manipulators) <= set(list_models())
+    tiny = ["--manipulators", str(workplace / "stargan"), "--recognizers", str(workplace / "sface")]
+    assert main(["train", "--recipe", "smoke", "--steps", "1", "--quiet", *tiny]) == 0
+    assert capsys.readouterr().out.strip() == "runs/smoke/protector"
+    assert Protector.from_pretrained("runs/smoke/protector").epsilon == 0.05

@@ -127,6 +127,11 @@ class ManipulatorConfig(TrainingConfig):
             raise IDGuardError("teacher and smoothness belong to distillation; add distill")
 
     @property
+    def falls_from(self) -> float:
+        """Share of the budget after which learning rates fall."""
+        return self.decay_from
+
+    @property
     def first_update(self) -> int:
         """The step at which the generator learns first: the end of a round of `n_critic` after the warm-up."""
         return 1 if self.distill else (self.warmup // self.n_critic + 1) * self.n_critic

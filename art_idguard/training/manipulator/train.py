@@ -65,10 +65,6 @@ def train_manipulator(
 class ManipulatorTraining(Training[ManipulatorRun]):
     """A GAN's training, hardening or distillation in the loop of every training."""
 
-    def __init__(self, run: ManipulatorRun, *, title: str, verbose: bool) -> None:
-        super().__init__(run, title=title, verbose=verbose)
-        self.logged = run.step, run.elapsed
-
     def train_step(self, *, progress: float) -> None:
         """One step of the published training, or of distillation."""
         learn = train_step if self.run.teacher is None else distill_step
@@ -86,9 +82,9 @@ class ManipulatorTraining(Training[ManipulatorRun]):
         require_finite(run)
         self.note_time()  # now that the device has caught up
         rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in run.optimizers.items()}
-        self.log_file.write(_record(run, self.logged), lr=rates)
-        bar.update(run.step - bar.n)
-        self.logged = run.step, run.elapsed
+        record = _record(run)
+        losses = {name: [value for term, value in record["loss"].items() if term.startswith(name)] for name in rates}
+        self.write(bar, record, lr=rates, seen={f"{name} loss": sum(terms) for name, terms in losses.items() if terms})
 
     def sample(self) -> Path:
         """See `save_sample`."""
@@ -107,6 +103,7 @@ class ManipulatorTraining(Training[ManipulatorRun]):
                 f"n_critic {config.n_critic}; resume with more minutes"
             )
         if self.is_main:
+            run.effective().save(folder, places=False)
             average = run.average.half() if config.half else run.average
             average.eval().save_pretrained(folder)
             if run.discriminator is not None:
@@ -116,14 +113,12 @@ class ManipulatorTraining(Training[ManipulatorRun]):
         return folder
 
 
-def _record(run: ManipulatorRun, logged: tuple[int, float]) -> dict[str, Any]:
-    """A line of the log; the speed is that since the last line."""
-    steps, seconds = run.step - logged[0], max(run.elapsed - logged[1], 1e-9)
+def _record(run: ManipulatorRun) -> dict[str, Any]:
+    """A line of the log."""
     values = torch.stack(list(run.latest.values())).tolist()
     return {
         "step": run.step,
         "seconds": round(run.elapsed, 2),
-        "images_per_second": round(steps * run.config.batch_size / seconds, 1),
         "lr": run.optimizers["generator"].param_groups[0]["lr"],
         "loss": dict(zip(run.latest, values, strict=True)),
     }

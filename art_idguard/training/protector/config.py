@@ -23,7 +23,8 @@ class ProtectorConfig(TrainingConfig):
     size: int = 256
     """Side of the faces in pixels, a multiple of 4."""
     regions: str | None = None
-    """File that keeps face points and heat maps; made when absent. Default: in the user's cache."""
+    """File that keeps face points, heat maps and surrogates for the next run; made when absent. Default: in the user's
+    cache."""
     recognizers: tuple[str, ...] = ()
     """Folders or Hub ids, or name=file; default: the SFace that ships. The first one's heat map is Eq. (6)'s."""
     recognizer_choice: Literal["all", "random"] = "all"
@@ -56,7 +57,8 @@ class ProtectorConfig(TrainingConfig):
     bound: Literal["tanh", "clamp", "residual"] = "tanh"
     """epsilon * tanh, the official hard clamp, or the tanh added to the prior's."""
     prior: Literal["gradient", "zeros", "noise"] = "gradient"
-    """Start of delta_p: averaged PGD against a surrogate, nothing, or noise."""
+    """Start of delta_p: averaged PGD against a surrogate, which takes minutes the first time; nothing, which does not
+    wait (for a short run); or noise."""
     prior_faces: int = 2000
     """Faces over which the gradient prior is averaged."""
     train_prior: bool = True
@@ -133,3 +135,8 @@ class ProtectorConfig(TrainingConfig):
         defaults = {field.name: field.default for field in fields(self)}
         if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
             raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
+
+    @property
+    def falls_from(self) -> float:
+        """Share of the budget after which the learning rate falls: from the first step on, or never."""
+        return 0.0 if self.schedule == "linear" else 1.0

@@ -1,13 +1,19 @@
 """What is noted of a protector's training: a line a step, sample pictures."""
 
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from art_idguard.baselines.idguard import id_guard, p_pert
-from art_idguard.evaluation.pictures import save_pictures
 from art_idguard.losses import TERMS
-from art_idguard.training.protector.run import ProtectorRun
+from art_idguard.metrics import forgery_distance
+from art_idguard.training.protector.run import ProtectorRun, edits_of
 from art_idguard.training.protector.step import StepReport
+
+SAMPLE_FACES = 8
+COLUMNS = "photo | protected | forged | when protected | P-Pert | 10 x change"
 
 
 def record(run: ProtectorRun, report: StepReport) -> dict[str, Any]:
@@ -23,10 +29,31 @@ def record(run: ProtectorRun, report: StepReport) -> dict[str, Any]:
     return line
 
 
-def save_sample(run: ProtectorRun) -> Path:
-    """Rows of a picture: photo, forged, disrupted by the generator, disrupted by the prior, perturbation x10."""
-    protections = {"generator": id_guard(run.trained), "prior": p_pert(run.trained)}
-    targets = {str(k): target for k, target in enumerate(run.manipulators)}
-    save_pictures(path := run.folder / "samples" / f"{run.step:06d}.png", protections, targets, run.faces)
+class Sample(NamedTuple):
+    """What a protector does to the first faces."""
+
+    rows: list[list[Float[Tensor, "3 S S"]]]
+    """A row a manipulator: a photo, protected, forged, forged of the protected, of P-Pert's, and 10 x perturbation."""
+    captions: list[str]
+    effect: dict[str, dict[str, float]]
+    """L2_face and similarity of the forgeries of clean and of protected faces, by manipulator."""
+
+
+@torch.no_grad()
+def look(run: ProtectorRun) -> Sample:
+    """The protector as it is now, on the same faces and edits each time."""
+    batch = run.faces.batch(slice(SAMPLE_FACES))
+    photos, protected, prior = batch.images, id_guard(run.trained)(batch), p_pert(run.trained)(batch)
+    edits, choices = edits_of(run.manipulators, batch, 0, torch.arange(len(photos)))
+    sample = Sample([], [], {"L2_face": {}, "similarity": {}})
+    for k, (target, edit, choice) in enumerate(zip(run.manipulators, edits, choices, strict=True)):
+        forged = [target(images, edit).output for images in (photos, protected, prior)]
+        distances = forgery_distance(forged[0], forged[1], batch.landmarks, run.recognizers[0])
+        for values, distance in zip(sample.effect.values(), distances, strict=True):
+            values[target.name] = distance.mean().item()
+        i = k % len(photos)
+        name = target.edits(batch.attributes)[int(choice[i])].name
+        sample.captions.append(f"{target.name}, {name}: {COLUMNS}")
+        sample.rows.append([photos[i], protected[i], *(images[i] for images in forged), 10 * (protected - photos)[i]])
     run.protector.train()
-    return path
+    return sample

@@ -2,6 +2,7 @@
 
 import os
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from art_idguard.data.reading import read_faces
 from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import cached, digest
+from art_idguard.hub.shipped import NAMES, shipped
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.manipulators import shipped_manipulators
 from art_idguard.manipulators.base import Manipulator
@@ -54,7 +56,7 @@ def build_run(
         config, targets, faces, recognizers, protector.epsilon, resumed=checkpoint is not None
     )
     run = ProtectorRun(
-        config=config,
+        config=config if parts else _named(config),
         accelerator=accelerator,
         inputs=inputs,
         faces=faces,
@@ -109,15 +111,28 @@ def _targets(config: ProtectorConfig) -> list[str]:
     return list(config.manipulators) or shipped_manipulators()
 
 
+def _named(config: ProtectorConfig) -> ProtectorConfig:
+    """With the names of all manipulators that ship, where these are meant: another version may ship others."""
+    names = {str(shipped(path)): name for name, path in NAMES.items()}
+    return replace(config, manipulators=tuple(names.get(target, target) for target in _targets(config)))
+
+
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:
     if parts:
         return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "art-idguard"
-    regions = config.regions or cache / "regions.safetensors"
-    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, cache=regions)
+    cache = _cache(config)
+    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, cache=cache)
     if len(faces) < config.batch_size:
         raise IDGuardError(f"{len(faces)} faces do not fill a batch of {config.batch_size}")
-    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=regions)
+    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=cache)
+
+
+def _cache(config: ProtectorConfig) -> Path:
+    """The file of what every run with these faces would find anew."""
+    if config.regions:
+        return Path(config.regions)
+    of_user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(of_user, "art-idguard", "regions.safetensors")
 
 
 def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Preloaded | None) -> Protector:
@@ -221,5 +236,6 @@ def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> 
             epsilon=config.epsilon,
             seed=config.seed,
             progress=progress,
+            cache=_cache(config),
         ).cpu(),
     )

@@ -5,14 +5,16 @@ is one of steps, a resumed run repeats an unbroken one bit for bit.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import fmean
 
 from tqdm import tqdm
 
+from art_idguard.files.grid import save_grid
 from art_idguard.training.loop import Training, run_training
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.training.protector.log import record, save_sample
+from art_idguard.training.protector.log import look, record
 from art_idguard.training.protector.run import Preloaded, ProtectorRun
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import train_step
@@ -52,26 +54,35 @@ def train_protector(
 class ProtectorTraining(Training[ProtectorRun]):
     """Algorithm 1 in the loop of every training."""
 
+    seen: Mapping[str, float] = {}
+    """What the latest sample has shown, over all manipulators."""
+
     def train_step(self, *, progress: float) -> None:
         """One step of Algorithm 1."""
         self.report = train_step(self.run, progress=progress)
 
     def log(self, bar: tqdm, *, is_last: bool) -> None:
-        """A line a step; the bar shows each manipulator's KPI and weight."""
+        """A line a step; where a sample is due, with what the protector does to it."""
         line = record(self.run, self.report)
+        if self.is_main and self.is_sampled(is_last=is_last):
+            self.latest = look(self.run)
+            line |= self.latest.effect
+            self.seen = {name: fmean(values.values()) for name, values in self.latest.effect.items()}
         rates = (group["lr"] for group in self.run.optimizer.param_groups)
-        self.log_file.write(line, lr=dict(zip(("generator", "prior"), rates, strict=True)))
-        bar.update()
-        bar.set_postfix_str(" ".join(f"{n} {k:.3f} x{line['weights'][n]:.2g}" for n, k in line["kpi"].items()))
+        seen = {"loss": fmean(line["objective"].values()), **self.seen}
+        self.write(bar, line, lr=dict(zip(("generator", "prior"), rates, strict=True)), seen=seen)
 
     def sample(self) -> Path:
-        """See `save_sample`."""
-        return save_sample(self.run)
+        """The pictures of the latest look."""
+        run, sample = self.run, self.latest
+        save_grid(path := run.folder / "samples" / f"{run.step:06d}.png", sample.rows, captions=sample.captions)
+        return path
 
     def finish(self) -> Path:
         """Save the protector, or the average of its weights."""
         folder = self.run.folder / "protector"
         if self.is_main:
+            self.run.effective().save(folder, places=False)
             self.run.trained.eval().save_pretrained(folder)
         self.run.accelerator.wait_for_everyone()
         return folder
