@@ -24,6 +24,10 @@ from art_idguard.types import Frames, Images, float32
 TAPER = 0.1  # share of the half side over which a face's perturbation fades out
 
 
+class NoFaceError(IDGuardError):
+    """A photo has no face that can be found."""
+
+
 class ProtectedPhoto(NamedTuple):
     """The protected pixels, where each face was found, and what the protector made of its crop.
 
@@ -47,8 +51,8 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
         whole: protect the whole picture as if it were one face crop, where no face is found.
 
     Raises:
-        IDGuardError: there is no face, and `whole` was not asked for; or the protector's bound is below
-            one level, or what it returns is not finite.
+        NoFaceError: there is no face, and `whole` was not asked for.
+        IDGuardError: the protector's bound is below one level, or what it returns is not finite.
     """
     levels = epsilon_to_levels(protector.epsilon)
     if levels < 1:
@@ -59,7 +63,7 @@ def protect_photo(photo: Photo, protector: Protector, detector: FaceDetector, *,
     size = photo.pixels.shape[:2]
     faces = detector.detect(photo.pixels)
     if not faces and not whole:
-        raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
+        raise NoFaceError("no face found; if there is one, protect the picture as a whole with --whole")
     pixels = photo.pixels.copy()
     frames = face_frames(faces, size)
     side = protector.prior.shape[-1]
