@@ -12,6 +12,7 @@ from art_idguard.serve.work import Choices, Protection
 HINT = "Choose a photo, or the example, and press **Protect**."
 STRONGER = "Stronger (about a minute)"
 ASK_ALL = "Ask all tools (half a minute)"
+COMMAND = "the command `art-idguard protect --refine auto` (a few minutes)"
 WHOLE = "Protect the whole picture if no face is found"
 
 _HEAD = "| Tool | after | change | likeness |\n|---|---|---|---|"
@@ -30,7 +31,7 @@ class Result:
         faces: how many were found.
         found: what was done to it, in words.
         weakened: what less than full strength costs, in words; empty at full strength.
-        stronger: what would be stronger, in words; empty: nothing.
+        stronger: what would be stronger, in words.
         judged: what is left to the manipulators that were asked.
     """
 
@@ -67,7 +68,8 @@ def result(protection: Protection, choices: Choices) -> Result:
     """What the page says at first."""
     weakened = choices.strength != 1
     judged, full = ([one.judged(version) for one in protection.forged] for version in (0, -1))
-    stronger = ["full strength"] * weakened + [f"“{STRONGER}”"] * (not choices.refined)
+    refined = COMMAND if choices.refined else f"“{STRONGER}”"
+    stronger = ["full strength"] * weakened + [refined]
     return Result(
         faces=len(protection.done.frames),
         found=_found(protection.done),
