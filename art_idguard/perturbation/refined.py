@@ -6,7 +6,7 @@ is a fine pattern that survives no resampling, unless every step looks through a
 transformations, Athalye et al., ICML 2018).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -69,6 +69,7 @@ class RefinedProtector(Protector):
             by default they arrive as they are. For photos, see `PHOTO`.
         visibility: what of the result may be seen, whatever the protector's own is.
         verbose: show a progress bar.
+        on_step: told before each step how many are done, and of how many at most; what it raises ends the work.
 
     Raises:
         IDGuardError: no manipulators, a negative number of steps, or an unknown operation.
@@ -85,6 +86,7 @@ class RefinedProtector(Protector):
         augment: Sequence[str] = (),
         visibility: Visibility = UNNOTICED,
         verbose: bool = False,
+        on_step: Callable[[int, int], object] = lambda done, most: None,
     ) -> None:
         if not manipulators or (steps != "auto" and steps < 0):
             raise IDGuardError(f"expected manipulators and at least 0 steps, found {len(manipulators)} and {steps}")
@@ -95,7 +97,8 @@ class RefinedProtector(Protector):
         self.manipulators = nn.ModuleList(manipulators)
         self.recognizers = nn.ModuleList(recognizers or [recognizers_.default()])
         self.classifier = attributes_.default()
-        self.steps, self.step_size, self.augment, self.verbose = steps, step_size, augment, verbose
+        self.steps, self.step_size, self.augment = steps, step_size, augment
+        self.verbose, self.on_step = verbose, on_step
 
     @torch.no_grad()
     def forward(self, x: Images, attributes: Attributes | None = None) -> Protected:
@@ -115,6 +118,7 @@ class RefinedProtector(Protector):
         turns = max(len(edits) for _, edits in objectives.edits)
         lengths = _Lengths(self.steps, self.step_size, turns=max(turns, len(ATTRIBUTES)))
         for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
+            self.on_step(step, lengths.most)
             with torch.enable_grad():
                 protected = self._protected(free.requires_grad_(), x)
             value, ascent = objectives.ascent(protected, step, sample_distortion(self.augment, seed=step))

@@ -43,6 +43,10 @@ class FaceProtector(Protocol):
         """The protected version of a face."""
 
 
+class NoFaceError(IDGuardError):
+    """A photo has no face that can be found."""
+
+
 class ProtectedPhoto(NamedTuple):
     """The protected pixels, where each face was found, and what the protector made of its crop.
 
@@ -67,8 +71,8 @@ def protect_photo(
         whole: protect the whole picture as if it were one face crop, where no face is found.
 
     Raises:
-        IDGuardError: there is no face, and `whole` was not asked for; or the protector's bound is below
-            one level, or what it returns is not finite.
+        NoFaceError: there is no face, and `whole` was not asked for.
+        IDGuardError: the protector's bound is below one level, or what it returns is not finite.
     """
     levels = epsilon_to_levels(protector.epsilon)
     if levels < 1:
@@ -79,7 +83,7 @@ def protect_photo(
     size = photo.pixels.shape[:2]
     faces = detector.detect(photo.pixels)
     if not faces and not whole:
-        raise IDGuardError("no face found; if there is one, protect the picture as a whole with --whole")
+        raise NoFaceError("no face found; if there is one, protect the picture as a whole with --whole")
     pixels = photo.pixels.copy()
     frames = face_frames(faces, size)
     side = protector.side

@@ -46,20 +46,22 @@ def verdict(judged: Sequence[Judged], config: ProtectConfig) -> str:
         config: what the photo was protected with.
     """
     details = judged if len(judged) > 1 or len(judged[0].effects) > 1 else ()
-    return "; ".join([_grade(judged, config), *map(str, details)])
+    return "; ".join([grade(judged, _stronger(config)), *map(str, details)])
 
 
-def _grade(judged: Sequence[Judged], config: ProtectConfig) -> str:
+def grade(judged: Sequence[Judged], stronger: str) -> str:
+    """The grade alone; `stronger` is what to try, as the person is to read it, or nothing."""
+    advice = f"try {stronger}" if stronger else "no setting is stronger: do not rely on it"
     who, number = [one.name for one in judged if _recognisable(least([one]).similarity)], len(judged)
     if len(who) == 1:
-        return f"Weak: {who[0]} still produces a recognisable you; {_advice(config)}"
+        return f"Weak: {who[0]} still produces a recognisable you; {advice}"
     if who:
         some = f"all {number}" if len(who) == number else f"{len(who)} of {number}"
-        return f"Weak: {some} tools still produce a recognisable you; {_advice(config)}"
+        return f"Weak: {some} tools still produce a recognisable you; {advice}"
     nobody = f"{judged[0].name} no longer" if number == 1 else f"none of {number} tools"
     if least(judged).l2_face > L2_THRESHOLD:
         return f"Strong: {nobody} produces a recognisable you, and what it makes is damaged"
-    return f"Fair: {nobody} produces a recognisable you, but what it makes is hardly damaged; {_advice(config)}"
+    return f"Fair: {nobody} produces a recognisable you, but what it makes is hardly damaged; {advice}"
 
 
 def figures(effect: Effect) -> str:
@@ -74,6 +76,5 @@ def _recognisable(similarity: float) -> bool:
     return not similarity < SIMILARITY_THRESHOLD
 
 
-def _advice(config: ProtectConfig) -> str:
-    stronger = ["--strength 1"] * (config.strength != 1) + ["--refine auto"] * (config.refine != "auto")
-    return f"try {' '.join(stronger)}" if stronger else "no setting is stronger: do not rely on it"
+def _stronger(config: ProtectConfig) -> str:
+    return " ".join(["--strength 1"] * (config.strength != 1) + ["--refine auto"] * (config.refine != "auto"))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from art_idguard.errors import IDGuardError
 from art_idguard.serve.sessions import SessionFiles
@@ -63,7 +63,29 @@ def guards(host: str, files: SessionFiles) -> list[Middleware]:
     """
     hosts = ("*",) if in_brackets(host) in _ALL_ADDRESSES else (*_LOOPBACK, in_brackets(host))
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    return [trusted, Middleware(BoundedRequests, files=files)]
+    return [trusted, Middleware(BoundedRequests, files=files), Middleware(UnstoredPictures)]
+
+
+class UnstoredPictures:
+    """Has browsers keep no picture that they show.
+
+    Args:
+        app: answers the requests.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and say so in the answer."""
+
+        async def send_unstored(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Cache-Control"] = "no-store"
+            await send(message)
+
+        is_picture = "/file=" in scope.get("path", "")
+        await self.app(scope, receive, send_unstored if is_picture else send)
 
 
 class BoundedRequests:

@@ -48,6 +48,21 @@ def distance(manipulators, x, protected):
         ]
 
 
+def test_every_step_is_told_and_may_end_the_work(parts):
+    protector, manipulators, recognizer = parts
+    told = []
+
+    def tell(done, most):
+        told.append((done, most))
+        if done == 2:
+            raise InterruptedError
+
+    refined = RefinedProtector(protector, manipulators[:1], [recognizer], steps=5, on_step=tell)
+    with pytest.raises(InterruptedError):
+        refined(torch.zeros(1, 3, SIZE, SIZE))
+    assert told == [(0, 5), (1, 5), (2, 5)]
+
+
 @pytest.mark.slow
 def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x):
     protector, manipulators, recognizer = parts

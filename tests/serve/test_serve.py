@@ -1,4 +1,4 @@
-"""The page of `art-idguard serve`: what it computes, what it shows in Chromium, and that nothing stays on disk."""
+"""The page of `art-idguard serve`: what it shows in Chromium, whom it refuses, and that nothing stays on disk."""
 
 import contextlib
 import gc
@@ -21,26 +21,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from huggingface_hub import metadata_load
 from packaging.specifiers import SpecifierSet
-from PIL import ExifTags, Image
+from PIL import Image
 
-from art_idguard import recognizers
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
-from art_idguard.faces.detection import FaceDetector
 from art_idguard.files.photo import read_photo
-from art_idguard.perturbation import Protector
-from art_idguard.perturbation.weakened import WeakenedProtector
-from art_idguard.photos.effects import effects
-from art_idguard.photos.protect import face_crop, protect_photo
+from art_idguard.photos.protect import protect_photo
 from art_idguard.pixels import epsilon_to_levels
 from art_idguard.serve import sessions
-from art_idguard.serve.html import Models, protect_upload
 from art_idguard.serve.sessions import SessionFiles
 from tests import ROOT
-from tests.toys import PORTRAIT, tiny, tiny_manipulators
+from tests.serve.pictures import difference, with_exif
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
 
@@ -51,123 +44,6 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update"),
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # no network but this computer
 ]
-
-
-@pytest.fixture(scope="module")
-def models():
-    torch.manual_seed(0)
-    protector = Protector(size=64, generator_config={"channels": 8, "norm": "instance"}).eval().requires_grad_(False)
-    manipulators = tuple(tiny_manipulators(("stargan", "relgan")))
-    return Models(protector, manipulators, recognizers.default(), FaceDetector())
-
-
-@pytest.fixture
-def photo(tmp_path):
-    return Path(shutil.copy(PORTRAIT, tmp_path / "photo.png"))
-
-
-def with_exif(path):
-    """The portrait, with a camera and a place."""
-    exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
-    exif[ExifTags.Base.Model] = "camera"
-    with Image.open(PORTRAIT) as portrait:
-        portrait.save(path, exif=exif)
-    return path
-
-
-def two_faces(path):
-    """The portrait, and to its right the portrait at three quarters of its size."""
-    portrait = Image.open(PORTRAIT)
-    canvas = Image.new("RGB", (900, 512), "gray")
-    canvas.paste(portrait, (0, 0))
-    canvas.paste(portrait.resize((384, 384)), (512, 0))
-    canvas.save(path)
-    return path
-
-
-def difference(path, photo=PORTRAIT):
-    return np.asarray(Image.open(path)).astype(int) - np.asarray(Image.open(photo).convert("RGB"))
-
-
-def test_the_file_is_what_protect_gives(photo, models, tmp_path):
-    protect_upload(photo, tmp_path / "page.png", models)
-    expected = protect_photo(read_photo(photo), models.protector, models.detector).photo.pixels
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "page.png")), expected)
-
-
-@pytest.mark.parametrize("strip", [False, True])
-def test_the_file_holds_the_place_only_if_it_is_to(strip, models, tmp_path):
-    photo = with_exif(tmp_path / "photo.png")
-    protect_upload(photo, tmp_path / "page.png", models, strip_metadata=strip)
-    with Image.open(tmp_path / "page.png") as page:
-        found = page.getexif()
-        assert (ExifTags.Base.Model in found, bool(found.get_ifd(ExifTags.IFD.GPSInfo))) == (not strip, not strip)
-
-
-def test_the_figures_are_those_of_effects_on_the_written_file(photo, models, tmp_path):
-    html = protect_upload(photo, tmp_path / "p.png", models, gallery=models.manipulators)
-    (frame,) = protect_photo(read_photo(photo), models.protector, models.detector).frames
-    crops = [torch.from_numpy(face_crop(read_photo(p).pixels, frame, 64)) for p in (photo, tmp_path / "p.png")]
-    for manipulator in models.manipulators:
-        (effect,) = effects(crops[0], [crops[1]], manipulator, models.recognizer)
-        assert f"<td>{effect.l2_face:.4f}</td><td>{effect.similarity:.2f}</td>" in html
-
-
-def test_the_edit_matters_and_an_unknown_one_is_refused(photo, models, tmp_path):
-    assert models.edits() == ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
-    blond, male = (
-        protect_upload(photo, tmp_path / "p.png", models, gallery=models.manipulators, edit=edit)
-        for edit in ("Blond_Hair", "Male")
-    )
-    assert blond.split("<table>")[1] != male.split("<table>")[1]
-    with pytest.raises(IDGuardError, match="do not know the edit 'Wings'"):
-        protect_upload(photo, tmp_path / "p.png", models, gallery=models.manipulators, edit="Wings")
-
-
-def test_a_manipulator_without_the_edit_shows_its_first(photo, models, tmp_path):
-    mixed = models._replace(manipulators=(models.manipulators[0], tiny("taef2")))
-    assert mixed.edits() == [*models.edits(), "reconstruction"]
-    html = protect_upload(photo, tmp_path / "p.png", mixed, gallery=mixed.manipulators, edit="Male")
-    assert f"<th scope='row'>{models.manipulators[0].name}</th>" in html
-    assert "<th scope='row'>taef2 (reconstruction)</th>" in html
-
-
-@pytest.mark.parametrize("strength", [0.2, 0.5, 1.0])
-def test_strength_scales_the_perturbation_before_it_is_rounded(strength, photo, models, tmp_path):
-    x = torch.rand(2, 3, 64, 64) * 2 - 1
-    weak, full = WeakenedProtector(models.protector, strength)(x), models.protector(x)
-    for some, whole in zip(weak, full, strict=True):
-        torch.testing.assert_close(some - x, strength * (whole - x))
-    html = protect_upload(photo, tmp_path / "p.png", models, strength=strength)
-    bound = int(strength * 0.05 * 255 / 2)
-    assert 0 < np.abs(difference(tmp_path / "p.png")).max() <= bound
-    assert f"bound at this strength: {bound}," in html
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("strength", [0.0, -1.0, 1.5, float("nan"), float("inf"), "1", None, [1]])
-def test_a_strength_outside_its_range_is_refused(strength, photo, models, tmp_path):
-    with pytest.raises(IDGuardError, match="strength"):
-        protect_upload(photo, tmp_path / "p.png", models, strength=strength)
-
-
-def test_every_face_is_protected_and_the_page_says_which_one_it_judges(models, tmp_path):
-    photo = two_faces(tmp_path / "two.png")
-    html = protect_upload(photo, tmp_path / "p.png", models, gallery=models.manipulators[:1])
-    assert "2 faces were found and all of them protected; the table judges the largest" in html
-    changed = np.abs(difference(tmp_path / "p.png", photo)).max(axis=(0, 2)) > 0
-    assert changed[:512].any()
-    assert changed[512:].any()
-
-
-def test_whole_is_for_photos_without_a_face(models, tmp_path):
-    Image.new("RGB", (80, 60), "gray").save(tmp_path / "plain.png")
-    with pytest.raises(IDGuardError, match="no face found"):
-        protect_upload(tmp_path / "plain.png", tmp_path / "p.png", models)
-    html = protect_upload(tmp_path / "plain.png", tmp_path / "p.png", models, gallery=models.manipulators, whole=True)
-    assert "there is no face to judge it by" in html
-    assert "<table>" not in html
 
 
 def pictures(folder):
@@ -195,7 +71,7 @@ def until(condition, seconds=60):
 SERVE = """
 import sys
 from jaxtyping import install_import_hook
-with install_import_hook("art_idguard.serve.app", "tests.check"):
+with install_import_hook("art_idguard.serve", "tests.check"):
     from art_idguard.cli import main
     sys.exit(main(["serve", *sys.argv[1:]]))
 """
@@ -259,24 +135,50 @@ def page(server, browser):
 
 def upload(page, path):
     page.locator("input[type=file]").set_input_files(path)
-    page.get_by_text(Path(path).stem[:8]).first.wait_for()
+    page.locator(".file-preview").get_by_text(Path(path).stem[:8]).first.wait_for()  # has arrived
 
 
-def click_protect(page):
-    page.get_by_role("button", name="Protect", exact=True).click()
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def wait_until_done(page):
+    page.get_by_role("button", name="Stop").wait_for(state="hidden")
+    page.get_by_role("button", name="Protect", exact=True).and_(page.locator(":enabled")).wait_for()
+
+
+def verdict(page):
+    return page.get_by_role("heading", name=re.compile("^(Weak|Fair|Strong): "))
+
+
+def words(page):
+    """All that a person reads on the page, with what is folded opened."""
+    for folded in ("Settings", "The numbers"):
+        press(page, re.compile(folded))
+    return page.locator("body").inner_text()
+
+
+COLLECT = """
+window.told = [];
+new MutationObserver(() => document.querySelectorAll(".progress-level").forEach(e => told.push(e.textContent)))
+    .observe(document, {subtree: true, childList: true, characterData: true});
+"""
 
 
 @pytest.mark.slow
 def test_chromium_uploads_protects_and_downloads(page, server, models, tmp_path):
     upload(page, photo := with_exif(tmp_path / "photo.png"))
-    click_protect(page)
-    page.get_by_role("table", name="What each manipulator makes of the largest face").wait_for()
-    names = [cell.inner_text() for cell in page.get_by_role("rowheader").all()]
-    assert [name for name in names if name in ("stargan", "relgan")] == ["stargan", "relgan"]
-    described = [image.get_attribute("alt") for image in page.locator("figure img").all()]
-    assert described == ["Original", "Protected", "Perturbation x10 (grey: unchanged)"]
+    page.locator("img").first.wait_for()  # the thumbnail
+    page.evaluate(COLLECT)
+    press(page, "Protect")
+    verdict(page).wait_for()
+    wait_until_done(page)
+    assert re.search("(Looking for faces|Asking StarGAN|Asking RelGAN) - ", " ".join(page.evaluate("told")))
+    titles = [heading.inner_text() for heading in page.get_by_role("heading", level=3).all()]
+    makes = "What {} makes of it (blond hair)"
+    assert titles == ["What was changed", "The face", makes.format("StarGAN"), makes.format("RelGAN")]
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download protected photo").click()
+        press(page, "Download protected photo")
     assert download.value.suggested_filename == "photo.protected.png"
     download.value.save_as(tmp_path / "got.png")
     expected = protect_photo(read_photo(photo), models.protector, models.detector).photo.pixels
@@ -284,34 +186,107 @@ def test_chromium_uploads_protects_and_downloads(page, server, models, tmp_path)
     assert 0 < np.abs(difference(tmp_path / "got.png")).max() <= epsilon_to_levels(0.05)
     with Image.open(tmp_path / "got.png") as got:
         assert not got.getexif()
-    assert sorted(path.name for path in pictures(server[1])) == ["photo.png", "photo.protected.png"]
+    kept = {"photo.png", "photo.original.png", "photo.protected.png"}
+    assert {path.name for path in pictures(server[1])} == kept
+
+
+@pytest.mark.slow
+def test_two_photos_are_compared_under_a_line_and_zoomed(page, photo):
+    upload(page, photo)
+    press(page, "Protect")
+    verdict(page).wait_for()
+    shown = page.get_by_test_id("imageslider-image")
+    before = [image.get_attribute("style") for image in shown.all()]
+    assert len(before) == 2
+    shown.first.hover(position={"x": 20, "y": 60})
+    page.mouse.wheel(0, -300)
+    until(lambda: [image.get_attribute("style") for image in shown.all()] != before)
+    for image in shown.all():
+        assert page.request.get(image.get_attribute("src")).headers["cache-control"] == "no-store"
+
+
+@pytest.mark.slow
+def test_less_strength_says_what_it_costs_before_the_download_and_all_are_asked(page):
+    press(page, "Use an example photo")
+    page.get_by_text("astronaut").first.wait_for()
+    page.get_by_role("spinbutton").fill("0.2")
+    page.get_by_role("spinbutton").press("Enter")
+    press(page, "Protect")
+    page.get_by_text("This strength protects less than full strength.").wait_for()
+    page.get_by_text(re.compile(r"is changed \d+% as much. At full strength it would be: ")).wait_for()
+    wait_until_done(page)
+    press(page, "Ask all tools (half a minute)")
+    page.get_by_text("Every edit that suits the face was tried").wait_for()
+    assert re.search("epsilon|perturbation|frame|P-Pert|disrupted|manipulator", words(page), re.IGNORECASE) is None
+    assert page.get_by_role("cell", name="halving its size").count() == 2
+
+
+EDGES = """
+() => {
+    const told = [...document.querySelectorAll(".progress-level")].find(e => e.textContent.includes("stronger: step"));
+    if (!told) return null;
+    const [inner, outer] = [told, told.closest(".block")].map(e => e.getBoundingClientRect());
+    return [outer.top, inner.top, inner.bottom, outer.bottom];
+}
+"""
+"""Of what is told while a photo is refined, and of the room that it has, from top to bottom."""
+
+
+@pytest.mark.slow
+def test_stronger_shows_how_far_it_is_and_stops(page, photo):
+    upload(page, photo)
+    press(page, "Protect")
+    verdict(page).wait_for()
+    wait_until_done(page)
+    before = verdict(page).inner_text()
+    press(page, "Stronger (about a minute)")
+    edges = page.wait_for_function(EDGES).json_value()
+    assert edges == sorted(edges)
+    press(page, "Stop")
+    wait_until_done(page)
+    assert verdict(page).inner_text() == before
+    assert page.get_by_role("button", name="Download protected photo").is_enabled()
+
+
+@pytest.mark.slow
+def test_a_phone_shows_all_in_its_width(page, photo):
+    page.set_viewport_size({"width": 390, "height": 844})
+    upload(page, photo)
+    press(page, "Protect")
+    verdict(page).wait_for()
+    words(page)
+    page.get_by_role("columnheader", name="likeness").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_chromium_shows_errors_and_forgets_the_photo_before(page, server, photo, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     Image.new("1", (10_001, 10_000)).save(tmp_path / "enormous.png")
     Image.new("RGB", (300, 300), "gray").save(tmp_path / "faceless.png")
-    page.get_by_role("button", name="Protect", exact=True).click()
+    press(page, "Protect")
     page.get_by_text("Choose a photo first").wait_for()
+    press(page, "Ask all tools (half a minute)")
+    page.get_by_text("Protect a photo first").wait_for()
     for name, message in (
         ("notes.txt", "notes.txt is no readable picture"),
         ("enormous.png", "enormous.png has 10001 x 10000 pixels, more than 50,000,000; shrink it first"),
-        ("faceless.png", "no face found"),
+        ("faceless.png", "No face found. If there is one, choose “Protect the whole picture"),
     ):
         upload(page, tmp_path / name)
-        click_protect(page)
+        if name == "faceless.png":  # of the others it says so at once
+            press(page, "Protect")
         page.get_by_text(message).wait_for()
         assert page.locator("figure").count() == 0
-        assert [path.name for path in pictures(server[1])] == [name]
+        assert {path.name for path in pictures(server[1])} <= {name, "faceless.original.png"}
         page.get_by_role("button", name="Clear").first.click()
         until(lambda: pictures(server[1]) == [])
-    assert "Traceback" not in page.content()
-    assert str(server[1]) not in page.content()
+    assert re.search(f"Traceback|{server[1]}", page.locator("body").inner_text()) is None
 
 
 def test_a_page_that_is_closed_while_it_works_leaves_nothing(page, photo):
     upload(page, photo)
-    click_protect(page)
+    press(page, "Stronger (about a minute)")
+    page.get_by_role("button", name="Stop").wait_for()
 
 
 def test_an_upload_that_is_too_large_is_refused(server):
@@ -390,13 +365,21 @@ def serving(models, *, port):
     return serving(models, port=port)
 
 
-def ask(models, files, *choices):
-    """What the page's button does, with these choices."""
-    from gradio import Request
-
+def handlers(models, files):
     from art_idguard.serve.handlers import Handlers
 
-    return Handlers(models, files).protect(*choices, False, True, Request(session_hash="page"))
+    return Handlers(models, files)
+
+
+def request():
+    from gradio import Request
+
+    return Request(session_hash="page")
+
+
+def ask(models, files, *choices):
+    """What the page's button does, with these choices."""
+    return handlers(models, files).protect(*choices, False, True, request())
 
 
 @pytest.mark.slow
@@ -405,19 +388,51 @@ def ask(models, files, *choices):
 )
 def test_a_client_makes_each_manipulator_work_once_at_most(chosen, photo, models):
     with SessionFiles.temporary() as files:
-        html, update = ask(models, files, str(photo), 1, chosen, "Blond_Hair")
-        assert html.count("<tr>") == 3  # the head, the faces, and one manipulator
-        assert Path(update["value"]).is_file()
+        said, _, kept, update, _, html, _ = ask(models, files, str(photo), 1, chosen, "Blond_Hair")
+        assert html.count("<section>") == 3  # what was changed, the face, and one manipulator
+        assert said.count("\n- ") == 1
+        assert Path(update["value"]) == kept.target
+        assert kept.target.is_file()
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("given", [(None, "Blond_Hair"), ("1", "Blond_Hair"), (1, None), (1, ["Male"]), (1, "Wings")])
 def test_what_a_client_makes_up_is_refused_by_name(given, photo, models):
-    from gradio import Error
-
     strength, edit = given
-    with SessionFiles.temporary() as files, pytest.raises(Error, match=r"strength is a share|do not know the edit"):
-        ask(models, files, str(photo), strength, [0], edit)
+    with SessionFiles.temporary() as files:
+        said, *_ = ask(models, files, str(photo), strength, [0], edit)
+        assert re.match(r"\*\*.*(strength is a share|do not know the edit).*\.\*\*$", said)
+        assert pictures(files.folder) == []
+
+
+def test_what_is_gone_or_is_our_fault_is_a_sentence_without_folders(photo, models, monkeypatch, capsys):
+    with SessionFiles.temporary() as files:
+        path = files.new("page", "gone.png")
+        assert ask(models, files, str(path), 1, [], "Male")[0] == "**no file at gone.png.**"
+        monkeypatch.setattr("art_idguard.serve.handlers.read_photo", lambda *_, **__: 1 / 0)
+        said, _ = handlers(models, files).preview(str(photo), request())
+        assert said == "**That is a fault of art-idguard, not yours (ZeroDivisionError); please report it.**"
+        assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("event", ["stop", "take", "forget"])
+def test_work_ends_and_leaves_no_file_when_nobody_waits_for_it(event, photo, models, monkeypatch):
+    with SessionFiles.temporary() as files:
+        page = handlers(models, files)
+        happen = {"stop": page.stop, "take": lambda request: page.take(None, request), "forget": page.forget}[event]
+        asked = []
+
+        def work(path, target, models, choices, note):
+            target.write_bytes(b"half")
+            happen(request())
+            note(0.5, "Going on")
+            asked.append(note)
+
+        monkeypatch.setattr("art_idguard.serve.handlers.protect_upload", work)
+        page.begin(request())
+        assert page.protect(str(photo), 1, [0], "Male", False, True, request()) == {"__type__": "update"}
+        assert asked == []
+        assert pictures(files.folder) == []
 
 
 def answer(port, host, method="GET", path="/", headers=()):
