@@ -175,8 +175,8 @@ class _Protocol:
             "squared error. MSE and LPIPS: of the photo's and the protected photo's forgeries. CIDR: by "
             f"{self.judge.name}, what the protection adds to the identity's distance from the photo, as a share. ROB: "
             "what blur, JPEG, noise and salt and pepper leave of these. TE: what is left on other generators, of an "
-            "attack on this one. Means ± half the bootstrap 95 % interval over faces. **Measured and published rows "
-            "differ in weights, size and data, as the last column says; BRISQUE is not measured.** "
+            "attack on this one. Means ± half the bootstrap 95 % interval over faces. Measured and published rows "
+            "differ in weights, size and data, as the last column says; BRISQUE is not measured. "
             f"Published: {published()['source']}."
         )
         measured = {"epsilon": EPSILON, "n": len(faces), "size": faces.size, "of": of, "about": text}

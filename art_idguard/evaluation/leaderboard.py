@@ -102,20 +102,21 @@ class Leaderboard:
         write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def document(self) -> Document:
-        """A table for each generator, the measured rows above those published, each with what it is of."""
-        head = ("Method", "setting", *(f"{name.upper()}↑" for name in SCORES), "of")
-        sections = [Section(k, table=Table(head, self._rows(k))) for k in self.generators]
+        """Tables for each generator, of what was measured and of what is published; each row says what it is of."""
+        head = ("Method", "setting", *(f"{name.upper()}↑" for name in SCORES), "weights, size, data")
+        sections = []
+        for k in self.generators:
+            theirs = [
+                _published_row(row, t["of"]) for t in published()["tables"] if t["generator"] == k for row in t["rows"]
+            ]
+            sections.append(Section(f"{k}, measured here", table=Table(head, [self._row(m, k) for m in self.methods])))
+            sections += [Section(f"{k}, published", table=Table(head, theirs))] * bool(theirs)
         title = f"Proactive Defense Benchmark (ICML 2026): {data_name(self.metadata)}"
         return Document(title, facts(self.metadata), Section(text=self.metadata["about"]), sections)
 
-    def _rows(self, generator: str) -> list[list[str]]:
-        tables = [table for table in published()["tables"] if table["generator"] == generator]
-        theirs = [_published_row(row, table["of"]) for table in tables for row in table["rows"]]
-        return [*(self._row(method, generator) for method in self.methods), *theirs]
-
     def _row(self, method: str, generator: str) -> list[str]:
         scores = [_dash(self.score(name, method, generator), digits) for name, digits in SCORES.items()]
-        return [method, self.setting(method), *scores, f"measured here: {self.metadata['of'][generator]}"]
+        return [method, self.setting(method), *scores, self.metadata["of"][generator]]
 
 
 def published() -> dict[str, Any]:
@@ -125,7 +126,7 @@ def published() -> dict[str, Any]:
 
 def _published_row(row: Mapping[str, Any], of: str) -> list[str]:
     scores = ["-" if row[name] is None else f"{row[name]:.{digits}f}" for name, digits in SCORES.items()]
-    return [row["method"], row["setting"], *scores, f"published: {of}"]
+    return [row["method"], row["setting"], *scores, of]
 
 
 def _dash(estimate: Estimate, digits: int) -> str:
