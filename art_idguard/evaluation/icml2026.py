@@ -10,12 +10,12 @@ aligned faces; the salt and the pepper of a probe, as its noise, are the same fo
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from art_idguard.baselines.base import Attack, Protection
 from art_idguard.baselines.disrupting import white_box
@@ -23,6 +23,7 @@ from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import Operation, blur, jpeg_file, noise, salt_and_pepper
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.batches import measure_batches
 from art_idguard.evaluation.benchmark import Parts
 from art_idguard.evaluation.checks import checked
 from art_idguard.evaluation.config import EvaluationConfig
@@ -32,8 +33,7 @@ from art_idguard.evaluation.lpips import LPIPS
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.atomic import write_text
-from art_idguard.files.journal import append, resume
-from art_idguard.files.lock import exclusive
+from art_idguard.files.digests import sha256
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import l2_image
 from art_idguard.photos.effects import edit_named
@@ -87,21 +87,20 @@ def evaluate_icml2026(config: EvaluationConfig, *, verbose: bool = True) -> dict
     distance = None if config.lpips is None else LPIPS.from_checkpoint(config.lpips).to(parts.device)
     judge = next(reversed(parts.recognizers.values()))
     run = _Protocol(black, white, parts.targets, judge, distance)
+    weights = parts.weights if config.lpips is None else {**parts.weights, "lpips": sha256(Path(config.lpips))}
     reports = {}
     for spec in specs:
         faces = parts.read(spec, config.limit or FACES)
         stem = parts.output / f"{spec.name}-icml2026"
-        about = {"data": spec.public(), "weights": parts.weights, "seed": config.seed, **about_refined}
-        setting = {**about, "faces": faces.digest(), "batch_size": config.batch_size, **run.setting()}
-        records = []
-        lock = exclusive(stem.with_name(f".{stem.name}.lock"), "evaluation")
-        with lock, tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose) as bar:
-            records = resume(stem.with_name(f"{stem.name}.jsonl"), setting)
-            for i, batch in enumerate(faces.batches(config.batch_size)):
-                if i >= len(records):
-                    records.append({"values": run.measure(batch).tolist()})
-                    append(stem.with_name(f"{stem.name}.jsonl"), records[-1])
-                bar.update(len(batch.images))
+        about = {"data": spec.public(), "weights": weights, "seed": config.seed, **about_refined}
+        records = measure_batches(
+            lambda batch, first: {"values": run.measure(batch).tolist()},
+            faces,
+            batch_size=config.batch_size,
+            setting={**about, **run.setting()},
+            resume_file=stem.with_name(f"{stem.name}.jsonl"),
+            verbose=verbose,
+        )
         reports[spec.name] = run.report(records, faces, about)
         reports[spec.name].to_json(stem.with_name(f"{stem.name}.json"))
         write_text(stem.with_name(f"{stem.name}.md"), reports[spec.name].document().markdown())
@@ -139,7 +138,6 @@ class _Protocol:
             "generators": tuple(self.generators),
             "probes": tuple(PROBES),
             "judge": self.judge.name,
-            "lpips": self.lpips is not None,
         }
 
     def measure(self, batch: FaceBatch) -> Float[Tensor, "M S D K B"]:

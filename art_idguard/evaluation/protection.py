@@ -10,19 +10,18 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from art_idguard.baselines.base import Attack, Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.batches import measure_batches
 from art_idguard.evaluation.checks import checked
 from art_idguard.evaluation.config import Edits
 from art_idguard.evaluation.measures import FORGERIES, PHOTOS, ForgedPair, Measure, PhotoPair, similarity
 from art_idguard.evaluation.report import REFERENCES, Report
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
-from art_idguard.files.journal import Record, append, resume
-from art_idguard.files.lock import exclusive
+from art_idguard.files.journal import Record
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
@@ -82,19 +81,11 @@ def evaluate(
     setting = {
         **run.setting(),
         "measures": [m.name for m in (*run.measures, *PHOTOS)],
-        "faces": faces.digest(),
-        "batch_size": batch_size,
         "metadata": dict(metadata or {}),
     }
-    lock = resume_file and resume_file.with_name(f".{resume_file.name}.lock")
-    progress = tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose)
-    with exclusive(lock, "evaluation"), progress as bar:
-        records = resume(resume_file, setting)
-        for i, batch in enumerate(faces.batches(batch_size)):
-            if i >= len(records):
-                records.append(run.measure(batch, first=i * batch_size))
-                append(resume_file, records[-1])
-            bar.update(len(batch.images))
+    records = measure_batches(
+        run.measure, faces, batch_size=batch_size, setting=setting, resume_file=resume_file, verbose=verbose
+    )
     return run.report(records, faces, metadata or {})
 
 
@@ -146,7 +137,7 @@ class _Evaluation:
             "reference_faces": self.reference_faces,
         }
 
-    def measure(self, batch: FaceBatch, *, first: int) -> Record:
+    def measure(self, batch: FaceBatch, first: int) -> Record:
         """The values of a batch whose first face is the `first` of the set."""
         protected = [
             checked(name, protect(batch).detach(), batch.images, self.epsilon)

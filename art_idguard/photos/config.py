@@ -34,8 +34,8 @@ class ProtectConfig(Settings):
     whole: bool = False
     """Protect a picture without a face as a whole."""
     refine: int | Literal["auto"] = field(default=0, metadata={"metavar": "STEPS"})
-    """Go on with PGD against the shipped manipulators: stronger, half a minute for a face with 12; auto: until no more
-    is won, a few minutes."""
+    """Go on with PGD against the shipped manipulators: no cast, in a whole photo hardly stronger; a minute for a face
+    with 12; auto: until no more is won, a few minutes."""
     strength: float = 1.0
     """Share of the protector's bound to use, above 0 and at most 1: with less, less is seen and less is protected."""
     overwrite: bool = False

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -88,6 +89,13 @@ def test_a_cut_run_goes_on_to_the_same_report(place, written, tmp_path):
     assert command(place, tmp_path, "--lpips", place / "lpips.pth", "--batch-size", "1") == 0
     for name in ("toy-icml2026.json", "toy-icml2026.md", "toy-icml2026.jsonl"):
         assert (tmp_path / name).read_text() == (output / name).read_text()
+
+
+def test_records_of_other_lpips_weights_are_not_gone_on_with(place, written, tmp_path, capsys):
+    shutil.copy(written[2] / "toy-icml2026.jsonl", tmp_path)
+    torch.save({name: 2 * value for name, value in lpips_state().items()}, tmp_path / "other.pth")
+    assert command(place, tmp_path, "--lpips", tmp_path / "other.pth", "--batch-size", "1") == 1
+    assert "weights changed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
