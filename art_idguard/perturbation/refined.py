@@ -6,6 +6,8 @@ is a fine pattern that survives no resampling, unless every step looks through a
 transformations, Athalye et al., ICML 2018).
 """
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -70,6 +72,9 @@ class RefinedProtector(Protector):
         visibility: what of the result may be seen, whatever the protector's own is.
         verbose: show a progress bar.
         on_step: told before each step how many are done, and of how many at most; what it raises ends the work.
+        enough: asked at first and after each round of the edits, with the faces and the protected ones; True ends the
+            work.
+        seconds: after which no step begins, for each call.
 
     Raises:
         IDGuardError: no manipulators, a negative number of steps, or an unknown operation.
@@ -87,6 +92,8 @@ class RefinedProtector(Protector):
         visibility: Visibility = UNNOTICED,
         verbose: bool = False,
         on_step: Callable[[int, int], object] = lambda done, most: None,
+        enough: Callable[[Images, Images], bool] = lambda x, protected: False,
+        seconds: float = math.inf,
     ) -> None:
         if not manipulators or (steps != "auto" and steps < 0):
             raise IDGuardError(f"expected manipulators and at least 0 steps, found {len(manipulators)} and {steps}")
@@ -98,7 +105,7 @@ class RefinedProtector(Protector):
         self.recognizers = nn.ModuleList(recognizers or [recognizers_.default()])
         self.classifier = attributes_.default()
         self.steps, self.step_size, self.augment = steps, step_size, augment
-        self.verbose, self.on_step = verbose, on_step
+        self.verbose, self.on_step, self.enough, self.seconds = verbose, on_step, enough, seconds
 
     @torch.no_grad()
     def forward(self, x: Images, attributes: Attributes | None = None) -> Protected:
@@ -115,9 +122,13 @@ class RefinedProtector(Protector):
         attributes = labels.where(labels.any(dim=1, keepdim=True), attributes_.labels(self.classifier, x))
         objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
         free, direction = start.specific - x, torch.zeros_like(x)
-        turns = max(len(edits) for _, edits in objectives.edits)
-        lengths = _Lengths(self.steps, self.step_size, turns=max(turns, len(ATTRIBUTES)))
+        turns = max(len(ATTRIBUTES), *(len(edits) for _, edits in objectives.edits))
+        lengths, begun = _Lengths(self.steps, self.step_size, turns), time.monotonic()
         for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
+            if time.monotonic() - begun > self.seconds:
+                break
+            if step % turns == 0 and self.enough(x, self._protected(free, x)):
+                break
             self.on_step(step, lengths.most)
             with torch.enable_grad():
                 protected = self._protected(free.requires_grad_(), x)

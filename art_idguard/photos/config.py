@@ -1,8 +1,9 @@
 """The settings of `art-idguard protect`; imports nothing heavy, so that the command line can list them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
@@ -36,6 +37,11 @@ class ProtectConfig(Settings):
     refine: int | Literal["auto"] = field(default=0, metadata={"metavar": "STEPS"})
     """Go on with PGD against the shipped manipulators: no cast, in a whole photo hardly stronger; a minute for a face
     with 12; auto: until no more is won, a few minutes."""
+    until: Literal["holds"] | None = None
+    """Refine, as with --refine auto, until no manipulator that judges makes a recognisable you, also after JPEG 75,
+    half the size and blur; --verify says whether it came to that."""
+    minutes: float | None = None
+    """After which the refining of a face ends; default: 5 with --until."""
     strength: float = 1.0
     """Share of the protector's bound to use, above 0 and at most 1: with less, less is seen and less is protected."""
     overwrite: bool = False
@@ -51,6 +57,11 @@ class ProtectConfig(Settings):
     csv: str | None = None
     """Add a row on each photo to this file."""
 
+    @classmethod
+    def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What `until` means."""
+        return {"refine": "auto", "verify": True, "minutes": 5.0} if values.get("until") else {}
+
     @property
     def exported(self) -> str | None:
         """The file of a protector that `art-idguard export` has written, if `model` is one."""
@@ -58,7 +69,7 @@ class ProtectConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        needs_more = {name: getattr(self, name) for name in ("revision", "check", "verify", "show", "refine")}
+        needs_more = {name: getattr(self, name) for name in ("revision", "check", "until", "verify", "show", "refine")}
         if self.check == "none":
             del needs_more["check"]
         if self.exported and any(needs_more.values()):
@@ -67,5 +78,9 @@ class ProtectConfig(Settings):
                 f"{self.exported} is an exported protector, which protects and no more: leave out {given}, or name the "
                 "protector that it was exported from"
             )
-        if self.verify and self.check == "none":
+        if self.until and self.strength != 1:
+            raise IDGuardError(f"strength is {self.strength:g}; until {self.until} needs all of it: leave it out")
+        if self.minutes is not None and not self.refine:
+            raise IDGuardError("minutes end the refining, and there is none; give refine or until, too")
+        if (self.verify or self.until) and self.check == "none":
             raise IDGuardError("check is none, which leaves nobody to verify with; leave out one of the two")

@@ -1,11 +1,12 @@
 """What a protection does in the written file, judged by manipulators, and the picture of before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from art_idguard import attribute_classifier
 from art_idguard.attribute_classifier import AttributeClassifier, labels
 from art_idguard.files.grid import save_grid
 from art_idguard.manipulators import Manipulator
@@ -13,7 +14,7 @@ from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.effects import AS_IT_IS, effects, effects_left, forge
 from art_idguard.photos.job import Judgement, Written
 from art_idguard.photos.protect import face_crop
-from art_idguard.photos.verdict import Judged, figures, least, verdict
+from art_idguard.photos.verdict import Judged, figures, holds, least, verdict
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Images
 
@@ -39,14 +40,19 @@ class Judges:
         *ideal, real = effects(clean, [*made, crop], self.manipulators[0], self.recognizer)
         judged = [Judged(type(self.manipulators[0]).__name__, {AS_IT_IS: real})]
         if self.classifier is not None:
-            attributes = labels(self.classifier, clean)
-            judged = [
-                Judged(type(judge).__name__, effects_left(clean, crop, judge, self.recognizer, attributes))
-                for judge in self.manipulators
-            ]
+            judged = list(self._verified(clean, crop, self.classifier))
         worst = least(judged)
         faded = any(real.l2_face < effect.l2_face / 4 for effect in ideal)
         return Judgement(verdict(judged, self.config), *worst, figures=figures(worst), faded=faded)
+
+    def hold(self, clean: Images, protected: Images) -> bool:
+        """Whether no manipulator makes a recognisable face of one protected crop; the first that does ends it."""
+        return all(map(holds, self._verified(clean, protected, self.classifier or attribute_classifier.default())))
+
+    def _verified(self, clean: Images, protected: Images, classifier: AttributeClassifier) -> Iterator[Judged]:
+        attributes = labels(classifier, clean)
+        for judge in self.manipulators:
+            yield Judged(type(judge).__name__, effects_left(clean, protected, judge, self.recognizer, attributes))
 
 
 @dataclass(frozen=True, kw_only=True)

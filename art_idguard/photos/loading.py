@@ -26,34 +26,41 @@ from art_idguard.types import float32
 def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJob, dict[str, Any]]]:
     """The job of a run, to be done inside, and what a record says of its protector."""
     with float32():
-        protector, made_with = _protector(config, verbose=verbose)
-        judges, side = _judges(config), protector.side
+        start = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
+        targets, side = _judges(config), start.side
+        judges = Judges(
+            config=config,
+            manipulators=targets,
+            recognizer=recognizers.default(),
+            side=side,
+            classifier=attribute_classifier.default() if config.verify else None,
+        )
+        protector, made_with = _protector(start, judges, config, verbose=verbose)
         job = PhotoJob(
             config=config,
             protector=protector,
-            judge=Judges(
-                config=config,
-                manipulators=judges,
-                recognizer=recognizers.default(),
-                side=side,
-                classifier=attribute_classifier.default() if config.verify else None,
-            )
-            if judges
-            else None,
+            judge=judges if targets else None,
             show=Gallery(manipulators=_shipped(), side=side) if config.show else None,
             begin=partial(torch.set_num_threads, max(1, torch.get_num_threads() // config.workers)),
         )
         yield job, made_with
 
 
-def _protector(config: ProtectConfig, *, verbose: bool) -> tuple[Protector, dict[str, Any]]:
+def _protector(
+    protector: Protector, judges: Judges, config: ProtectConfig, *, verbose: bool
+) -> tuple[Protector, dict[str, Any]]:
     """The protector of a run, and what a record says of it."""
-    protector = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
     made_with: dict[str, Any] = {"protector": _digest(protector)}
     if config.refine:
         targets = _shipped()
         made_with["refine"] = [config.refine, *map(_digest, targets)]
-        protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose)
+        options: dict[str, Any] = {}
+        if config.until:
+            options["enough"] = judges.hold
+            made_with["until"] = [config.until, *map(_digest, judges.manipulators)]
+        if config.minutes is not None:
+            options["seconds"] = made_with["seconds"] = 60 * config.minutes
+        protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose, **options)
     if config.strength != 1:
         made_with["strength"] = config.strength
         protector = WeakenedProtector(protector, config.strength)

@@ -52,7 +52,7 @@ def verdict(judged: Sequence[Judged], config: ProtectConfig) -> str:
 def grade(judged: Sequence[Judged], stronger: str) -> str:
     """The grade alone; `stronger` is what to try, as the person is to read it, or nothing."""
     advice = f"try {stronger}" if stronger else "no setting is stronger: do not rely on it"
-    who, number = [one.name for one in judged if _recognisable(least([one]).similarity)], len(judged)
+    who, number = [one.name for one in judged if not holds(one)], len(judged)
     if len(who) == 1:
         return f"Weak: {who[0]} still produces a recognisable you; {advice}"
     if who:
@@ -62,6 +62,11 @@ def grade(judged: Sequence[Judged], stronger: str) -> str:
     if least(judged).l2_face > L2_THRESHOLD:
         return f"Strong: {nobody} produces a recognisable you, and what it makes is damaged"
     return f"Fair: {nobody} produces a recognisable you, but what it makes is hardly damaged; {advice}"
+
+
+def holds(judged: Judged) -> bool:
+    """Whether the manipulator no longer makes a recognisable face, whatever was tried."""
+    return not _recognisable(least([judged]).similarity)
 
 
 def figures(effect: Effect) -> str:
@@ -77,4 +82,6 @@ def _recognisable(similarity: float) -> bool:
 
 
 def _stronger(config: ProtectConfig) -> str:
-    return " ".join(["--strength 1"] * (config.strength != 1) + ["--refine auto"] * (config.refine != "auto"))
+    full = ["--strength 1"] * (config.strength != 1)
+    longer = ["more --minutes"] * (config.minutes is not None)
+    return " ".join(full + (longer if config.refine == "auto" else ["--until holds"]))

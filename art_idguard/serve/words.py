@@ -12,7 +12,7 @@ from art_idguard.serve.work import Choices, Protection
 HINT = "Choose a photo, or the example, and press **Protect**."
 STRONGER = "Stronger (about a minute)"
 ASK_ALL = "Ask all tools (half a minute)"
-COMMAND = "the command `art-idguard protect --refine auto` (a few minutes)"
+COMMAND = "the command `art-idguard protect --until holds` (a few minutes)"
 WHOLE = "Protect the whole picture if no face is found"
 
 _HEAD = "| Tool | after | change | likeness |\n|---|---|---|---|"

@@ -63,6 +63,32 @@ def test_every_step_is_told_and_may_end_the_work(parts):
     assert told == [(0, 5), (1, 5), (2, 5)]
 
 
+def test_work_ends_where_it_is_enough_which_is_asked_after_each_round_of_edits(parts, x):
+    protector, manipulators, recognizer = parts
+    asked, steps = [], []
+
+    def enough(faces, protected):
+        assert torch.equal(faces, x)
+        asked.append((len(steps), protected))
+        return len(asked) == 3
+
+    options = {"enough": enough, "on_step": lambda done, most: steps.append(done)}
+    refined = RefinedProtector(protector, manipulators[:1], [recognizer], steps=20, **options)(x).specific
+    assert [done for done, _ in asked] == [0, 5, 10]
+    assert torch.equal(asked[-1][1], refined)
+    assert not torch.equal(asked[0][1], refined)
+
+
+def test_no_step_begins_after_the_time(parts, x, monkeypatch):
+    protector, manipulators, recognizer = parts
+    clock = iter(range(100))
+    monkeypatch.setattr(refinement.time, "monotonic", lambda: next(clock))
+    steps = []
+    told = {"on_step": lambda done, most: steps.append(done)}
+    RefinedProtector(protector, manipulators[:1], [recognizer], steps=20, seconds=3.0, **told)(x)
+    assert steps == [0, 1, 2]
+
+
 @pytest.mark.slow
 def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x):
     protector, manipulators, recognizer = parts

@@ -14,7 +14,7 @@ from art_idguard.distortions import After, parse
 from art_idguard.errors import IDGuardError
 from art_idguard.metrics import disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.photos import batch
+from art_idguard.photos import batch, judging
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.effects import AS_IT_IS, OPERATIONS, Effect, distance, effects_left
 from art_idguard.photos.manifest import NAME
@@ -33,13 +33,13 @@ def judged(*effects, names=("A", "B", "C")):
 @pytest.mark.parametrize(
     ("effects", "said"),
     [
-        ([(0.01, 0.9)], "Weak: A still produces a recognisable you; try --refine auto"),
-        ([(0.5, 0.4)], "Weak: A still produces a recognisable you; try --refine auto"),
-        ([(0.5, NAN)], "Weak: A still produces a recognisable you; try --refine auto"),
+        ([(0.01, 0.9)], "Weak: A still produces a recognisable you; try --until holds"),
+        ([(0.5, 0.4)], "Weak: A still produces a recognisable you; try --until holds"),
+        ([(0.5, NAN)], "Weak: A still produces a recognisable you; try --until holds"),
         ([(0.05, 0.39)], "Fair: A no longer produces a recognisable you, but what it makes is hardly damaged; try"),
         ([(NAN, 0.39)], "Fair: A no longer"),
         ([(0.06, 0.39)], "Strong: A no longer produces a recognisable you, and what it makes is damaged"),
-        ([(0.01, 0.9), (0.01, 0.8)], "Weak: all 2 tools still produce a recognisable you; try --refine auto; A: "),
+        ([(0.01, 0.9), (0.01, 0.8)], "Weak: all 2 tools still produce a recognisable you; try --until holds; A: "),
         ([(0.01, 0.9), (0.06, 0.1), (0.01, 0.8)], "Weak: 2 of 3 tools still produce"),
         ([(0.06, 0.1), (0.06, 0.5), (0.06, 0.1)], "Weak: B still produces"),
         ([(0.06, 0.1), (0.01, 0.1)], "Fair: none of 2 tools produces a recognisable you, but"),
@@ -53,10 +53,11 @@ def test_the_worst_of_all_gives_the_grade(effects, said):
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ({}, "try --refine auto"),
-        ({"refine": 12}, "try --refine auto"),
-        ({"strength": 0.5}, "try --strength 1 --refine auto"),
+        ({}, "try --until holds"),
+        ({"refine": 12}, "try --until holds"),
+        ({"strength": 0.5}, "try --strength 1 --until holds"),
         ({"strength": 0.5, "refine": "auto"}, "try --strength 1"),
+        ({"refine": "auto", "minutes": 5.0}, "try more --minutes"),
         ({"refine": "auto"}, "no setting is stronger: do not rely on it"),
     ],
 )
@@ -175,6 +176,45 @@ def test_without_a_face_there_is_no_verdict(place, protect):
         assert "there is no face to judge it by" in said.out
 
 
-def test_verifying_with_nobody_is_refused(protect):
+@pytest.mark.parametrize("asked", [{"verify": True}, {"until": "holds"}])
+def test_verifying_with_nobody_is_refused(protect, asked):
     with pytest.raises(IDGuardError, match="check is none, which leaves nobody to verify with"):
-        protect(verify=True, check="none")
+        protect(check="none", **asked)
+
+
+@pytest.mark.parametrize("recognised", [False, True])
+def test_refining_until_it_holds_ends_where_it_does_or_with_the_time(protect, monkeypatch, recognised):
+    """Whoever judges; the line on the photo is of `--verify`."""
+    asked = []
+
+    def left(clean, protected, *_):
+        asked.append((protected - clean).abs().max().item())
+        similarity = 0.9 if recognised and len(asked) < 2 else 0.1  # at first
+        return {AS_IT_IS: Effect(0.5, similarity)}
+
+    monkeypatch.setattr(judging, "effects_left", left)
+    failed, said, _ = protect(until="holds", minutes=60)
+    assert failed == 0
+    assert ": Strong: none of 2 tools" in said.out
+    assert "StarGAN: not recognisable (0.10); RelGAN: not" in said.out
+    assert len(asked) == recognised + 2 + 2  # the first that recognises ends a round
+    assert all(0 < change <= 0.05 + 1e-6 for change in asked)
+
+
+def test_refining_ends_with_the_time(protect, monkeypatch):
+    """And then what is left is said, and what to try."""
+    monkeypatch.setattr(judging, "effects_left", lambda *_: {AS_IT_IS: Effect(0.5, 0.9)})
+    said = protect(until="holds", minutes=0)[1]
+    assert ": Weak: all 2 tools still produce a recognisable you; try more --minutes; StarGAN: still" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"until": "holds", "strength": 0.5}, "strength is 0.5; until holds needs all of it"),
+        ({"minutes": 3}, "minutes end the refining, and there is none; give refine or until, too"),
+    ],
+)
+def test_senseless_limits_of_refining_are_refused(options, message):
+    with pytest.raises(IDGuardError, match=message):
+        ProtectConfig.from_recipe(None, **options)

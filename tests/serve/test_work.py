@@ -53,7 +53,7 @@ def test_stronger_is_what_protect_refines_and_is_told_step_by_step(photo, models
     expected = protect_photo(read_photo(photo), refined, models.detector).photo.pixels
     assert np.array_equal(np.asarray(Image.open(tmp_path / "p.png")), expected)
     assert [doing for _, doing in told][-2:] == [f"Making it stronger: step {i} of 2" for i in (1, 2)]
-    assert said.stronger == "the command `art-idguard protect --refine auto` (a few minutes)"
+    assert said.stronger == "the command `art-idguard protect --until holds` (a few minutes)"
 
 
 def test_who_is_told_may_end_the_work_and_nothing_is_left(photo, models, tmp_path):
