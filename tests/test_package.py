@@ -1,0 +1,111 @@
+"""What others install: the sdist has what the wheel is made of, the wheel what the code asks for, and nothing else."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from contextlib import chdir
+from zlib import crc32
+
+import pytest
+from hatchling.build import build_sdist, build_wheel
+
+import art_idguard
+from art_idguard.hub.shipped import NAMES
+from tests import ROOT
+
+PROJECT = f"art_idguard-{art_idguard.__version__}"
+PYPI_TAKES = 100 * 1000**2
+SHIPS = ("classifiers", "detectors", "manipulators", "protectors", "recipes", "recognizers")
+"""Of hub/; hardened models do not fit."""
+
+
+def tracked():
+    """Files of the repository that git knows or would take, without those that it ignores."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    paths = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {path for path in paths if (ROOT / path).is_file()}
+
+
+def payload():
+    """What the wheel is made of: path in the repository, path in the wheel."""
+    folders = {"art_idguard/": "art_idguard/"} | {f"hub/{room}/": f"art_idguard/_hub/{room}/" for room in SHIPS}
+    paths = tracked()
+    return {
+        path: there + path.removeprefix(here)
+        for here, there in folders.items()
+        for path in paths
+        if path.startswith(here)
+    }
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    with chdir(ROOT):
+        return folder / build_sdist(str(folder))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """Built of the sdist, as `python -m build` and `uv build` do it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    with chdir(folder / PROJECT):
+        return folder / build_wheel(str(folder))
+
+
+@pytest.mark.slow
+def test_the_sdist_has_what_the_wheel_is_made_of(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {member.name.removeprefix(f"{PROJECT}/") for member in archive if member.isfile()}
+    assert names - {"PKG-INFO"} == payload().keys() | {
+        ".gitignore",
+        "LICENSE",
+        "NOTICE",
+        "README.md",
+        "pyproject.toml",
+    }
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_repositorys_files(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        checksums = {member.filename: member.CRC for member in archive.infolist()}
+    about = {name.partition("/")[2] for name in checksums if name.startswith(f"{PROJECT}.dist-info/")}
+    assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE"}
+    assert {name: checksum for name, checksum in checksums.items() if name.startswith("art_idguard/")} == {
+        there: crc32((ROOT / here).read_bytes()) for here, there in payload().items()
+    }
+    assert {name.partition("/")[0] for name in checksums} == {"art_idguard", f"{PROJECT}.dist-info"}
+
+
+@pytest.mark.slow
+def test_the_wheels_code_finds_what_ships(wheel, tmp_path):
+    """Run from the wheel's files, with no hub/ beside them."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    program = """if True:
+        import art_idguard.hub
+        from art_idguard.faces import FaceDetector
+        from art_idguard.files.shipped import find_recipe
+        from art_idguard.hub.shipped import list_models, resolve
+
+        FaceDetector()
+        print(find_recipe("smoke"), *list_models(), *map(resolve, list_models()), sep="\\n")
+    """
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    recipe, *found = ran.stdout.splitlines()
+    names = sorted(name for name in NAMES if not name.endswith("-hardened"))
+    hub = tmp_path / "art_idguard/_hub"
+    assert recipe == str(hub / "recipes/smoke.toml")
+    assert found == [*names, *(str(hub / NAMES[name]) for name in names)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("built", ["sdist", "wheel"])
+def test_pypi_takes_it(built, request):
+    """Four manipulators are 62 of the 97 MB, SFace 18, the protector 15."""
+    assert request.getfixturevalue(built).stat().st_size < PYPI_TAKES
