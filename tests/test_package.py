@@ -1,5 +1,8 @@
 """What others install: the sdist has what the wheel is made of, the wheel what the code asks for, and nothing else."""
 
+import hashlib
+import json
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -18,6 +21,8 @@ PROJECT = f"art_idguard-{art_idguard.__version__}"
 PYPI_TAKES = 100 * 1000**2
 SHIPS = ("classifiers", "detectors", "manipulators", "protectors", "recipes", "recognizers")
 """Of hub/; hardened models do not fit."""
+
+SBOM = ROOT / "hub/art-idguard.cdx.json"
 
 
 def tracked():
@@ -65,6 +70,7 @@ def test_the_sdist_has_what_the_wheel_is_made_of(sdist):
         "LICENSE",
         "NOTICE",
         "README.md",
+        "hub/art-idguard.cdx.json",
         "pyproject.toml",
     }
 
@@ -74,7 +80,15 @@ def test_the_wheel_has_the_repositorys_files(wheel):
     with zipfile.ZipFile(wheel) as archive:
         checksums = {member.filename: member.CRC for member in archive.infolist()}
     about = {name.partition("/")[2] for name in checksums if name.startswith(f"{PROJECT}.dist-info/")}
-    assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE"}
+    assert about == {
+        "METADATA",
+        "RECORD",
+        "WHEEL",
+        "entry_points.txt",
+        "licenses/LICENSE",
+        "licenses/NOTICE",
+        f"sboms/{SBOM.name}",
+    }
     assert {name: checksum for name, checksum in checksums.items() if name.startswith("art_idguard/")} == {
         there: crc32((ROOT / here).read_bytes()) for here, there in payload().items()
     }
@@ -105,7 +119,44 @@ def test_the_wheels_code_finds_what_ships(wheel, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_wheels_sbom_has_all_its_weights(wheel):
+    """Where PEP 770 wants it."""
+    with zipfile.ZipFile(wheel) as archive:
+        listed = json.loads(archive.read(f"{PROJECT}.dist-info/sboms/{SBOM.name}"))["components"]
+        weights = {
+            name: hashlib.sha256(archive.read(name)).hexdigest()
+            for name in archive.namelist()
+            if name.endswith((".safetensors", ".onnx"))
+        }
+    assert weights == {
+        entry["evidence"]["occurrences"][0]["location"]: entry["hashes"][0]["content"] for entry in listed
+    }
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["sdist", "wheel"])
 def test_pypi_takes_it(built, request):
     """Four manipulators are 62 of the 97 MB, SFace 18, the protector 15."""
     assert request.getfixturevalue(built).stat().st_size < PYPI_TAKES
+
+
+def test_the_sbom_is_up_to_date():
+    assert json.loads(SBOM.read_text()) == runpy.run_path(str(ROOT / "hub/sbom.py"))["sbom"](), "run python hub/sbom.py"
+
+
+def test_the_sbom_credits_the_weights_of_others():
+    """Those under a public licence; our own may be used for research only."""
+    of_others = {
+        entry["name"]: entry
+        for entry in json.loads(SBOM.read_text())["components"]
+        if entry["licenses"] != [{"license": {"name": "non-commercial-research"}}]
+    }
+    assert {name: entry["licenses"][0]["license"]["id"] for name, entry in of_others.items()} == {
+        "SFace": "Apache-2.0",
+        "YuNet": "MIT",
+    }
+    notice = " ".join((ROOT / "NOTICE").read_text().split())
+    for entry in of_others.values():
+        assert entry["externalReferences"][0]["url"] in notice
+        for author in entry["authors"]:
+            assert author["name"] in notice
