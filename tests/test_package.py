@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 import runpy
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from contextlib import chdir
 from zlib import crc32
@@ -14,6 +16,7 @@ import pytest
 from hatchling.build import build_sdist, build_wheel
 
 import art_idguard
+from art_idguard.cli import _parser
 from art_idguard.hub.shipped import NAMES
 from tests import ROOT
 
@@ -160,3 +163,31 @@ def test_the_sbom_credits_the_weights_of_others():
         assert entry["externalReferences"][0]["url"] in notice
         for author in entry["authors"]:
             assert author["name"] in notice
+
+
+def test_the_images_context_has_what_its_build_reads():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    build, project = pyproject["tool"]["hatch"]["build"], pyproject["project"]
+    read = [
+        *build["only-include"],
+        *build["targets"]["wheel"]["sbom-files"],
+        *project["license-files"],
+        project["readme"],
+    ]
+    lines = (ROOT / "examples/Dockerfile.dockerignore").read_text().splitlines()
+    assert lines[0] == "*"
+    assert {"pyproject.toml", *(path.partition("/")[0] for path in read)} == {
+        line[1:] for line in lines if line.startswith("!")
+    }
+    assert set(lines[1:]).isdisjoint(read)
+
+
+def test_the_image_serves_the_page_where_it_says():
+    dockerfile = (ROOT / "examples/Dockerfile").read_text()
+    command = json.loads(re.findall("^CMD (.*)", dockerfile, re.MULTILINE)[-1])
+    options = _parser().parse_args(command[1:])
+    assert command[0] == "art-idguard"
+    assert options.host == "0.0.0.0"
+    assert f"EXPOSE {options.port}\n" in dockerfile
+    assert f"http://127.0.0.1:{options.port}" in dockerfile
+    assert f":{options.port} art-idguard\n" in (ROOT / "docs/howto/publish.md").read_text()
