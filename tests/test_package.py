@@ -147,6 +147,14 @@ def test_the_sbom_is_up_to_date():
     assert json.loads(SBOM.read_text()) == runpy.run_path(str(ROOT / "hub/sbom.py"))["sbom"](), "run python hub/sbom.py"
 
 
+def test_the_project_states_every_licence_of_what_ships():
+    """PEP 639 wants that of the wheel's files, not of the code alone."""
+    components = json.loads(SBOM.read_text())["components"]
+    licences = [entry["licenses"][0]["license"] for entry in components]
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"].split(" AND ")
+    assert set(stated) == {found.get("id") or f"LicenseRef-{found['name']}" for found in licences}
+
+
 def test_the_sbom_credits_the_weights_of_others():
     """Those under a public licence; our own may be used for research only."""
     of_others = {
