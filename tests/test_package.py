@@ -10,6 +10,8 @@ import tarfile
 import tomllib
 import zipfile
 from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from zlib import crc32
 
 import pytest
@@ -48,20 +50,22 @@ def payload():
 
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sdist")
-    with chdir(ROOT):
-        return folder / build_sdist(str(folder))
+def sdist():
+    with TemporaryDirectory() as folder:  # pytest would keep 400 MB of each of its last three runs
+        with chdir(ROOT):
+            name = build_sdist(folder)
+        yield Path(folder, name)
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist, tmp_path_factory):
+def wheel(sdist):
     """Built of the sdist, as `python -m build` and `uv build` do it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
-    with chdir(folder / PROJECT):
-        return folder / build_wheel(str(folder))
+    with TemporaryDirectory() as folder:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(folder, filter="data")
+        with chdir(Path(folder, PROJECT)):
+            name = build_wheel(folder)
+        yield Path(folder, name)
 
 
 @pytest.mark.slow
@@ -99,10 +103,11 @@ def test_the_wheel_has_the_repositorys_files(wheel):
 
 
 @pytest.mark.slow
-def test_the_wheels_code_finds_what_ships(wheel, tmp_path):
+def test_the_wheels_code_finds_what_ships(wheel):
     """Run from the wheel's files, with no hub/ beside them."""
+    installed = wheel.parent / "installed"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
+        archive.extractall(installed)
     program = """if True:
         import art_idguard.hub
         from art_idguard.faces import FaceDetector
@@ -112,11 +117,11 @@ def test_the_wheels_code_finds_what_ships(wheel, tmp_path):
         FaceDetector()
         print(find_recipe("smoke"), *list_models(), *map(resolve, list_models()), sep="\\n")
     """
-    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run([sys.executable, "-c", program], cwd=installed, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     recipe, *found = ran.stdout.splitlines()
     names = sorted(name for name in NAMES if not name.endswith("-hardened"))
-    hub = tmp_path / "art_idguard/_hub"
+    hub = installed / "art_idguard/_hub"
     assert recipe == str(hub / "recipes/smoke.toml")
     assert found == [*names, *(str(hub / NAMES[name]) for name in names)]
 
