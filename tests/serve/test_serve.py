@@ -500,8 +500,16 @@ def test_a_taken_port_is_an_error_that_is_named(models):
     assert "GRADIO_TEMP_DIR" not in os.environ
 
 
+def test_it_says_that_it_loads_and_ctrl_c_ends_that_without_a_traceback():
+    command = [sys.executable, "-m", "art_idguard.cli", "serve", "--port", str(free_port())]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline().startswith("Loading the page and its models")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "art-idguard: interrupted\n"
+    assert process.returncode in (130, -signal.SIGINT)  # Python may choose the latter
+
+
 def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "art_idguard.serve.app", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["serve"]) == 1
     assert "pip install 'art-idguard[serve]'" in capsys.readouterr().err
@@ -518,6 +526,6 @@ def test_the_space_runs_this_app_on_a_gradio_that_it_is_made_for():
     assert SpecifierSet(extra.removeprefix("gradio")).contains(metadata["sdk_version"])
     called = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("art_idguard.serve.app.serve", lambda **options: called.update(options))
+        patch.setattr("art_idguard.serve.start.serve", lambda **options: called.update(options))
         runpy.run_path(str(SPACE / metadata["app_file"]), run_name="__main__")
     assert called == {"host": "0.0.0.0", "port": 7860}
