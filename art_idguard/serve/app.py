@@ -17,7 +17,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.serve.address import in_brackets
 from art_idguard.serve.config import ServeConfig
 from art_idguard.serve.guard import MAX_UPLOAD, guards, without_proxies
-from art_idguard.serve.page import CSS, build_app
+from art_idguard.serve.page import CSS, THEME, build_app
 from art_idguard.serve.sessions import SessionFiles
 from art_idguard.serve.work import Models
 
@@ -51,7 +51,7 @@ def serving(models: Models, *, host: str = ServeConfig.host, port: int | None = 
                 app.launch(
                     server_name=in_brackets(host),
                     server_port=port,
-                    theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                    theme=THEME,
                     css=CSS,
                     max_file_size=MAX_UPLOAD,
                     app_kwargs={"middleware": guards(host, files)},
