@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 
 import art_idguard
+from art_idguard.attacks import ATTACKS
 from art_idguard.cli import _parser
 from tests import ROOT
 from tests.test_tree import DOCUMENTS, text_of
@@ -98,11 +99,14 @@ def test_public_names_are_in_the_reference():
     assert [public for public in art_idguard.__all__ if not re.search(rf"[.`]{public}\b", reference)] == []
 
 
-@pytest.mark.parametrize(
-    "public", [name for name in art_idguard.__all__ if isinstance(getattr(art_idguard, name), type)]
-)
+CLASSES = {
+    name: member for name in art_idguard.__all__ if isinstance(member := getattr(art_idguard, name), type)
+} | ATTACKS
+
+
+@pytest.mark.parametrize("public", CLASSES.values(), ids=CLASSES)
 def test_public_classes_have_an_example(public):
-    assert doctest.DocTestParser().get_examples(getattr(art_idguard, public).__doc__)
+    assert doctest.DocTestParser().get_examples(public.__doc__)
 
 
 def test_versions_agree():

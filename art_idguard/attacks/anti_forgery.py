@@ -10,9 +10,17 @@ from art_idguard.types import Images
 
 
 class AntiForgeryAttack(BoundedAttack):
-    """Adam on the a and b channels of the Lab picture, another of the estimator's edits at each step.
+    """Adam on the a and b channels of the Lab picture, another edit at each step (Wang et al. 2022).
 
     See `baselines.anti_forgery` for what differs from the published code.
+
+    Examples:
+        >>> import numpy as np
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", input_shape=(3, 32, 32))
+        >>> attack = AntiForgeryAttack(stargan, eps=0.025, max_iter=2, verbose=False)
+        >>> x = np.full((1, 3, 32, 32), 0.5, np.float32)
+        >>> bool(abs(attack.generate(x) - x).max() <= 0.02501)
+        True
 
     Args:
         estimator: the manipulator under attack.

@@ -25,6 +25,15 @@ class CMUAAttack(TrainedAttack):
     Deviates: the search maximises the worst manipulator's mean squared distance on the training faces; the paper's mean
     of success rates, a step function of the distances, gives no direction while none succeeds.
 
+    Examples:
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", input_shape=(3, 32, 32))
+        >>> x = np.full((1, 3, 32, 32), 0.5, np.float32)  # faces to learn from, and one to protect
+        >>> attack = CMUAAttack(stargan, eps=0.025, max_iter=2, verbose=False).fit(x)
+        >>> attack.noise.shape
+        (1, 3, 32, 32)
+        >>> bool(np.allclose(attack.generate(x), x + attack.noise))
+        True
+
     Args:
         estimators: the manipulators, in the order in which they are attacked.
         eps_step: length of a step, in units of `clip_values`.

@@ -17,7 +17,14 @@ Mode = Literal["iterative", "joint", "image"]
 
 
 class DisruptingAttack(BoundedAttack):
-    """PGD on the distance between the forged faces of protected and clean photos.
+    """PGD on the distance between the forged faces of protected and clean photos (Ruiz et al., ECCV workshops 2020).
+
+    Examples:
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", input_shape=(3, 32, 32))
+        >>> attack = DisruptingAttack(stargan, eps=0.025, max_iter=2, verbose=False)
+        >>> x = np.full((1, 3, 32, 32), 0.5, np.float32)
+        >>> bool(abs(attack.generate(x) - x).max() <= 0.02501)
+        True
 
     Args:
         estimator: the manipulator under attack.

@@ -10,6 +10,15 @@ class InitiativeAttack(GeneratorAttack):
 
     See `baselines.initiative` for what differs from the published code, and `attacks.trained.GeneratorAttack` for the
     parameters; `estimators` is one.
+
+    Examples:
+        >>> import numpy as np
+        >>> from art_idguard import PyTorchManipulator
+        >>> stargan = PyTorchManipulator.from_pretrained("stargan", input_shape=(3, 32, 32))
+        >>> x = np.linspace(0, 1, 3 * 32 * 32, dtype=np.float32).reshape(1, 3, 32, 32)
+        >>> attack = InitiativeAttack(stargan, eps=0.025, steps=1, channels=8, verbose=False).fit(x)
+        >>> bool(abs(attack.generate(x) - x).max() <= 0.02501)
+        True
     """
 
     def objective(self) -> GeneratorObjective:

@@ -23,6 +23,14 @@ def disrupting(
 
     Deviates: the official evaluation attacks each edit by itself; this is the same paper's
     iterative class transferable attack (the edits in turn), because one photo meets all of them.
+
+    Examples:
+        >>> import torch
+        >>> from art_idguard.manipulators import load
+        >>> protect = disrupting(load("stargan"), epsilon=0.05, steps=2)
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> bool(0 < protect(batch).abs().max() < 0.0501)
+        True
     """
 
     def protect(batch: FaceBatch) -> Images:
@@ -36,6 +44,15 @@ def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed:
     """PGD that knows manipulator, face and edit, on the mean squared error of the whole picture.
 
     It takes the background where that is moved most easily; `criterion.criterion_white_box` aims at the face.
+
+    Examples:
+        >>> import torch
+        >>> from art_idguard.manipulators import load
+        >>> stargan, attack = load("stargan"), white_box(epsilon=0.05, steps=2)
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> blond = stargan.edits(batch.attributes)[1]
+        >>> bool(0 < attack(stargan, blond, batch).abs().max() < 0.0501)
+        True
     """
 
     def attack(manipulator: Manipulator, edit: Edit, batch: FaceBatch) -> Images:

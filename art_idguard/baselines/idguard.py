@@ -10,7 +10,13 @@ from art_idguard.types import Images
 
 
 def id_guard(protector: Protector) -> Protection:
-    """ID-Guard: the perturbation that the generator makes for each face."""
+    """ID-Guard: the perturbation that the generator makes for each face.
+
+    Examples:
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> bool(0 < id_guard(Protector.from_pretrained())(batch).abs().max() < 0.0501)
+        True
+    """
     protector = protector.eval()
 
     @torch.no_grad()
@@ -21,7 +27,13 @@ def id_guard(protector: Protector) -> Protection:
 
 
 def p_pert(protector: Protector) -> Protection:
-    """P-Pert: the jointly trained prior alone, the same for every face; runs no generator."""
+    """P-Pert: the jointly trained prior alone, the same for every face; runs no generator.
+
+    Examples:
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> bool(0 < p_pert(Protector.from_pretrained())(batch).abs().max() < 0.0501)
+        True
+    """
     protector = protector.eval()
 
     @torch.no_grad()

@@ -10,7 +10,13 @@ from art_idguard.types import Images
 
 
 def uniform_noise(*, epsilon: float, seed: int = 0) -> Protection:
-    """Uniform noise in the ball: what a perturbation of this size does without an aim."""
+    """Uniform noise in the ball: what a perturbation of this size does without an aim.
+
+    Examples:
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> bool(uniform_noise(epsilon=0.05)(batch).abs().max() < 0.0501)
+        True
+    """
 
     def protect(batch: FaceBatch) -> Images:
         noise = torch.rand(batch.images.shape, generator=face_generator(batch.images, seed))
@@ -20,7 +26,13 @@ def uniform_noise(*, epsilon: float, seed: int = 0) -> Protection:
 
 
 def brightness(*, epsilon: float) -> Protection:
-    """Every pixel brighter by epsilon, clamped: what a tint does that any manipulator passes on."""
+    """Every pixel brighter by epsilon, clamped: what a tint does that any manipulator passes on.
+
+    Examples:
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> brightness(epsilon=0.05)(batch).unique()
+        tensor([0.0500])
+    """
 
     def protect(batch: FaceBatch) -> Images:
         return project(batch.images + epsilon, batch.images, epsilon)
@@ -29,7 +41,13 @@ def brightness(*, epsilon: float) -> Protection:
 
 
 def sign_noise(*, epsilon: float, seed: int = 0) -> Protection:
-    """Epsilon with a random sign at every pixel and channel, clamped: the strongest noise in the ball."""
+    """Epsilon with a random sign at every pixel and channel, clamped: the strongest noise in the ball.
+
+    Examples:
+        >>> batch = FaceBatch(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), torch.zeros(1, 5, 2), None, None)
+        >>> sign_noise(epsilon=0.05)(batch).unique()
+        tensor([-0.0500,  0.0500])
+    """
 
     def protect(batch: FaceBatch) -> Images:
         signs = 2 * torch.randint(2, batch.images.shape, generator=face_generator(batch.images, seed)) - 1

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from art_idguard.commands._settings import add_settings
+from art_idguard.errors import IDGuardError
 from art_idguard.models.config import InfoConfig
 
 
@@ -17,8 +18,23 @@ def add(commands: Any) -> None:
 def _run(*, recipe: Path | None, **given: Any) -> int:
     config = InfoConfig.from_recipe(recipe, **given)
     from art_idguard.files.names import printable
-    from art_idguard.models.info import describe
 
-    for name, value in describe(**vars(config)).items():
+    for name, value in _facts(config).items():
         print(printable(f"{name}: {value}"))
     return 0
+
+
+def _facts(config: InfoConfig) -> dict[str, Any]:
+    match Path(config.model or "").suffix.lower():
+        case ".onnx":
+            from art_idguard.hub.exported import ExportedProtector  # needs no torch
+
+            return ExportedProtector(str(config.model)).describe()
+        case ".pt2":
+            raise IDGuardError(
+                f"{config.model} is for torch.export.load, and says nothing to info; name the protector that it was "
+                "exported from, or its .onnx file"
+            )
+    from art_idguard.models.info import describe
+
+    return describe(**vars(config))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from art_idguard.commands._settings import add_settings
-from art_idguard.errors import IDGuardError
 from art_idguard.serve.config import ServeConfig
 
 
@@ -17,11 +16,7 @@ def add(commands: Any) -> None:
 
 def _run(*, recipe: Path | None, **given: Any) -> int:
     config = ServeConfig.from_recipe(recipe, **given)
-    try:
-        from art_idguard.serve.app import serve
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise IDGuardError("serve needs Gradio; install it with: pip install 'art-idguard[serve]'") from error
+    from art_idguard.serve.start import serve
+
     serve(**vars(config))
     return 0

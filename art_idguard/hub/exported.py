@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from art_idguard.errors import IDGuardError, WeightsError
-from art_idguard.pixels import require_strength
+from art_idguard.pixels import epsilon_to_levels, require_strength
 
 PIXEL_RANGE = "[-1, 1]"
 METADATA = ("name", "sha256", "size", "epsilon", "pixel_range")
@@ -41,7 +41,7 @@ class ExportedProtector:
         metadata = self._session.get_modelmeta().custom_metadata_map
         if absent := [key for key in METADATA if key not in metadata]:
             raise self._foreign(f"says nothing of its {', '.join(absent)}")
-        self.name = metadata["name"]
+        self.name, self.weights_digest = metadata["name"], metadata["sha256"]
         try:
             self.side, full = int(metadata["size"]), float(metadata["epsilon"])
         except ValueError as error:
@@ -50,6 +50,22 @@ class ExportedProtector:
             raise self._foreign(f"is for epsilon {full:g} and pixels within {metadata['pixel_range'][:20]}")
         self.epsilon = strength * full
         self._require_faces()
+
+    def describe(self) -> dict[str, Any]:
+        """What `art-idguard info` says of the file."""
+        import onnx
+
+        opsets = onnx.load(self.path, load_external_data=False).opset_import
+        return {
+            "model": str(self.path),
+            "kind": "a protector as art-idguard export writes it",
+            "name": self.name,
+            "sha256": f"{self.weights_digest} (of the weights that it was exported from)",
+            "size": f"faces of {self.side} x {self.side} pixels",
+            "pixel range": PIXEL_RANGE,
+            "epsilon": f"{self.epsilon} on {PIXEL_RANGE}, {epsilon_to_levels(self.epsilon)} of 255 levels",
+            "opset": ", ".join(f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in opsets),
+        }
 
     def _require_faces(self) -> None:
         """The one input and the one output are as `protect` has them."""

@@ -34,6 +34,10 @@ def load(spec: str | Path, **config: Any) -> Manipulator:
     `config` has the model's options where they differ from its config.json or its defaults, such as sign=-1
     for weights that the PyTorch repository of RelGAN trained.
 
+    Examples:
+        >>> load("stargan").name
+        'stargan'
+
     Raises:
         WeightsError: what `load_member` raises, or the name alone of a manipulator whose weights are its authors'.
     """

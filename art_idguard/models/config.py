@@ -10,8 +10,8 @@ class InfoConfig(Settings):
     """What to describe."""
 
     model: str | None = field(default=None, metadata={"nargs": "?"})
-    """Folder, Hub id, or name of what ships or of a manipulator that others publish, such as dpr; default: this
-    installation."""
+    """Folder, Hub id, .onnx file of art-idguard export, or name of what ships or of a manipulator that others publish,
+    such as dpr; default: this installation."""
     revision: str | None = None
     """Revision of the Hub model."""
 

@@ -59,7 +59,8 @@ def push_folder(folder: str | Path, repo_id: str, **settings: Any) -> str:
 def _files(folder: Path) -> list[Path]:
     """What is to be uploaded; nothing that could run code, and nothing from outside the folder."""
     if not folder.is_dir():
-        raise IDGuardError(f"no folder at {folder}; give a model's folder, such as hub/protectors/default")
+        found = f"{folder} is a file" if folder.is_file() else f"no folder at {folder}"
+        raise IDGuardError(f"{found}; give a model's folder, such as hub/protectors/default")
     with alone_in(folder):
         finish_save(folder)
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))

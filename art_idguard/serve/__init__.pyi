@@ -1,1 +1,1 @@
-from .app import serve as serve
+from .start import serve as serve

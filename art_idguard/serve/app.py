@@ -1,13 +1,11 @@
-"""`art-idguard serve`: a page on which to protect a photo and see what that does, by Gradio (extra `serve`).
+"""The running page, by Gradio (extra `serve`).
 
 It works without a network: scripts come from this server, fonts from the system, and Gradio's analytics are off.
-Pictures touch the disk only as `sessions` says; SIGTERM deletes them as Ctrl-C does, only SIGKILL leaves them.
+Pictures touch the disk only as `sessions` says.
 """
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import gradio as gr
 
@@ -16,14 +14,20 @@ from art_idguard import recognizers
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.perturbation import Protector
+from art_idguard.serve.address import in_brackets
 from art_idguard.serve.config import ServeConfig
-from art_idguard.serve.guard import MAX_UPLOAD, check_address, guards, in_brackets, without_proxies
-from art_idguard.serve.page import CSS, build_app
+from art_idguard.serve.guard import MAX_UPLOAD, guards, without_proxies
+from art_idguard.serve.page import CSS, THEME, build_app
 from art_idguard.serve.sessions import SessionFiles
 from art_idguard.serve.work import Models
 
 
-def _models(config: ServeConfig) -> Models:
+def load_models(config: ServeConfig) -> Models:
+    """What the settings name.
+
+    Raises:
+        IDGuardError: a model cannot be used.
+    """
     specs = config.manipulators or manipulators_.shipped_manipulators()
     return Models(
         Protector.from_pretrained(config.model).requires_grad_(False),
@@ -47,7 +51,7 @@ def serving(models: Models, *, host: str = ServeConfig.host, port: int | None = 
                 app.launch(
                     server_name=in_brackets(host),
                     server_port=port,
-                    theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                    theme=THEME,
                     css=CSS,
                     max_file_size=MAX_UPLOAD,
                     app_kwargs={"middleware": guards(host, files)},
@@ -66,20 +70,3 @@ def serving(models: Models, *, host: str = ServeConfig.host, port: int | None = 
             yield app
         finally:
             app.close(verbose=False)
-
-
-def serve(**settings: Any) -> None:
-    """Serve the page until Ctrl-C or SIGTERM.
-
-    Args:
-        settings: the fields of `ServeConfig`.
-
-    Raises:
-        IDGuardError: a setting, a model or the address cannot be used.
-    """
-    config = ServeConfig.from_recipe(None, **settings)
-    check_address(config.host, config.port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that pictures are deleted then, too
-    with serving(_models(config), host=config.host, port=config.port) as app:
-        print(f"art-idguard serves on {app.local_url} (Ctrl-C ends it and deletes all pictures)", flush=True)
-        app.block_thread()

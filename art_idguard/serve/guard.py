@@ -1,7 +1,6 @@
-"""What is refused before the page does anything: an address to listen on, strangers' requests, uploads without end."""
+"""What is refused before the page does anything: strangers' requests, uploads without end."""
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from art_idguard.errors import IDGuardError
+from art_idguard.serve.address import in_brackets
 from art_idguard.serve.sessions import SessionFiles
 
 MAX_UPLOAD = 50 << 20
@@ -23,26 +22,6 @@ MAX_REQUEST = 1 << 20
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _ALL_ADDRESSES = ("0.0.0.0", "[::]")
-
-
-def check_address(host: str, port: int) -> None:
-    """Find out at once whether a page can be served there.
-
-    Raises:
-        IDGuardError: it cannot.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can be no host's
-        raise IDGuardError(f"cannot serve on {host}:{port} ({error}); choose another --host or --port") from error
-
-
-def in_brackets(host: str) -> str:
-    """A host as it is in an address: IPv6 in brackets."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from art_idguard.photos.finding import RESULTS
 from art_idguard.photos.protect import NoFaceError
 from art_idguard.serve.html import pictures, shrunk
 from art_idguard.serve.sessions import SessionFiles
-from art_idguard.serve.words import HINT, WHOLE, Result, result
+from art_idguard.serve.words import HINT, READY, WHOLE, Result, result
 from art_idguard.serve.work import MAX_PIXELS, Choices, Models, Note, ask_all, protect_upload
 
 COMPARED_SIDE = 2048  # pixels of the longer side of a picture that can be zoomed into
@@ -89,7 +89,7 @@ class Handlers:
         self.files.forget(request.session_hash, but=path)
         if path:
             self.files.keep(request.session_hash, path)
-        return _nothing(HINT)
+        return _nothing(READY if path else HINT)
 
     def preview(self, upload: str | None, request: gr.Request) -> tuple[Any, dict[str, Any]]:
         """What is wrong with a new photo, if anything is, and its thumbnail."""

@@ -31,15 +31,26 @@ when you close the page or choose another photo, and after an hour at the latest
 """
 
 CSS = """
-.gradio-container {max-width: 1200px !important; margin: auto}
+.gradio-container {max-width: 1200px !important; margin: auto; overflow: clip !important}
 .tools {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); gap: 16px}
 .tools h3 {margin: 0 0 4px} .pictures {display: flex; gap: 8px}
 .tools figure {margin: 0; flex: 1; min-width: 0} .tools img {width: 100%; border-radius: 6px}
 .tools figcaption {text-align: center}
 .figures table {display: block; overflow-x: auto}
 .figures th, .figures td {padding: 4px 6px !important; word-break: normal !important}
+.working {position: sticky !important; top: 0; z-index: 10}
+.block.working {background: var(--body-background-fill)} button.working {top: 70px}
+input[type=range]::-webkit-slider-thumb {border: 1px solid var(--neutral-500) !important}
+input[type=range]::-moz-range-thumb {border: 1px solid var(--neutral-500) !important}
 """
 
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
+    body_text_color_subdued="*neutral_500",  # Gradio's own text on these is too pale to be read by everybody
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_cancel_background_fill=gr.themes.colors.red.c700,
+    button_cancel_background_fill_hover=gr.themes.colors.red.c800,
+)
 
 _AT_ONCE: Any = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
@@ -93,7 +104,8 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
                 controls = _controls(models)
             with gr.Column(scale=3, min_width=280):
                 work = _Work(
-                    gr.Markdown(min_height=70, visible="hidden"), gr.Button("Stop", variant="stop", visible=False)
+                    gr.Markdown(min_height=70, visible="hidden", elem_classes="working"),
+                    gr.Button("Stop", variant="stop", visible=False, elem_classes="working"),
                 )
                 results, ask_all = _results()
         gr.Markdown(LIMITS)
@@ -107,7 +119,7 @@ def build_app(models: Models, files: SessionFiles) -> gr.Blocks:
 def _controls(models: Models) -> _Controls:
     edits = models.edits()
     names = [(name_of(manipulator), i) for i, manipulator in enumerate(models.manipulators)]
-    upload = gr.File(label="Photo (JPEG, PNG, WebP, TIFF, ...)", height=140)
+    upload = gr.File(label="Photo (JPEG, PNG, WebP, TIFF, ...)", height=180)
     thumbnail = gr.Image(label="Your photo", show_label=False, height=180, visible=False, interactive=False, buttons=[])
     example = gr.Button("Use an example photo", size="sm")
     strength = gr.Slider(0.2, 1, 1, step=0.1, label="Strength", info="With less, less is seen and less is protected.")

@@ -10,12 +10,16 @@ from art_idguard.photos.verdict import Judged, grade
 from art_idguard.serve.work import Choices, Protection
 
 HINT = "Choose a photo, or the example, and press **Protect**."
+READY = "Press **Protect**."
 STRONGER = "Stronger (about a minute)"
 ASK_ALL = "Ask all tools (half a minute)"
 COMMAND = "the command `art-idguard protect --until holds` (a few minutes)"
 WHOLE = "Protect the whole picture if no face is found"
 
 _HEAD = "| Tool | after | change | likeness |\n|---|---|---|---|"
+_LIKENESS = (
+    f"In brackets is how like you its picture still is: 1 at most, and from {SIMILARITY_THRESHOLD} on it counts as you."
+)
 _MEANING = (
     f"**Change** of its picture by the protection: L2_face of the paper; above {L2_THRESHOLD} it counts as damaged. "
     f"**Likeness** of the person in its two pictures, 1 at most: the cosine similarity that a face recogniser gives; "
@@ -51,7 +55,11 @@ class Result:
             found += f" Every edit that suits the face was tried, also after {', '.join(others)} and {last}."
         parts = [self.weakened, found] if self.weakened else [found]
         if self.judged:
-            parts[:0] = [f"## {grade(self.judged, self.stronger)}", "\n".join(f"- {one}" for one in self.judged)]
+            parts[:0] = [
+                f"## {grade(self.judged, self.stronger)}",
+                "\n".join(f"- {one}" for one in self.judged),
+                _LIKENESS,
+            ]
         return "\n\n".join(parts)
 
     def figures(self) -> str:

@@ -51,6 +51,10 @@ def make_weighting(
 ) -> TaskWeighting:
     """The weighting called `name`; it takes what it needs (of `alpha` maybe only the length).
 
+    Examples:
+        >>> make_weighting("mgda", alpha=(1.0, 10.0), space="parameters")
+        MGDAWeighting(space='parameters', solver='exact')
+
     Args:
         name: one of `WEIGHTINGS`.
         alpha: prior weight of each task.

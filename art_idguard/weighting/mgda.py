@@ -66,6 +66,10 @@ def min_norm_weights(gramian: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
     other tasks. To first order nothing helps or harms its task, so it gets weight zero and the
     others are weighted among themselves. If all are zero the weights are uniform.
 
+    Examples:
+        >>> min_norm_weights(torch.tensor([[1.0, 0.0], [0.0, 4.0]]))
+        tensor([0.8000, 0.2000])
+
     Returns:
         Weights on the Gramian's device, in its precision. Duplicates share their weight equally.
 
@@ -84,6 +88,10 @@ def frank_wolfe(gramian: Float[Tensor, "K K"], *, iterations: int = 250) -> Floa
 
     Deviates: the official code calls a projected-gradient solver, which has the same optimum.
 
+    Examples:
+        >>> frank_wolfe(torch.tensor([[1.0, 0.0], [0.0, 4.0]]))
+        tensor([0.8000, 0.2000])
+
     Raises:
         IDGuardError: a gradient is not finite.
     """
@@ -96,6 +104,13 @@ def duality_gap(gramian: Float[Tensor, "K K"], weights: Float[Tensor, " K"]) -> 
     Zero if and only if w is optimal, and independent of the gradients' common scale: w^T G w
     exceeds the minimum by at most twice this share of itself. Where the gradients cancel out,
     w^T G w is rounding error and so is the ratio.
+
+    Examples:
+        >>> gramian = torch.tensor([[1.0, 0.0], [0.0, 4.0]])
+        >>> duality_gap(gramian, min_norm_weights(gramian)) < 1e-6
+        True
+        >>> round(duality_gap(gramian, torch.tensor([0.5, 0.5])), 6)
+        0.6
     """
     matrix, w = _array(gramian), _array(weights)
     slopes = matrix @ w

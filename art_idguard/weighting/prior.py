@@ -34,6 +34,10 @@ class PriorWeighting(TaskWeighting):
 def prior_weights(distances: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
     """alpha_k = 10^n by the small-sample heuristic of section III-C2.
 
+    Examples:
+        >>> prior_weights(torch.tensor([0.6, 0.4, 0.5, 0.05, 0.006]))
+        tensor([  1.,   1.,   1.,  10., 100.])
+
     Args:
         distances: L_2 (mean squared) distance of each model's output from its clean output, on the
             [-1, 1] scale, under one and the same slight PGD.

@@ -168,3 +168,33 @@ def test_what_is_no_exported_protector_is_refused(make, message, tmp_path):
         ExportedProtector(path)
     assert str(path) in str(refused.value)
     assert "art-idguard export" in str(refused.value)
+
+
+def test_info_describes_an_exported_protector(tmp_path, capsys):
+    path = tiny_exported(tmp_path / "Protector.ONNX", name="mine", sha256="5e" * 32, epsilon="0.03")
+    assert main(["info", str(path)]) == 0
+    facts = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert facts["name"] == "mine"
+    assert facts["sha256"].startswith("5e" * 32)
+    assert facts["size"] == "faces of 16 x 16 pixels"
+    assert facts["epsilon"] == "0.03 on [-1, 1], 3 of 255 levels"
+    assert facts["pixel range"] == "[-1, 1]"
+    assert facts["opset"] == "ai.onnx 18"
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "message"),
+    [
+        (["info"], "torn.onnx", "is damaged, or no ONNX file"),
+        (["info"], "absent.onnx", "cannot read"),
+        (["info"], "program.pt2", "is for torch.export.load"),
+        (["push", "--dry-run"], "torn.onnx", "is a file; give a model's folder"),
+        (["push", "--dry-run"], "program.pt2", "is a file; give a model's folder"),
+    ],
+)
+def test_what_cannot_be_described_or_pushed_is_a_line(command, file, message, tmp_path, capsys):
+    for present in ("torn.onnx", "program.pt2"):
+        (tmp_path / present).write_bytes(b"half a file")
+    assert main([*command, str(tmp_path / file), *["me/mine"] * (command[0] == "push")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{file} {message}" in line or f"{message} {tmp_path / file}" in line

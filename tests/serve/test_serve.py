@@ -6,7 +6,6 @@ import http.client
 import os
 import re
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -33,17 +32,13 @@ from art_idguard.pixels import epsilon_to_levels
 from art_idguard.serve import sessions
 from art_idguard.serve.sessions import SessionFiles
 from tests import ROOT
+from tests.serve import screenshots
+from tests.serve.browsing import CHROMIUM, FLAGS, press, upload, verdict, wait_until_done
 from tests.serve.pictures import difference, with_exif
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
 
 SPACE = ROOT / "hub" / "space"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # no network but this computer
-]
 
 
 def pictures(folder):
@@ -133,24 +128,6 @@ def page(server, browser):
     until(lambda: left_behind(folder) == [])
 
 
-def upload(page, path):
-    page.locator("input[type=file]").set_input_files(path)
-    page.locator(".file-preview").get_by_text(Path(path).stem[:8]).first.wait_for()  # has arrived
-
-
-def press(page, name):
-    page.get_by_role("button", name=name, exact=True).click()
-
-
-def wait_until_done(page):
-    page.get_by_role("button", name="Stop").wait_for(state="hidden")
-    page.get_by_role("button", name="Protect", exact=True).and_(page.locator(":enabled")).wait_for()
-
-
-def verdict(page):
-    return page.get_by_role("heading", name=re.compile("^(Weak|Fair|Strong): "))
-
-
 def words(page):
     """All that a person reads on the page, with what is folded opened."""
     for folded in ("Settings", "The numbers"):
@@ -196,6 +173,7 @@ def test_two_photos_are_compared_under_a_line_and_zoomed(page, photo):
     press(page, "Protect")
     verdict(page).wait_for()
     shown = page.get_by_test_id("imageslider-image")
+    shown.nth(1).wait_for()
     before = [image.get_attribute("style") for image in shown.all()]
     assert len(before) == 2
     shown.first.hover(position={"x": 20, "y": 60})
@@ -240,7 +218,8 @@ def test_stronger_shows_how_far_it_is_and_stops(page, photo):
     wait_until_done(page)
     before = verdict(page).inner_text()
     press(page, "Stronger (about a minute)")
-    edges = page.wait_for_function(EDGES).json_value()
+    page.evaluate("scrollTo(0, 300)")
+    edges = [0, *page.wait_for_function(EDGES).json_value()]
     assert edges == sorted(edges)
     press(page, "Stop")
     wait_until_done(page)
@@ -257,6 +236,16 @@ def test_a_phone_shows_all_in_its_width(page, photo):
     words(page)
     page.get_by_role("columnheader", name="likeness").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.slow
+def test_the_pictures_in_docs_are_of_the_states_that_the_page_has(page, tmp_path):
+    screenshots.take(page, tmp_path)
+    shown = sorted(screenshots.FOLDER.iterdir())
+    assert [path.name for path in shown] == sorted(path.name for path in tmp_path.iterdir())
+    assert max(path.stat().st_size for path in shown) <= 60 << 10
+    guide = (ROOT / "docs" / "howto" / "page.md").read_text()
+    assert all(f"](../pictures/{path.name})" in guide for path in shown)
 
 
 def test_chromium_shows_errors_and_forgets_the_photo_before(page, server, photo, tmp_path):
@@ -500,8 +489,16 @@ def test_a_taken_port_is_an_error_that_is_named(models):
     assert "GRADIO_TEMP_DIR" not in os.environ
 
 
+def test_it_says_that_it_loads_and_ctrl_c_ends_that_without_a_traceback():
+    command = [sys.executable, "-m", "art_idguard.cli", "serve", "--port", str(free_port())]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline().startswith("Loading the page and its models")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "art-idguard: interrupted\n"
+    assert process.returncode in (130, -signal.SIGINT)  # Python may choose the latter
+
+
 def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "art_idguard.serve.app", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["serve"]) == 1
     assert "pip install 'art-idguard[serve]'" in capsys.readouterr().err
@@ -518,6 +515,6 @@ def test_the_space_runs_this_app_on_a_gradio_that_it_is_made_for():
     assert SpecifierSet(extra.removeprefix("gradio")).contains(metadata["sdk_version"])
     called = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("art_idguard.serve.app.serve", lambda **options: called.update(options))
+        patch.setattr("art_idguard.serve.start.serve", lambda **options: called.update(options))
         runpy.run_path(str(SPACE / metadata["app_file"]), run_name="__main__")
     assert called == {"host": "0.0.0.0", "port": 7860}
