@@ -6,7 +6,6 @@ import http.client
 import os
 import re
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,12 +37,6 @@ from tests.serve.pictures import difference, with_exif
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
 
 SPACE = ROOT / "hub" / "space"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # no network but this computer
-]
 
 
 def pictures(folder):
@@ -103,17 +96,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
