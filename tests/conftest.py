@@ -6,6 +6,7 @@ import torch
 from jaxtyping import config
 
 from tests import ROOT
+from tests.chromium import CHROMIUM, FLAGS
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of several would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -52,3 +53,14 @@ def workplace(tmp_path_factory):
     for model in (*tiny_manipulators(("stargan", "relgan")), SFace(width=4)):
         model.save_pretrained(folder / model.name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

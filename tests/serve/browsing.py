@@ -1,15 +1,7 @@
-"""The page in Chromium: how it is started, and what a person does there."""
+"""What a person does on the page in Chromium."""
 
 import re
-import shutil
 from pathlib import Path
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # no network but this computer
-]
 
 
 def upload(page, path):

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from tests import ROOT
-from tests.serve.browsing import CHROMIUM, FLAGS, press, upload, verdict, wait_until_done
+from tests.chromium import CHROMIUM, FLAGS
+from tests.serve.browsing import press, upload, verdict, wait_until_done
 
 FOLDER = ROOT / "docs" / "pictures"
 PORTRAIT = ROOT / "examples" / "astronaut.png"

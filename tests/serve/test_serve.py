@@ -33,7 +33,7 @@ from art_idguard.serve import sessions
 from art_idguard.serve.sessions import SessionFiles
 from tests import ROOT
 from tests.serve import screenshots
-from tests.serve.browsing import CHROMIUM, FLAGS, press, upload, verdict, wait_until_done
+from tests.serve.browsing import press, upload, verdict, wait_until_done
 from tests.serve.pictures import difference, with_exif
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `serve`")
@@ -98,17 +98,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
