@@ -30,7 +30,7 @@ from art_idguard.images import from_array
 from art_idguard.manipulators import Manipulator
 from art_idguard.metrics import disrupted
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.perturbation.refined import refined_in_photo
 from art_idguard.photos import protect_photo
 from art_idguard.photos.effects import effects
 from art_idguard.pixels import epsilon_to_levels
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     manipulators = {model.name: model for model in map(manipulators_.load, specs)}
     protector = Protector.from_pretrained(options.protector).requires_grad_(False)
     if options.refine:
-        protector = RefinedProtector(protector, list(manipulators.values()), steps=options.refine, augment=PHOTO)
+        protector = refined_in_photo(protector, list(manipulators.values()), steps=options.refine)
     each = -(-3 * options.photos // len(options.faces))
     sets = [pictures(source, each) for source in options.faces]
     faces = [face for row in zip(*sets, strict=True) for face in row]

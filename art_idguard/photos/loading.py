@@ -13,7 +13,7 @@ from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.perturbation.refined import PHOTO, UNNOTICED_IN_PHOTO, refined_in_photo
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.job import PhotoJob
@@ -53,14 +53,14 @@ def _protector(
     made_with: dict[str, Any] = {"protector": _digest(protector)}
     if config.refine:
         targets = _shipped()
-        made_with["refine"] = [config.refine, *map(_digest, targets)]
+        made_with["refine"] = [config.refine, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, targets)]
         options: dict[str, Any] = {}
         if config.until:
             options["enough"] = judges.hold
             made_with["until"] = [config.until, *map(_digest, judges.manipulators)]
         if config.minutes is not None:
             options["seconds"] = made_with["seconds"] = 60 * config.minutes
-        protector = RefinedProtector(protector, targets, steps=config.refine, augment=PHOTO, verbose=verbose, **options)
+        protector = refined_in_photo(protector, targets, steps=config.refine, verbose=verbose, **options)
     if config.strength != 1:
         made_with["strength"] = config.strength
         protector = WeakenedProtector(protector, config.strength)

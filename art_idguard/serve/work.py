@@ -14,7 +14,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.perturbation.refined import refined_in_photo
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.effects import AS_IT_IS, Effect, distance, edit_named, effects_left, forge
 from art_idguard.photos.job import Written, protect_file, written_before
@@ -137,11 +137,10 @@ def _protector(models: Models, choices: Choices, note: Note) -> Protector:
     protector = models.protector
     if choices.refined:
         note(0.0, "Loading what else it needs")
-        protector = RefinedProtector(
+        protector = refined_in_photo(
             protector,
             models.manipulators,
             steps=REFINE_STEPS,
-            augment=PHOTO,
             on_step=lambda done, most: note(done / most, f"Making it stronger: step {done + 1} of {most}"),
         )
     return protector if choices.strength == 1 else WeakenedProtector(protector, choices.strength)  # type: ignore[arg-type]  # a stranger's, which it checks

@@ -9,14 +9,24 @@ from torch.nn import functional as F
 from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator
 from art_idguard import attribute_classifier as attributes
 from art_idguard.attribute_classifier import predictions
-from art_idguard.distortions import NOTHING, crop, sample_distortion
+from art_idguard.distortions import NOTHING, crop, rescale, sample_distortion
 from art_idguard.faces.alignment import arcface_frame, celeba_landmarks
 from art_idguard.files.photo import read_photo
 from art_idguard.images import box_blur, from_array, resize
 from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector, Visibility
 from art_idguard.perturbation import refined as refinement
-from art_idguard.perturbation.refined import MOST, PHOTO, RefinedProtector, _faces, _Lengths, _Objectives
+from art_idguard.perturbation.refined import (
+    MOST,
+    PHOTO,
+    UNNOTICED,
+    UNNOTICED_IN_PHOTO,
+    RefinedProtector,
+    _faces,
+    _Lengths,
+    _Objectives,
+    refined_in_photo,
+)
 from art_idguard.recognizers import SFace
 from art_idguard.regions import face_mask
 from tests.toys import PORTRAIT, tiny_manipulators
@@ -205,6 +215,21 @@ def test_what_is_refined_through_other_framings_survives_one_more(parts, x):
         refined = RefinedProtector(protector, manipulators, [recognizer], augment=augment)(x).specific
         kept.append(sum(distance(manipulators, held_out(x), held_out(refined))))
     assert kept[1] > 1.1 * kept[0]
+
+
+@pytest.mark.slow
+def test_what_is_refined_for_a_photo_survives_half_its_size(parts, x):
+    """As what is refined through other framings does not, for all its larger change."""
+    protector, manipulators, recognizer = parts
+    half = partial(rescale, factor=0.5)
+    kept = []
+    for visibility in (UNNOTICED, UNNOTICED_IN_PHOTO):
+        refined = RefinedProtector(protector, manipulators, [recognizer], augment=PHOTO, visibility=visibility)
+        kept.append(sum(distance(manipulators, half(x), half(refined(x).specific))))
+    assert kept[1] > 1.1 * kept[0]
+    in_photo = refined_in_photo(protector, manipulators, recognizers=[recognizer], steps=2)
+    by_hand = RefinedProtector(protector, manipulators, [recognizer], steps=2, augment=PHOTO, visibility=visibility)
+    assert torch.equal(in_photo(x).specific, by_hand(x).specific)
 
 
 def test_celeba_points_are_the_template_in_pixels():

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from art_idguard import attribute_classifier
 from art_idguard.errors import IDGuardError
 from art_idguard.files.photo import read_photo
-from art_idguard.perturbation.refined import PHOTO, RefinedProtector
+from art_idguard.perturbation.refined import refined_in_photo
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.effects import AS_IT_IS, OPERATIONS, Effect, effects
@@ -49,7 +49,7 @@ def test_stronger_is_what_protect_refines_and_is_told_step_by_step(photo, models
     monkeypatch.setattr(work, "REFINE_STEPS", 2)
     told = []
     said = protect(photo, tmp_path / "p.png", models, lambda *all_: told.append(all_), refined=True)[1]
-    refined = RefinedProtector(models.protector, models.manipulators, steps=2, augment=PHOTO)
+    refined = refined_in_photo(models.protector, models.manipulators, steps=2)
     expected = protect_photo(read_photo(photo), refined, models.detector).photo.pixels
     assert np.array_equal(np.asarray(Image.open(tmp_path / "p.png")), expected)
     assert [doing for _, doing in told][-2:] == [f"Making it stronger: step {i} of 2" for i in (1, 2)]
