@@ -78,7 +78,7 @@ class RefinedProtector(Protector):
         on_step: told before each step how many are done, and of how many at most; what it raises ends the work.
         enough: asked at first and after each round of the edits, with the faces and the protected ones; True ends the
             work.
-        seconds: after which no step begins, for each call.
+        seconds: for each call; the steps' lengths fall to 0 with what is left of them, too.
 
     Raises:
         IDGuardError: no manipulators, a negative number of steps, or an unknown operation.
@@ -129,9 +129,8 @@ class RefinedProtector(Protector):
         turns = max(len(ATTRIBUTES), *(len(edits) for _, edits in objectives.edits))
         lengths, begun = _Lengths(self.steps, self.step_size, turns), time.monotonic()
         for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
-            if time.monotonic() - begun > self.seconds:
-                break
-            if step % turns == 0 and self.enough(x, self._protected(free, x)):
+            left = 1 - (time.monotonic() - begun) / self.seconds if self.seconds else 0.0
+            if left <= 0 or (step % turns == 0 and self.enough(x, self._protected(free, x))):
                 break
             self.on_step(step, lengths.most)
             with torch.enable_grad():
@@ -139,7 +138,7 @@ class RefinedProtector(Protector):
             value, ascent = objectives.ascent(protected, step, sample_distortion(self.augment, seed=step))
             (ascent,) = torch.autograd.grad(protected, free, ascent)
             direction = MOMENTUM * direction + ascent / ascent.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
-            free = (free.detach() + length * direction.sign()).clamp(-self.epsilon, self.epsilon)
+            free = (free.detach() + left * length * direction.sign()).clamp(-self.epsilon, self.epsilon)
             lengths.note(value / len(self.manipulators))
         return start._replace(specific=self._protected(free, x))
 

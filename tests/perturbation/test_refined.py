@@ -91,12 +91,17 @@ def test_work_ends_where_it_is_enough_which_is_asked_after_each_round_of_edits(p
 
 def test_no_step_begins_after_the_time(parts, x, monkeypatch):
     protector, manipulators, recognizer = parts
-    clock = iter(range(100))
     monkeypatch.setattr(refinement.time, "monotonic", lambda: next(clock))
-    steps = []
-    told = {"on_step": lambda done, most: steps.append(done)}
-    RefinedProtector(protector, manipulators[:1], [recognizer], steps=20, seconds=3.0, **told)(x)
-    assert steps == [0, 1, 2]
+    moved, free = [], Visibility()
+    options = {"on_step": lambda done, most: steps.append(done), "visibility": free}
+    for seconds in (0.0, 2.0, 3.0, 4.0):
+        clock, steps = iter(range(100)), []
+        refined = RefinedProtector(protector, manipulators[:1], [recognizer], steps=20, seconds=seconds, **options)
+        moved.append((refined(x).specific - protector(x).specific).abs().max().item())
+        assert steps == list(range(max(0, int(seconds) - 1)))
+    assert moved[0] == 0
+    assert moved == sorted(moved)
+    assert 0 < moved[1] <= 0.06 / 2 + 1e-6
 
 
 @pytest.mark.slow
