@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
 
 
@@ -39,12 +40,19 @@ class AdversaryConfig(Settings):
     """Of training the cleaner, likewise."""
     refine: int = 20
     """Steps of the row that refines the protector's answer; 0: no such row."""
+    strengths: tuple[float, ...] = ()
+    """Also the protector at these shares of its bound, as of protect --strength, and a curve against epsilon."""
     quick: bool = False
     """A first look: 4 faces and a fifth of all steps, unless they are given."""
     seed: int = 0
     """Of noise, starts and new networks."""
     size: int | None = None
     """Side of the faces in pixels; default: the protector's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(not 0 < strength < 1 for strength in self.strengths):
+            raise IDGuardError(f"strengths are {self.strengths}; expected shares of the bound between 0 and 1")
 
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What an adversary reaches on one manipulator: each attempt, and for each face the worst."""
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from art_idguard.evaluation.document import Document, Section, Table, facts
 from art_idguard.evaluation.figures import drawn, panel
 from art_idguard.evaluation.measures import Measure
-from art_idguard.evaluation.plots import bars
+from art_idguard.evaluation.plots import bars, curves
 from art_idguard.evaluation.report import Report
 from art_idguard.evaluation.statistics import Estimate, estimate
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
@@ -94,6 +96,21 @@ class AdversaryReport(NamedTuple):
             return {**each, "the worst for each face": self.worst(measure, protection)}
 
         return bars([panel(m, {p: left(m.name, p) for p in attempts.protections}) for m in drawn(attempts)])
+
+    def against_epsilon(self, bounds: Mapping[str, float]) -> "Figure":
+        """What is left of protections of different bounds: as they are, and where each face meets its worst attempt.
+
+        Args:
+            bounds: epsilon of each, in the order of the curve.
+        """
+        attempts = self.attempts
+
+        def left(measure: str) -> dict[str, dict[float, Estimate]]:
+            series = {k: attempts.cell(measure, k) for k in attempts.manipulators if k == "none"}
+            series["the worst for each face"] = partial(self.worst, measure)
+            return {name: {epsilon: of(row) for row, epsilon in bounds.items()} for name, of in series.items()}
+
+        return curves([panel(m, left(m.name)) for m in drawn(attempts)])
 
 
 _READING = (

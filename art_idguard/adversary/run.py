@@ -31,6 +31,7 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
+from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.types import Edit, float32
 
 
@@ -81,7 +82,7 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
         reports[name] = report = AdversaryReport(name, found)
         write_text(parts.output / f"{name}.json", json.dumps(report.json(), indent=1, allow_nan=False) + "\n")
         write_text(parts.output / f"{name}.md", report.markdown())
-        pictures = _pictures(parts.output / name, report, target, attempts, rows, parts.faces)
+        pictures = _pictures(parts.output / name, report, target, attempts, rows, parts)
         documents.append(replace(report.document(), pictures=pictures))
     write_html(parts.output / PAGE, documents)
     return reports
@@ -140,11 +141,20 @@ class _Parts:
             "seed": config.seed,
         }
 
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Epsilon of the protector's rows, from small to large."""
+        full = self.protector.epsilon
+        return {_weakened(share * full): share * full for share in sorted(self.config.strengths)} | {"ID-Guard": full}
+
     def rows(self, setting: AdversarySetting) -> Rows:
         """The protections against one manipulator."""
         epsilon, seed = self.protector.epsilon, self.config.seed
         known = list(self.judges.values())[:-1] or list(self.judges.values())  # the last of several judges and no more
         rows = {"ID-Guard": id_guard(self.protector)}
+        for strength in self.config.strengths:
+            weakened = WeakenedProtector(self.protector, strength)
+            rows[_weakened(weakened.epsilon)] = id_guard(weakened)
         if self.config.refine:
             strong = RefinedProtector(self.protector, [setting.manipulator], known, steps=self.config.refine)
             rows["ID-Guard, refined"] = refined(strong)
@@ -156,15 +166,20 @@ class _Parts:
         }
 
 
+def _weakened(epsilon: float) -> str:
+    return f"ID-Guard, epsilon {epsilon:g}"
+
+
 def _pictures(
-    stem: Path, report: AdversaryReport, target: Manipulator, attempts: Attempts, rows: Rows, faces: Faces
+    stem: Path, report: AdversaryReport, target: Manipulator, attempts: Attempts, rows: Rows, parts: _Parts
 ) -> list[Picture]:
-    plot, grid = (stem.with_name(f"{stem.name}{end}") for end in ("-left.png", ".png"))
-    _save_grid(grid, target, attempts, rows, faces)
-    return [
-        save_plot(plot, report.bars(), f"What is left, {INTERVALS}."),
-        Picture(grid, "Each attempt on the first face, clean and under each protection."),
-    ]
+    plot, curve, grid = (stem.with_name(f"{stem.name}{end}") for end in ("-left.png", "-epsilon.png", ".png"))
+    _save_grid(grid, target, attempts, rows, parts.faces)
+    pictures = [save_plot(plot, report.bars(), f"What is left, {INTERVALS}.")]
+    if parts.config.strengths:
+        against = report.against_epsilon(parts.bounds)
+        pictures.append(save_plot(curve, against, f"What is left of ID-Guard against its epsilon, {INTERVALS}."))
+    return [*pictures, Picture(grid, "Each attempt on the first face, clean and under each protection.")]
 
 
 @torch.no_grad()

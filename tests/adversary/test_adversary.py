@@ -196,6 +196,21 @@ def test_the_command_measures_every_attempt_and_the_worst_of_them(adversary, tmp
     assert (tmp_path / "report" / "stargan-left.png").is_file()
 
 
+def test_success_is_measured_against_epsilon(adversary, tmp_path):
+    found, _ = adversary("--attempts", "transforms", "--strengths", "0.5", "0.25")
+    rows = ["ID-Guard, epsilon 0.0125", "ID-Guard, epsilon 0.025", "ID-Guard"]
+    changes = [found["attempts"]["none"][row]["l2_face"]["mean"] for row in rows]
+    assert 0 < changes[0] < changes[1] < changes[2]
+    assert (tmp_path / "report" / "stargan-epsilon.png").is_file()
+    assert (tmp_path / "report" / "report.html").read_text().count('src="data:image/png') == 3
+
+
+@pytest.mark.parametrize("strength", [0, 1, -0.5, 2, math.nan])
+def test_a_strength_that_is_no_share_is_refused(strength):
+    with pytest.raises(IDGuardError, match="expected shares of the bound between 0 and 1"):
+        AdversaryConfig(data="toy=x", output="y", strengths=(float(strength),))
+
+
 def test_chosen_attempts_need_no_faces_to_learn_on(adversary):
     found, _ = adversary("--attempts", "transforms", "--learn-from", "none=/nowhere")
     assert set(found["attempts"]) == set(TRANSFORMS)
