@@ -49,6 +49,11 @@ def read_faces(
 ) -> Faces:
     """Decode a set of faces and find their five points.
 
+    Examples:
+        >>> faces = read_faces("astronaut", size=128)
+        >>> faces.batch(slice(1)).images.shape
+        torch.Size([1, 3, 128, 128])
+
     Args:
         source: a folder or tar of pictures (recursively; `<picture>.mask.png` beside a picture is its
             annotation), a data set folder with `<split>*.tar` and perhaps `<split>.csv`, a folder whose

@@ -46,6 +46,17 @@ def evaluate(
 ) -> Report:
     """Section IV-A4: what each protection does to each manipulator's forged faces.
 
+    Examples:
+        >>> from art_idguard import Protector, baselines, manipulators, recognizers
+        >>> report = evaluate(  # doctest: +SKIP
+        ...     {"ID-Guard": baselines.id_guard(Protector.from_pretrained())},
+        ...     {"stargan": manipulators.load("stargan")},
+        ...     faces,
+        ...     {"sface": recognizers.default()},
+        ...     epsilon=0.05,
+        ... )
+        >>> print(report.markdown())  # doctest: +SKIP
+
     Args:
         protections: called once per batch, with gradients enabled.
         manipulators: frozen, in the order of the report.

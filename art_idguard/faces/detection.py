@@ -50,6 +50,12 @@ class FaceDetector:
     head it finds few, with points in the wrong places: so every picture is searched in its four quarter turns, and a
     face that it is not sure of is taken from the turn in which it scores most.
 
+    Examples:
+        >>> from skimage.data import astronaut
+        >>> (face,) = FaceDetector().detect(astronaut())
+        >>> face.landmarks.shape, face.score > 0.9
+        ((5, 2), True)
+
     Args:
         threshold: the least score of a face, in [0, 1].
     """

@@ -32,6 +32,16 @@ class Manipulator(HubModel, ABC):
 
     `forward` returns the forged face and the features of E_k from one pass. `train()` and `eval()`
     must not change what it returns.
+
+    Examples:
+        >>> import torch
+        >>> from art_idguard import manipulators
+        >>> stargan, face = manipulators.load("stargan"), torch.zeros(1, 3, 128, 128)
+        >>> edits = stargan.edits(torch.zeros(1, 5))  # the face is labelled with none of the five attributes
+        >>> [edit.name for edit in edits]
+        ['Black_Hair', 'Blond_Hair', 'Brown_Hair', 'Male', 'Young']
+        >>> stargan(face, edits[1]).output.shape
+        torch.Size([1, 3, 128, 128])
     """
 
     name: ClassVar[str]

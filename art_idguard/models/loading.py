@@ -22,6 +22,10 @@ MODELS = {model.name: model for model in _EVERY}
 def load(model: str | Path, *, revision: str | None = None) -> HubModel:
     """Any model of the package by its config.json: a protector, a manipulator, a recogniser.
 
+    Examples:
+        >>> [type(load(name)).__name__ for name in ("stargan", "sface")]
+        ['StarGAN', 'SFace']
+
     Raises:
         IDGuardError: there is none of this kind, or what its from_pretrained raises.
     """

@@ -24,6 +24,11 @@ GAIN = 2.0
 class Visibility:
     """What of a perturbation may be seen; the defaults leave it as it is, as the paper does.
 
+    Examples:
+        >>> cast = torch.full((1, 3, 32, 32), 0.05)  # one colour over all
+        >>> bool(Visibility(lowpass=9).limit(cast, torch.zeros_like(cast), 0.05).abs().max() < 1e-6)
+        True
+
     Args:
         lowpass: side in pixels of the box blur that is taken away of it, odd; 0 takes nothing.
         chroma: share of its colour that stays, 0 to 1: at 0 red, green and blue change alike.

@@ -64,6 +64,14 @@ def protect_photo(
 ) -> ProtectedPhoto:
     """Protect every face of a photo, inside the protector's bound in 8-bit levels.
 
+    Examples:
+        >>> from skimage.data import astronaut
+        >>> from art_idguard import Protector
+        >>> photo = Photo(astronaut())  # or files.photo.read_photo, of a file
+        >>> protected = protect_photo(photo, Protector.from_pretrained(), FaceDetector())
+        >>> len(protected.faces), protected.photo.pixels.shape == photo.pixels.shape
+        (1, True)
+
     Args:
         photo: of any size.
         protector: in eval mode, or exported.

@@ -20,7 +20,13 @@ RECOGNIZERS: Registry[type[Recognizer]] = Registry(
 
 
 def load(spec: str | Path, **config: Any) -> Recognizer:
-    """A frozen recogniser: a folder, a Hub id, or name=file; see `hub.loading.load_member`."""
+    """A frozen recogniser: a folder, a Hub id, or name=file; see `hub.loading.load_member`.
+
+    Examples:
+        >>> load("sface").name
+        'sface'
+        >>> load("mobilefacenet=mobilefacenet.safetensors")  # doctest: +SKIP
+    """
     return load_member(RECOGNIZERS, spec, **config)
 
 

@@ -19,6 +19,11 @@ class Recognizer(HubModel, ABC):
     With `frame` the face is warped to the ArcFace template first (differentiably); the frame comes from
     the clean photo and serves all its manipulated versions. Without one the whole picture is resized,
     as the official ID-Guard code does.
+
+    Examples:
+        >>> from art_idguard import recognizers
+        >>> recognizers.default()(torch.zeros(2, 3, 128, 128)).shape
+        torch.Size([2, 128])
     """
 
     name: ClassVar[str]
@@ -54,5 +59,10 @@ class Recognizer(HubModel, ABC):
 
 
 def cosine(a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
-    """Identity similarity of embeddings, in [-1, 1]."""
+    """Identity similarity of embeddings, in [-1, 1].
+
+    Examples:
+        >>> cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[-2.0, 0.0]]))
+        tensor([-1.])
+    """
     return torch.nn.functional.cosine_similarity(a, b, dim=1)

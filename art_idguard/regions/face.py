@@ -23,6 +23,12 @@ def face_mask(landmarks: Landmarks, size: tuple[int, int]) -> Maps:
 
     Fitted to `face_mask_from_annotation` on CelebAMask-HQ; on 100 other faces the mean IoU is 0.81.
 
+    Examples:
+        >>> from art_idguard.faces.alignment import celeba_landmarks
+        >>> mask = face_mask(celeba_landmarks((128, 128)), (128, 128))
+        >>> mask.shape, 0.15 < mask.mean().item() < 0.25
+        (torch.Size([1, 1, 128, 128]), True)
+
     Args:
         landmarks: in pixels of the picture.
         size: (height, width) of the picture.

@@ -37,7 +37,16 @@ class TaskStatistics:
 
 
 class TaskWeighting(nn.Module, ABC):
-    """lambda_k of Eq. (4). State that must survive a restart is a buffer."""
+    """lambda_k of Eq. (4). State that must survive a restart is a buffer.
+
+    Examples:
+        >>> import torch
+        >>> from art_idguard.weighting import MGDAWeighting
+        >>> gradients = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> statistics = TaskStatistics(torch.zeros(2), torch.ones(2), lambda space: gradients @ gradients.T)
+        >>> MGDAWeighting()(statistics)
+        tensor([0.8000, 0.2000])
+    """
 
     name: ClassVar[str]
     reads_kpi: ClassVar[bool] = False
