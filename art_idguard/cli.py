@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODULE",
         help="a module that adds manipulators, recognisers, weightings or baselines of your own (before the command)",
     )
-    commands = parser.add_subparsers(title="commands", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in COMMANDS:
         module.add(commands)
     for command in commands.choices.values():

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from art_idguard.files.recipe import Settings
 
-RECIPE_HELP = """TOML file with any of the settings below, which override it; or the name of one that ships, such as
-smoke, which trains a protector on one portrait in a minute"""
+RECIPE_HELP = """TOML file with any of the settings below, which override it; or the name of one that ships: train
+--recipe smoke trains a protector on one portrait in a minute"""
 
 
 def add_settings(parser: argparse.ArgumentParser, config: type[Settings], *positional: str, quiet: bool = True) -> None:

@@ -104,6 +104,8 @@ def _inside(folder: Path, filename: str) -> Path:
     if not path.is_file():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
         hint = f"; {pickles[0]} is refused, a pickle can run code: convert it to safetensors first" if pickles else ""
+        if within := sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG}")):  # of a training run
+            hint = f"; name a model in it: {', '.join(within)}"
         raise WeightsError(f"no {filename} in {folder}{hint}")
     check_link(path, folder)
     return path

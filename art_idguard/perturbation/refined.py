@@ -128,7 +128,7 @@ class RefinedProtector(Protector):
         free, direction = start.specific - x, torch.zeros_like(x)
         turns = max(len(ATTRIBUTES), *(len(edits) for _, edits in objectives.edits))
         lengths, begun = _Lengths(self.steps, self.step_size, turns), time.monotonic()
-        for step, length in enumerate(tqdm(lengths, "refining", lengths.most, disable=not self.verbose, leave=False)):
+        for step, length in enumerate(self._progress(lengths)):
             left = 1 - (time.monotonic() - begun) / self.seconds if self.seconds else 0.0
             if left <= 0 or (step % turns == 0 and self.enough(x, self._protected(free, x))):
                 break
@@ -145,6 +145,12 @@ class RefinedProtector(Protector):
     def _protected(self, free: Float[Tensor, "B 3 H W"], x: Images) -> Images:
         """The faces with a perturbation in the ball, less what of it may not be seen."""
         return (x + self.visibility.limit(free, x, self.epsilon)).clamp(-1, 1)
+
+    def _progress(self, lengths: "_Lengths") -> tqdm:
+        """A bar; of one that may end before its last step, the steps alone, and not how long all would take."""
+        limit = "" if self.seconds == math.inf else f" (at most {self.seconds:g} s)"
+        total = lengths.most if self.steps != "auto" and not limit else None
+        return tqdm(lengths, f"refining{limit}", total, unit="step", disable=not self.verbose, leave=False)
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Raises IDGuardError: there are no weights of its own."""

@@ -50,7 +50,7 @@ def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: An
 
     Args:
         inputs: files, folders and globs.
-        verbose: show a progress bar.
+        verbose: say what is being waited for, with a progress bar.
         settings: the other fields of `ProtectConfig`.
 
     Raises:
@@ -60,6 +60,8 @@ def protect_files(inputs: Sequence[str], *, verbose: bool = True, **settings: An
     found = find_photos(config.inputs)
     number = len(found.photos)
     table = PhotoTable(None if config.csv is None else Path(config.csv))
+    if verbose and not config.exported:  # torch alone takes seconds
+        tqdm.write("art-idguard: loading the networks ...", file=sys.stderr)
     with _job(config, verbose=verbose and number == 1) as (job, made_with):
         made_with |= {name: getattr(config, name) for name in ("whole", "format", "strip_metadata")}
         made_with["faces"] = FaceDetector.revision

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from art_idguard import attribute_classifier
 from art_idguard.attribute_classifier import AttributeClassifier, labels
@@ -24,7 +25,7 @@ class Judges:
     """Manipulators that forge the largest face of the written file, and that face alone, `side` pixels square.
 
     What is left of the other faces' protection is not measured. With a `classifier`, which says the edits that suit the
-    face, it is verified.
+    face, it is verified, with a progress bar if `verbose`.
     """
 
     config: ProtectConfig
@@ -32,6 +33,7 @@ class Judges:
     recognizer: Recognizer
     side: int
     classifier: AttributeClassifier | None = None
+    verbose: bool = False
 
     def __call__(self, done: Written) -> Judgement:
         """The verdict; `faded` compares with the effect in the protector's own frame, on the first manipulator."""
@@ -40,7 +42,9 @@ class Judges:
         *ideal, real = effects(clean, [*made, crop], self.manipulators[0], self.recognizer)
         judged = [Judged(type(self.manipulators[0]).__name__, {AS_IT_IS: real})]
         if self.classifier is not None:
-            judged = list(self._verified(clean, crop, self.classifier))
+            verified = self._verified(clean, crop, self.classifier)
+            number = len(self.manipulators)
+            judged = list(tqdm(verified, "verifying", number, unit="tool", disable=not self.verbose, leave=False))
         worst = least(judged)
         faded = any(real.l2_face < effect.l2_face / 4 for effect in ideal)
         return Judgement(verdict(judged, self.config), *worst, figures=figures(worst), faded=faded)

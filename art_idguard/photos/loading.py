@@ -34,6 +34,7 @@ def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJo
             recognizer=recognizers.default(),
             side=side,
             classifier=attribute_classifier.default() if config.verify else None,
+            verbose=verbose,
         )
         protector, made_with = _protector(start, judges, config, verbose=verbose)
         job = PhotoJob(

@@ -44,6 +44,14 @@ def left_behind(folder):
     return sorted(path.name for path in folder.rglob(".*") if path.name != NAME)
 
 
+def test_without_a_command_the_error_is_short(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err.endswith(
+        "COMMAND ...\nart-idguard: error: the following arguments are required: COMMAND\n"
+    )
+
+
 def test_protect_writes_beside_the_photo(photo, model, capsys):
     assert protect(photo, model=model) == 0
     written = photo.with_name("photo.protected.png")

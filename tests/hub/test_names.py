@@ -78,6 +78,17 @@ def test_families_estimators_and_commands_take_names(capsys):
     assert "stargan-hardened (hardened/stargan-celeba128)" in capsys.readouterr().out
 
 
+def test_the_folder_of_a_run_names_the_model_in_it(tmp_path):
+    model = tmp_path / "run" / "protector"
+    model.mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt is refused, a pickle"):
+        load(tmp_path / "run")
+    (model / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=f"no config.json in .*run; name a model in it: {model};"):
+        load(tmp_path / "run")
+
+
 def test_a_name_of_another_kind_is_refused():
     with pytest.raises(WeightsError, match="of kind 'relgan', not 'stargan'"):
         MANIPULATORS["stargan"].from_pretrained("relgan")

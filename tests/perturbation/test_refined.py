@@ -273,3 +273,14 @@ def test_a_refined_protector_is_neither_saved_nor_trained(parts, x, tmp_path):
     estimator = PyTorchManipulator(manipulators[0], input_shape=(3, SIZE, SIZE), device_type="cpu")
     with pytest.raises(IDGuardError, match=r"fit an attack with the one that it begins with, \.start"):
         IDGuardAttack(estimator, refined, verbose=False).fit(((x + 1) / 2).numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"steps": 2}, "refining: 100%"), ({"steps": 2, "seconds": 60.0}, "refining (at most 60 s): 2step")],
+)
+def test_a_bar_says_what_is_left_only_where_all_steps_are_done(parts, x, options, said, monkeypatch, capsys):
+    protector, manipulators, recognizer = parts
+    monkeypatch.setattr(refinement, "tqdm", partial(refinement.tqdm, mininterval=0))
+    RefinedProtector(protector, manipulators[:1], [recognizer], verbose=True, **options)(x[:1])
+    assert said in capsys.readouterr().err

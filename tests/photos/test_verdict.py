@@ -149,6 +149,7 @@ def test_a_result_is_verified_by_all_that_ship_also_later_and_stays(place, prote
     found = re.search(r"StarGAN: (still|not) recognisable.*; RelGAN: (still|not) recognisable", said.out)
     assert found
     assert "skipped: " in said.out
+    assert re.search(r"loading.*\n.*verifying.*0/2", said.err, re.S)
     assert "0 protected, 1 skipped, 0 failed" in said.err
     failed, said, there = protect(verify=True, csv=table, overwrite=True)
     assert "1 protected, 0 skipped, 0 failed" in said.err
