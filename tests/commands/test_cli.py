@@ -176,7 +176,8 @@ def damage(kind, folder, tmp_path):
 def test_bad_weights_are_refused(kind, tmp_path, photo, model, capsys):
     folder = damage(kind, Path(shutil.copytree(model, tmp_path / "model")), tmp_path)
     assert protect(photo, model=folder) == 1
-    error = capsys.readouterr().err
+    loading, error = capsys.readouterr().err.splitlines(keepends=True)
+    assert loading == "art-idguard: loading the networks ...\n"
     assert error.startswith("art-idguard: error: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "payload-ran").exists()
@@ -187,7 +188,8 @@ def test_unreachable_hub_is_one_line(photo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert protect(photo, model="nobody/nothing") == 1
-    error = capsys.readouterr().err
+    loading, error = capsys.readouterr().err.splitlines(keepends=True)
+    assert loading == "art-idguard: loading the networks ...\n"
     assert error.startswith("art-idguard: error: ")
     assert error.count("\n") == 1
 
@@ -325,7 +327,8 @@ def test_bad_configs_are_one_line_errors(tmp_path, photo, model, capsys, config)
     folder = Path(shutil.copytree(model, tmp_path / "model"))
     (folder / "config.json").write_text(config)
     assert protect(photo, model=folder) == 1
-    error = capsys.readouterr().err
+    loading, error = capsys.readouterr().err.splitlines(keepends=True)
+    assert loading == "art-idguard: loading the networks ...\n"
     assert error.startswith("art-idguard: error: ")
     assert error.count("\n") == 1
 
