@@ -15,6 +15,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -480,10 +481,11 @@ def test_a_taken_port_is_an_error_that_is_named(models):
 
 def test_it_says_that_it_loads_and_ctrl_c_ends_that_without_a_traceback():
     command = [sys.executable, "-m", "art_idguard.cli", "serve", "--port", str(free_port())]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs, such as ours, do not
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as process:
         assert process.stderr.readline().startswith("Loading the page and its models")
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == "art-idguard: interrupted\n"
+        assert process.communicate(timeout=120)[1] == "art-idguard: interrupted\n"
     assert process.returncode in (130, -signal.SIGINT)  # Python may choose the latter
 
 
