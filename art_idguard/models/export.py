@@ -61,6 +61,10 @@ def export_protector(
     path = Path(config.output)
     if path.suffix not in WRITERS:
         raise IDGuardError(f"{path} ends in {path.suffix!r}; expected {' or '.join(WRITERS)}")
+    if Path(config.model).suffix in WRITERS:
+        raise IDGuardError(
+            f"{config.model} is no protector's folder or name; to write that file say --output {config.model}"
+        )
     if path.is_dir():
         raise IDGuardError(f"{path} is a folder; give the name of a file")
     if path.suffix == ".onnx":

@@ -94,6 +94,7 @@ def test_what_cannot_be_exported_is_said_before_work_begins(tmp_path, monkeypatc
     for arguments, message in (
         (["--output", "p.pt"], "p.pt ends in '.pt'; expected .onnx or .pt2"),
         (["--output", "p"], "p ends in ''; expected .onnx or .pt2"),
+        (["p.onnx"], "p.onnx is no protector's folder or name; to write that file say --output p.onnx"),
         (["--output", f"{tmp_path}/folder.onnx"], "is a folder; give the name of a file"),
         ([f"{tmp_path}/stargan", "--output", f"{tmp_path}/p.onnx"], "is of kind 'stargan', not 'protector'"),
         ([f"{tmp_path}/none", "--output", f"{tmp_path}/p.onnx"], "no folder"),
