@@ -53,9 +53,6 @@ class ExportedProtector:
 
     def describe(self) -> dict[str, Any]:
         """What `art-idguard info` says of the file."""
-        import onnx
-
-        opsets = onnx.load(self.path, load_external_data=False).opset_import
         return {
             "model": str(self.path),
             "kind": "a protector as art-idguard export writes it",
@@ -64,7 +61,6 @@ class ExportedProtector:
             "size": f"faces of {self.side} x {self.side} pixels",
             "pixel range": PIXEL_RANGE,
             "epsilon": f"{self.epsilon} on {PIXEL_RANGE}, {epsilon_to_levels(self.epsilon)} of 255 levels",
-            "opset": ", ".join(f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in opsets),
         }
 
     def _require_faces(self) -> None:

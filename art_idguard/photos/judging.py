@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from art_idguard import attribute_classifier
 from art_idguard.attribute_classifier import AttributeClassifier, labels
 from art_idguard.files.grid import save_grid
 from art_idguard.manipulators import Manipulator
@@ -42,7 +41,7 @@ class Judges:
         *ideal, real = effects(clean, [*made, crop], self.manipulators[0], self.recognizer)
         judged = [Judged(type(self.manipulators[0]).__name__, {AS_IT_IS: real})]
         if self.classifier is not None:
-            verified = self._verified(clean, crop, self.classifier)
+            verified = self._verified(clean, crop)
             number = len(self.manipulators)
             judged = list(tqdm(verified, "verifying", number, unit="tool", disable=not self.verbose, leave=False))
         worst = least(judged)
@@ -51,10 +50,11 @@ class Judges:
 
     def hold(self, clean: Images, protected: Images) -> bool:
         """Whether no manipulator makes a recognisable face of one protected crop; the first that does ends it."""
-        return all(map(holds, self._verified(clean, protected, self.classifier or attribute_classifier.default())))
+        return all(map(holds, self._verified(clean, protected)))
 
-    def _verified(self, clean: Images, protected: Images, classifier: AttributeClassifier) -> Iterator[Judged]:
-        attributes = labels(classifier, clean)
+    def _verified(self, clean: Images, protected: Images) -> Iterator[Judged]:
+        assert self.classifier is not None  # without one nothing is verified
+        attributes = labels(self.classifier, clean)
         for judge in self.manipulators:
             yield Judged(type(judge).__name__, effects_left(clean, protected, judge, self.recognizer, attributes))
 

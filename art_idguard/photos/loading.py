@@ -1,6 +1,6 @@
 """Everything of a batch that needs torch: the protector, and who judges what it does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -27,41 +27,34 @@ def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJo
     """The job of a run, to be done inside, and what a record says of its protector."""
     with float32():
         start = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
-        targets, side = _judges(config), start.side
-        judges = Judges(
-            config=config,
-            manipulators=targets,
-            recognizer=recognizers.default(),
-            side=side,
-            classifier=attribute_classifier.default() if config.verify else None,
-            verbose=verbose,
-        )
-        protector, made_with = _protector(start, judges, config, verbose=verbose)
+        all_asked = config.verify and config.check is None
+        tools = _shipped() if config.refine or config.show or all_asked else []
+        judges = _judges(config, tools if all_asked else None, start.side, verbose=verbose)
+        protector, made_with = _protector(start, tools, judges, config, verbose=verbose)
         job = PhotoJob(
             config=config,
             protector=protector,
-            judge=judges if targets else None,
-            show=Gallery(manipulators=_shipped(), side=side) if config.show else None,
+            judge=judges,
+            show=Gallery(manipulators=tools, side=start.side) if config.show else None,
             begin=partial(torch.set_num_threads, max(1, torch.get_num_threads() // config.workers)),
         )
         yield job, made_with
 
 
 def _protector(
-    protector: Protector, judges: Judges, config: ProtectConfig, *, verbose: bool
+    protector: Protector, tools: Sequence[Manipulator], judges: Judges | None, config: ProtectConfig, *, verbose: bool
 ) -> tuple[Protector, dict[str, Any]]:
     """The protector of a run, and what a record says of it."""
     made_with: dict[str, Any] = {"protector": _digest(protector)}
     if config.refine:
-        targets = _shipped()
-        made_with["refine"] = [config.refine, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, targets)]
+        made_with["refine"] = [config.refine, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, tools)]
         options: dict[str, Any] = {}
-        if config.until:
+        if config.until and judges:
             options["enough"] = judges.hold
             made_with["until"] = [config.until, *map(_digest, judges.manipulators)]
         if config.minutes is not None:
             options["seconds"] = made_with["seconds"] = 60 * config.minutes
-        protector = refined_in_photo(protector, targets, steps=config.refine, verbose=verbose, **options)
+        protector = refined_in_photo(protector, tools, steps=config.refine, verbose=verbose, **options)
     if config.strength != 1:
         made_with["strength"] = config.strength
         protector = WeakenedProtector(protector, config.strength)
@@ -78,9 +71,15 @@ def _shipped() -> list[Manipulator]:
     return [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
 
 
-def _judges(config: ProtectConfig) -> list[Manipulator]:
+def _judges(config: ProtectConfig, tools: Sequence[Manipulator] | None, side: int, *, verbose: bool) -> Judges | None:
+    """Those tools, or the manipulator that the settings name; None where nobody is to judge."""
     if config.check == "none":
-        return []
-    if config.check is None and config.verify:
-        return _shipped()
-    return [manipulators.load(config.check or shipped("manipulators/stargan-celeba128"))]
+        return None
+    return Judges(
+        config=config,
+        manipulators=tools or [manipulators.load(config.check or shipped("manipulators/stargan-celeba128"))],
+        recognizer=recognizers.default(),
+        side=side,
+        classifier=attribute_classifier.default() if config.verify or config.until else None,
+        verbose=verbose,
+    )
