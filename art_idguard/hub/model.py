@@ -19,7 +19,7 @@ from art_idguard.files.digests import sha256
 from art_idguard.files.tensors import save_atomically
 from art_idguard.hub import cards
 from art_idguard.hub.repository import CONFIG, STAGED, WEIGHTS, explained, finish_save, locate, parse_config
-from art_idguard.hub.weights import BuildLimit, fitted, load_strict, read_state_dict
+from art_idguard.hub.weights import BuildLimit, Undrawn, fitted, load_strict, read_state_dict
 from art_idguard.types import float32
 
 DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
@@ -107,7 +107,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
             with float32():
                 with torch.device("meta"), BuildLimit(state, source):  # neither memory nor time, whatever is asked for
                     fitted(cls(**config), state, weights)
-                model = cls(**config)
+                with Undrawn():
+                    model = cls(**config)
         except WeightsError:
             raise
         except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:

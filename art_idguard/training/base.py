@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from art_idguard.errors import IDGuardError
+from art_idguard.files.tensors import all_finite
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.log import make_trackers
@@ -185,7 +186,7 @@ class TrainingRun(ABC):
             IDGuardError: the weights are not finite, which the last update may have made them; or the disk is full.
         """
         for name, network in self.networks.items():
-            if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+            if not all(map(all_finite, network.state_dict().values())):
                 raise IDGuardError(
                     f"step {self.step}: the weights of the {name} are not finite. {self.recovery_hint()}"
                 )
