@@ -1,4 +1,4 @@
-"""`art-idguard train`, `train-manipulator` and `harden`."""
+"""`art-idguard train`, `distill`, `train-manipulator` and `harden`."""
 
 import sys
 from collections.abc import Callable
@@ -8,30 +8,41 @@ from typing import Any
 from art_idguard.commands._settings import add_settings
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
-from art_idguard.training.protector.config import ProtectorConfig
+from art_idguard.training.protector.config import DistillationConfig, ProtectorConfig
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    train = commands.add_parser("train", help="train a protector (Algorithm 1)")
-    add_settings(train, ProtectorConfig)
-    train.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
-    train.set_defaults(run=_run)
-    manipulator = commands.add_parser("train-manipulator", help="train a manipulator by its own losses")
-    add_settings(manipulator, ManipulatorConfig, "manipulator")
-    manipulator.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
-    manipulator.set_defaults(run=_train_manipulator)
-    harden = commands.add_parser("harden", help="train a manipulator adversarially (Eq. 15)")
-    add_settings(harden, HardeningConfig, "manipulator")
-    harden.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
-    harden.set_defaults(run=_harden)
+    for name, config, positional, text, run in (
+        ("train", ProtectorConfig, (), "train a protector (Algorithm 1)", _train),
+        ("distill", DistillationConfig, (), "train a small, fast protector to do what another does", _distill),
+        (
+            "train-manipulator",
+            ManipulatorConfig,
+            ("manipulator",),
+            "train a manipulator by its own losses",
+            _train_manipulator,
+        ),
+        ("harden", HardeningConfig, ("manipulator",), "train a manipulator adversarially (Eq. 15)", _harden),
+    ):
+        parser = commands.add_parser(name, help=text)
+        add_settings(parser, config, *positional)
+        parser.add_argument("--resume", action="store_true", help="go on from the output folder's checkpoint")
+        parser.set_defaults(run=run)
 
 
-def _run(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
+def _train(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
     config = ProtectorConfig.from_recipe(recipe, **given)
     from art_idguard.training.protector.train import train_protector
 
     return _trained(train_protector, config, resume=resume, quiet=quiet)
+
+
+def _distill(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:
+    config = DistillationConfig.from_recipe(recipe, **given)
+    from art_idguard.training.protector.distillation import distill
+
+    return _trained(distill, config, resume=resume, quiet=quiet)
 
 
 def _train_manipulator(*, recipe: Path | None, resume: bool, quiet: bool, **given: Any) -> int:

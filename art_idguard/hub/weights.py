@@ -137,7 +137,7 @@ class BuildLimit(TorchFunctionMode):
 
 
 class Undrawn(TorchFunctionMode):
-    """Leaves out what layers draw when they are built, a third of the time of loading: the file's weights replace it."""
+    """Leaves out what layers draw when they are built, most of the time of loading: the file's weights replace it."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """All else goes on."""

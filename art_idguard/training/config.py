@@ -105,9 +105,10 @@ class TrainingConfig(Settings):
         if self.steps < step:
             raise IDGuardError(f"{self.output} has done {step} steps; steps is {self.steps}, expected at least {step}")
         if self.steps != before and (step - 1) / min(self.steps, before) > self.falls_from:
+            further = "; go on from what it has learnt in another run (start)" if hasattr(self, "start") else ""
             raise IDGuardError(
                 f"cannot resume {self.output} with {self.steps} steps: its learning rate falls over the {before} that "
-                "it began with, and has begun to; go on from what it has learnt in another run (start)"
+                f"it began with, and has begun to{further}"
             )
         if self.steps > before and self.minutes is not None and elapsed >= 60 * self.minutes:
             raise IDGuardError(

@@ -18,7 +18,7 @@ def labelled(workplace):
     return workplace
 
 
-@pytest.fixture(params=("train", "train-manipulator", "harden", "harden by distillation"))
+@pytest.fixture(params=("train", "distill", "train-manipulator", "harden", "harden by distillation"))
 def training(request, labelled):
     """Settings of one training for an output folder, and the training, which is quiet."""
     from tests.training.trainings import TRAININGS

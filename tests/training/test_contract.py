@@ -217,7 +217,9 @@ def test_a_refused_run_leaves_the_settings_as_they_are(begun, tmp_path):
 @pytest.mark.slow
 def test_an_extended_run_leaves_what_a_long_one_leaves(training, tmp_path):
     config, train = training
-    options = {"sample_every": 1} | ({} if config(tmp_path).command == "train" else {"decay_from": 1.0})
+    options = {"sample_every": 1} | (
+        {"schedule": "constant"} if "schedule" in vars(config(tmp_path)) else {"decay_from": 1.0}
+    )
     train(config(tmp_path / "long", **options))
     for steps in (1, 2, STEPS):
         train(config(tmp_path / "extended", steps=steps, **options), resume=True)
@@ -229,10 +231,10 @@ def test_an_extended_run_leaves_what_a_long_one_leaves(training, tmp_path):
 @pytest.mark.slow
 def test_a_run_whose_learning_rate_has_fallen_is_not_extended(training, tmp_path):
     config, train = training
-    options = {"schedule": "linear"} if config(tmp_path).command == "train" else {"decay_from": 0.0}
+    options = {"schedule": "linear"} if "schedule" in vars(config(tmp_path)) else {"decay_from": 0.0}
     train(config(tmp_path, steps=2, **options))
     before = contents(tmp_path)
-    with pytest.raises(IDGuardError, match=r"with 4 steps: its learning rate falls .* another run \(start\)"):
+    with pytest.raises(IDGuardError, match=r"with 4 steps: its learning rate falls .*, and has begun to"):
         train(config(tmp_path, steps=4, **options), resume=True)
     assert contents(tmp_path) == before
 

@@ -21,7 +21,8 @@ from art_idguard.training.config import TrainingConfig
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.manipulator.hardening import harden
 from art_idguard.training.manipulator.train import train_manipulator
-from art_idguard.training.protector.config import ProtectorConfig
+from art_idguard.training.protector.config import DistillationConfig, ProtectorConfig
+from art_idguard.training.protector.distillation import distill
 from art_idguard.training.protector.train import train_protector
 from tests import ROOT
 
@@ -60,8 +61,22 @@ def of_workplace(kind, workplace, output, **changes):
     return gan_config(output=output, kind=kind, **settings | changes)
 
 
+def distillation_config(workplace, output, **changes):
+    settings = {
+        "faces": str(workplace / "faces"),
+        "output": str(output),
+        "teacher": str(workplace / "protector"),
+        "size": 32,
+        "channels": 4,
+        "steps": STEPS,
+        "checkpoint_every": 1,
+    }
+    return DistillationConfig(**(settings | changes))
+
+
 TRAININGS: dict[str, tuple[Callable[..., TrainingConfig], Callable[..., Path]]] = {
     "train": (protector_config, train_protector),
+    "distill": (distillation_config, distill),
     "train-manipulator": (partial(of_workplace, ManipulatorConfig), train_manipulator),
     "harden": (partial(of_workplace, HardeningConfig), harden),
     "harden by distillation": (partial(of_workplace, HardeningConfig, distill=True), harden),

@@ -1,4 +1,4 @@
-"""The settings of a protector's training."""
+"""The settings of a protector's training, and of its distillation."""
 
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -124,14 +124,12 @@ class ProtectorConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size % 4:
-            raise IDGuardError(f"size is {self.size}; expected a multiple of 4, such as 128 or 256")
+        _check_size(self.size)
         if self.alpha is not None and len(self.alpha) != len(self.manipulators):
             raise IDGuardError(
                 f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
             )
-        if self.ema >= 1:
-            raise IDGuardError(f"ema is {self.ema}; expected the share of the average that stays, less than 1")
+        _check_ema(self.ema)
         defaults = {field.name: field.default for field in fields(self)}
         if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
             raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
@@ -140,3 +138,50 @@ class ProtectorConfig(TrainingConfig):
     def falls_from(self) -> float:
         """Share of the budget after which the learning rate falls: from the first step on, or never."""
         return 0.0 if self.schedule == "linear" else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig(TrainingConfig):
+    """A narrow protector learns to do what another does, on faces alone."""
+
+    command = "distill"
+
+    teacher: str | None = None
+    """Folder or Hub id of the protector to imitate, whose bound and P-Pert are the student's; default: what ships."""
+    channels: int = 32
+    """Width of the student, a ResNet with instance normalisation; half of it costs a quarter."""
+    size: int = 128
+    """Side of the faces in pixels, a multiple of 4."""
+    batch_size: int = 4
+    steps: int = 10_000
+    """Budget of steps."""
+    lr: float = 1e-3
+    """Adam's learning rate."""
+    schedule: Literal["constant", "linear"] = "linear"
+    """The learning rate stays, or falls linearly to zero at the end of the budget."""
+    warmup: int = 50
+    """Steps over which the learning rate rises from 0 at first."""
+    ema: float = 0.995
+    """Share of the average of the weights that stays at each step; the average is saved."""
+    checkpoint_every: int = 200
+    sample_every: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_size(self.size)
+        _check_ema(self.ema)
+
+    @property
+    def falls_from(self) -> float:
+        """Share of the budget after which the learning rate falls: from the first step on, or never."""
+        return 0.0 if self.schedule == "linear" else 1.0
+
+
+def _check_size(size: int) -> None:
+    if size % 4:
+        raise IDGuardError(f"size is {size}; expected a multiple of 4, such as 128 or 256")
+
+
+def _check_ema(ema: float) -> None:
+    if ema >= 1:
+        raise IDGuardError(f"ema is {ema}; expected the share of the average that stays, less than 1")
