@@ -506,6 +506,6 @@ def test_the_space_runs_this_app_on_a_gradio_that_it_is_made_for():
     assert SpecifierSet(extra.removeprefix("gradio")).contains(metadata["sdk_version"])
     called = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("art_idguard.serve.start.serve", lambda **options: called.update(options))
+        patch.setattr("art_idguard.serve.serve", lambda **options: called.update(options))
         runpy.run_path(str(SPACE / metadata["app_file"]), run_name="__main__")
     assert called == {"host": "0.0.0.0", "port": 7860}
