@@ -42,7 +42,7 @@ def effects(
     clean: Images, protected: Sequence[Images], manipulator: Manipulator, recognizer: Recognizer
 ) -> list[Effect]:
     """Section IV-A4 for one crop in CelebA's framing: L2_face and identity similarity of each protected version."""
-    forged = forge(manipulator, torch.cat([clean, *protected]))
+    forged = torch.cat([forge(manipulator, crop) for crop in (clean, *protected)])  # memory is that of one
     l2, similarity = distance(forged[:1].expand(len(protected), -1, -1, -1), forged[1:], recognizer)
     return [Effect(*pair) for pair in zip(l2.tolist(), similarity.tolist(), strict=True)]
 
