@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.estimators.wrappers import unwrapped
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.weakened import WeakenedProtector
+from art_idguard.precision import Precision, autocast
 from art_idguard.types import Images
 
 
@@ -39,6 +40,8 @@ class IDGuardAttack(ProtectionAttack):
             is taken off.
         eps: L-inf bound in units of `clip_values`; by default, and at most, the protector's: epsilon on its [-1, 1]
             scale, half of that on [0, 1]. A smaller one scales the perturbation down: less is seen, and less protected.
+        precision: of the generator: "no" is float32; "bf16" is faster on GPUs and on processors with AMX; "auto" is the
+            faster of the two here. bfloat16 moves few pixels by more than half a level of 255.
         common: batch_size, verbose and summary_writer, see `attacks.CommonParams`.
 
     Raises:
@@ -46,7 +49,7 @@ class IDGuardAttack(ProtectionAttack):
         ValueError: a parameter has a wrong type or value.
     """
 
-    attack_params = [*ProtectionAttack.attack_params, "eps"]  # noqa: RUF012 - ART's convention
+    attack_params = [*ProtectionAttack.attack_params, "eps", "precision"]  # noqa: RUF012 - ART's convention
     _estimator_requirements = ((PyTorchManipulator, type(None)),)
 
     def __init__(
@@ -55,11 +58,12 @@ class IDGuardAttack(ProtectionAttack):
         protector: Protector | nn.Module | None = None,
         *,
         eps: float | None = None,
+        precision: Precision = "no",
         **common: Unpack[CommonParams],
     ) -> None:
         super().__init__(estimator, **common)
         self.protector = Protector.from_pretrained() if protector is None else unwrapped(protector)
-        self.eps = eps
+        self.eps, self.precision = eps, precision
         self._check_params()
 
     @classmethod
@@ -152,7 +156,8 @@ class IDGuardAttack(ProtectionAttack):
     @torch.no_grad()  # not inference_mode: a RefinedProtector takes gradients
     def protect(self, x: Images) -> Images:
         """Eq. (14) on the [-1, 1] scale."""
-        return self.weakened(x).specific
+        with autocast(self.precision, self.device):
+            return self.weakened(x).specific
 
     def _default_batch(self) -> int:
         return 4 if self.device.type == "cpu" else 32  # on a CPU more are slower
@@ -162,6 +167,8 @@ class IDGuardAttack(ProtectionAttack):
         if not isinstance(self.protector, Protector):
             raise ValueError(f"`protector` has to be a Protector, found {type(self.protector).__name__}")
         self._check_positive("eps")
+        if self.precision not in (known := get_args(Precision)):
+            raise ValueError(f"`precision` has to be one of {', '.join(known)}, found {self.precision!r}")
         if self.eps > self._full_eps:
             raise ValueError(
                 f"`eps` has to be at most the protector's bound, {self._full_eps:g}, found {self.eps:g}; a protector "

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from art_idguard.attacks.base import CommonParams
+from art_idguard.attacks.base import CommonParams, ProtectionAttack
 from art_idguard.attacks.idguard import IDGuardAttack
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.perturbation import Protector
@@ -38,7 +38,7 @@ class IDGuardUniversalAttack(IDGuardAttack):
         ValueError: a parameter has a wrong type or value.
     """
 
-    attack_params = [*IDGuardAttack.attack_params, "delta"]  # noqa: RUF012 - ART's convention
+    attack_params = [*ProtectionAttack.attack_params, "eps", "delta"]  # noqa: RUF012 - ART's convention
 
     def __init__(
         self,

@@ -324,6 +324,17 @@ def test_a_smaller_eps_scales_the_perturbation_down(kind, protector, x):
     np.testing.assert_array_equal(attack.generate(x) - x, full)
 
 
+def test_bf16_moves_little_and_keeps_the_bound(protector, x):
+    attack = IDGuardAttack(None, protector, verbose=False)
+    exact, bound = attack.generate(x), attack.eps
+    attack.set_params(precision="bf16")
+    found = attack.generate(x)
+    assert found.dtype == np.float32
+    assert abs(found - x).max() <= bound + 1e-6
+    assert 0 < abs(found - exact).max() < bound / 4
+    assert abs(found - exact).mean() < bound / 50
+
+
 def test_an_estimator_that_forges_nothing_is_told_what_to_do(unchecked):
     classifier = PyTorchClassifier(nn.Linear(3, 2), nn.CrossEntropyLoss(), (3,), 2)
     with pytest.raises(EstimatorError, match=r"IDGuardAttack\(\) needs none.*an IDGuardPreprocessor"):
@@ -337,6 +348,7 @@ def test_an_estimator_that_forges_nothing_is_told_what_to_do(unchecked):
         *(("batch_size", value) for value in (0, -1, 2.0, "2", True)),
         *(("verbose", value) for value in (1, "yes")),
         *(("eps", value) for value in (0.1, 0, -0.01, "0.01", float("nan"))),
+        *(("precision", value) for value in ("fp16", None)),
         *(("unknown", 1), ("protector", None)),
     ],
 )
