@@ -11,7 +11,8 @@ from art_idguard.files.atomic import write_text
 from art_idguard.files.recipe import SETTINGS, Settings
 
 MAY_CHANGE = (
-    *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions"),
+    *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "micro_batch"),
+    *("trackers", "regions"),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
     *("clean_cache", "faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
 )

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from art_idguard.cli import main
 from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import read_faces
+from art_idguard.distortions import sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
@@ -85,6 +86,34 @@ def test_cut_graph_step_equals_textbook_step(train_prior, weighting, loss):
         torch.testing.assert_close(report.weights, expected_weights, rtol=1e-9, atol=1e-12)
         assert (gradients(protector) - expected).norm() <= 1e-9 * expected.norm()
     assert not (twice and torch.allclose(report.weights, own_rule.alpha.double()))
+
+
+@pytest.mark.parametrize("operation", ["none", "blur"])
+def test_micro_batches_do_what_the_batch_does(operation):
+    protector, targets, edits, recognizers, masked = double_setting("perturbation")
+    seen, found = [], []
+    targets[0].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    for micro_batch in (None, 2):
+        rule = make_weighting("mgda", alpha=(1.0, 10.0, 1.0, 1.0), space="perturbation")
+        report = cut_graph_step(
+            protector,
+            targets,
+            edits,
+            recognizers,
+            rule,
+            masked,
+            Accelerator(cpu=True),
+            PAPER,
+            sample_distortion((operation,), seed=1),
+            shares=True,
+            micro_batch=micro_batch,
+        )
+        found.append((*report, gradients(protector)))
+        protector.zero_grad()
+    assert max(seen[: len(seen) // 2]) == 6  # both protected versions in one pass
+    assert max(seen[len(seen) // 2 :]) == 4
+    for whole, parts in zip(*found, strict=True):
+        assert (whole - parts).norm() <= 1e-9 * whole.norm()
 
 
 def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():

@@ -107,6 +107,9 @@ class ProtectorConfig(TrainingConfig):
     """What faces go through on their way to the manipulators: none, jpeg, resize, crop, blur, noise; one a step."""
 
     batch_size: int = 32
+    micro_batch: int | None = None
+    """Faces that a manipulator sees at a time, over which its gradients are accumulated: what a large batch does, in
+    the memory of a small one. Default: all of a process's share of the batch."""
     steps: int = 10_000
     """Budget of steps."""
     lr: float = 1e-4

@@ -9,8 +9,7 @@ Notation (name here -> the paper's symbol):
     weights -> lambda_k
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,13 +19,14 @@ from torch import Tensor, nn
 
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
-from art_idguard.losses import TERMS, LossConfig, Objective, to_float32
+from art_idguard.losses import TERMS, LossConfig, to_float32
 from art_idguard.manipulators.base import Manipulator
-from art_idguard.objective import Reference, distorted, objective, reference
+from art_idguard.objective import Reference, distorted
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.training.base import follow
+from art_idguard.training.protector.parts import Part, differentiate, parts_of
 from art_idguard.training.protector.run import ProtectorRun, edits_of, loss_config
 from art_idguard.training.seeding import batch_index, seed_step, step_seed
 from art_idguard.types import Edit, Images
@@ -121,6 +121,7 @@ def cut_graph_step(
     prior: bool = True,
     clean: Sequence[Reference | None] | None = None,
     shares: bool = False,
+    micro_batch: int | None = None,
 ) -> StepReport:
     """Eq. (3) and (4), lines 18-20 of Algorithm 1 up to the update: sets `.grad` to minus the ascent direction.
 
@@ -138,6 +139,7 @@ def cut_graph_step(
         prior: whether z_p takes part in this step.
         clean: what each manipulator makes of the clean faces (as distorted), where it is known.
         shares: find each term's share of the gradients, at the cost of going through each manipulator thrice more.
+        micro_batch: faces that a manipulator sees at a time, which bounds its memory; default: all.
     """
     # 1. One generator forward; the protected images become leaves.
     with accelerator.autocast():
@@ -146,41 +148,39 @@ def cut_graph_step(
     # 2. Each manipulator's v_k; its graph is freed before the next one starts.
     tasks = TaskGradients(protector, protected, accelerator)
     view = distorted(masked, distortion)
-    statistics, parts = [], []
+    statistics, lengths = [], []
     for k, (manipulator, edit) in enumerate(zip(manipulators, edits, strict=True)):
-        # Not under autocast: bf16 is about as coarse as the perturbation.
         arriving = [distortion.images(images) for images in leaves]
-        with accelerator.autocast():
-            clean_output = (clean and clean[k]) or reference(manipulator, edit, recognizers, view, loss)
-            task = objective(manipulator, edit, recognizers, view, arriving, loss, clean_output)
-        tasks.add(torch.autograd.grad(task.total, leaves))
+        parts = parts_of(
+            manipulator, edit, recognizers, view, loss, clean[k] if clean else None, accelerator, micro_batch
+        )
+        (total, kpi), gradients = differentiate(parts, arriving, accelerator)
+        tasks.add(torch.autograd.grad(arriving, leaves, gradients))
         if shares:
-            alike = partial(objective, manipulator, edit, recognizers, view, loss=loss, clean=clean_output)
-            parts.append(_lengths(alike, distortion, leaves, accelerator))
-        statistics.append(torch.stack([task.total.detach(), task.kpi]))
+            lengths.append(_lengths(parts, distortion, leaves, accelerator))
+        statistics.append(torch.stack([total, kpi]))
     # 3. The weights.
     objectives, kpis = accelerator.reduce(torch.stack(statistics, dim=1), "mean")
     kpis = kpis / kpi_scale
     weights = weighting(TaskStatistics(objectives, kpis, tasks.gramian))
     # 4. One generator backward with their sum.
     _descend(protector, tasks.gradient(weights))
-    return StepReport(objectives, kpis, weights, _as_shares(parts, accelerator))
+    return StepReport(objectives, kpis, weights, _as_shares(lengths, accelerator))
 
 
 def _lengths(
-    task: Callable[..., Objective], distortion: Distortion, leaves: Sequence[Images], accelerator: Accelerator
+    parts: Sequence[Part], distortion: Distortion, leaves: Sequence[Images], accelerator: Accelerator
 ) -> Float[Tensor, "3"]:
     """Length of each term's own gradient by the protected images; 0 of a term that is a constant.
 
     Each from a graph of its own: a compiled one cannot be gone through twice.
     """
     lengths = []
-    for number in range(len(TERMS)):
+    for term in range(len(TERMS)):
         arriving = [distortion.images(images) for images in leaves]
-        with accelerator.autocast():
-            term = task(protected=arriving).terms[number]
-        gradients = torch.autograd.grad(term, leaves, materialize_grads=True)
-        lengths.append(torch.stack([gradient.norm() for gradient in gradients]).norm())
+        _, gradients = differentiate(parts, arriving, accelerator, term)
+        back = torch.autograd.grad(arriving, leaves, gradients)
+        lengths.append(torch.stack([gradient.norm() for gradient in back]).norm())
     return torch.stack(lengths)
 
 
@@ -228,6 +228,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         prior=step % config.prior_every == 0,
         clean=clean_references(run, index, choices, edits, recognizers, view, loss) if distortion is NOTHING else None,
         shares=(step + 1) % config.shares_every == 0,
+        micro_batch=config.micro_batch,
     )
     _require_finite(run, report)
     rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
