@@ -11,13 +11,14 @@ from art_idguard.files.atomic import write_text
 from art_idguard.files.recipe import SETTINGS, Settings
 
 MAY_CHANGE = (
-    *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "micro_batch"),
-    *("trackers", "regions"),
+    *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions"),
+    *("micro_batch",),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
     *("clean_cache", "faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
 )
-"""Settings that a resumed run may change: the second line helps where a loss was not finite; the third says where
-things lie, whose contents have to be the same (`TrainingRun.inputs`). Of steps see `TrainingConfig.check_steps`."""
+"""Settings that a resumed run may change: the second line helps where memory ends, the third where a loss was not
+finite; the last says where things lie, whose contents have to be the same (`TrainingRun.inputs`). Of steps see
+`TrainingConfig.check_steps`."""
 
 POSITIVE = ("minutes", "clip", "epsilon")
 """Numbers that are more than 0; others with a fraction may be 0."""

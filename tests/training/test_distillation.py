@@ -9,6 +9,7 @@ import torch
 from art_idguard.errors import IDGuardError
 from art_idguard.images import from_uint8
 from art_idguard.perturbation import Protector
+from art_idguard.training.protector.config import DistillationConfig
 from art_idguard.training.protector.distillation import build_run, distance, distill, narrow
 from tests.training.trainings import distillation_config
 
@@ -44,6 +45,10 @@ def test_the_saved_student_does_what_the_teacher_does(labelled, tmp_path):
     assert distance(student, teacher, images).item() < before / 2
     losses = [json.loads(line)["loss"]["student"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) / 4
+
+
+def test_the_shipped_recipe_is_valid():
+    assert DistillationConfig.from_recipe("student").teacher == "protector"
 
 
 @pytest.mark.parametrize(
