@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from nbclient import NotebookClient
 
 from art_idguard.files.digests import sha256
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
+from art_idguard.training.protector.config import ProtectorConfig
 from art_idguard.types import ATTRIBUTES
 from tests import ROOT
 from tests.toys import tiny_manipulators, write_portraits
@@ -154,3 +156,11 @@ def test_benchmark_of_face_visits(example, capsys, monkeypatch):
     assert found[0][2] == "1.00"
     assert all(float(visits) > 0 for _, visits, _ in found)
     assert float(found[3][2]) > float(found[0][2])
+
+
+@pytest.mark.parametrize("name", ["gpus", "nodes"])
+def test_accelerate_configurations_are_read_and_share_the_recipes_batch_evenly(name):
+    found = load_config_from_file(str(ROOT / "examples/accelerate" / f"{name}.yaml"))
+    assert found.num_processes % found.num_machines == 0
+    assert found.mixed_precision in ("no", "bf16")
+    assert ProtectorConfig.from_recipe("protector-kpi").batch_size % found.num_processes == 0
