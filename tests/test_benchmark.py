@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path):
 
 
 SECTIONS = {
-    "step": (["--manipulators", "1", "2"], ["textbook S-I", "official form S-II", "cut S-II, 2 manipulators"]),
+    "step": (["--manipulators", "2"], ["textbook S-I", "official form S-II", "cut S-II, 2 manipulators"]),
     "visits": ([], ["both branches, clean outputs made", "P-Pert every 8 steps, clean outputs kept"]),
     "attack": (["--images", "2"], ["bare generator", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"]),
     "refine": (["--refine-steps", "1"], ["refine, 1 manipulators", "refine, 4 manipulators"]),

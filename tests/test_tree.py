@@ -20,7 +20,6 @@ DOCUMENTS = sorted(
         *ROOT.glob("docs/**/*.*"),
         *ROOT.glob("hub/**/*.md"),
         *ROOT.glob("examples/*"),
-        *ROOT.glob("examples/benchmarks/*.py"),
     ]
 )
 SHELL = {"attacks", "cli", "commands", "defences", "estimators"}
