@@ -1,4 +1,6 @@
 import os
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the development data")
     return SHARED
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports a script of the examples as Python does that runs it."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    yield import_module
+    own = {path.stem for path in ROOT.glob("examples/*.py")} | {"benchmarks"}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from art_idguard.training.protector.step import cut_graph_step, parameters
 from art_idguard.training.protector.train import train_protector
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import make_weighting
-from examples.benchmark import textbook_step
+from examples.benchmarks.step import textbook_step
 from tests.toys import PORTRAIT, ToyRecognizer, tiny_manipulators, write_portraits
 
 

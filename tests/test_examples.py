@@ -1,9 +1,6 @@
 """The examples run, at toy size, and do what they say."""
 
 import re
-import sys
-from importlib import import_module
-from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -16,7 +13,6 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.types import ATTRIBUTES
 from tests import ROOT
 from tests.toys import tiny_manipulators, write_portraits
 
@@ -36,15 +32,6 @@ def toys(tmp_path_factory):
     tiny_manipulators(("stargan",))[0].save_pretrained(folder / "stargan")
     write_portraits(folder / "faces", 2, 160)
     return folder
-
-
-@pytest.fixture
-def example(monkeypatch):
-    """Imports a script of the folder as Python does that runs it."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    yield import_module
-    for name in {path.stem for path in EXAMPLES.glob("*.py")} & set(sys.modules):
-        del sys.modules[name]
 
 
 def rows(printed):
@@ -78,46 +65,6 @@ def test_own_manipulator(example, toys, capsys):
     assert all(l2 > 0 for _, l2, _ in callable_)
 
 
-@pytest.mark.slow
-def test_benchmark_of_training(example, tmp_path, capsys, monkeypatch):
-    faces = write_portraits(tmp_path / "faces", 4)
-    lines = [",".join(["file", *ATTRIBUTES]), *(f"{i:03d}.png,{i % 2},0,1,1,0" for i in range(4))]
-    (faces / "train.csv").write_text("\n".join(lines))
-    options = ["--size", "64", "--channels", "8", "--batch", "2", "--steps", "5"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "train-manipulator", "--faces", str(faces), *options])
-    example("benchmark").main()
-    speeds = re.findall(r"\| (.+?), float32 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", capsys.readouterr().out)
-    assert [name for name, *_ in speeds] == ["plain loop", "ours"]
-    assert all(float(images) > 0 and 0 <= float(share) < 1 for _, images, _, share in speeds)
-
-
-@pytest.mark.slow
-def test_benchmark_of_attacks(example, capsys, monkeypatch):
-    """At toy size: that it measures, and that PGD costs many times more whatever the machine does beside it."""
-    options = ["--size", "32", "--images", "4", "--pgd-images", "1", "--repeats", "1"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "attack", *options])
-    example("benchmark").main()
-    printed = capsys.readouterr().out
-    assert re.findall(r"\| ratio \| ([\d.]+)", printed)
-    (faster,) = re.findall(r"faster \| ([\d.]+) x", printed)
-    assert float(faster) > 20
-    assert len(re.findall(r"rises by [\d.-]+ MiB; output [\d.]+ MiB", printed)) == 2
-
-
-def test_the_work_of_a_step_is_counted(example):
-    """By hand: each pass through a convolution, in any direction, takes 2 k^2 C_in C_out H W operations."""
-    conv, x = torch.nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 8, 8, requires_grad=True)
-    config = SimpleNamespace(n_critic=4, batch_size=2)
-
-    def penalised():
-        (gradient,) = torch.autograd.grad(conv(x).sum(), x, create_graph=True)
-        gradient.square().sum().backward(inputs=[conv.weight])
-
-    work, once = example("benchmark_manipulator").work_per_image, 2 * 9 * 3 * 5 * 8 * 8
-    assert work(lambda: conv(x).sum().backward(), config) == 3 * once  # forward, by the images, by the weights
-    assert work(penalised, config) == 4 * once  # forward, by the images, and that by what arrived and by the weights
-
-
 def parameters(book):
     (cell,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
     return cell
@@ -144,18 +91,6 @@ def test_notebook_is_stored_with_its_results_and_without_the_machine():
     assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
     assert NOTEBOOK.stat().st_size < 300_000
     assert str(EXAMPLES.parent) not in NOTEBOOK.read_text()
-
-
-@pytest.mark.slow
-def test_benchmark_of_face_visits(example, capsys, monkeypatch):
-    options = ["--size", "32", "--batch", "1", "--repeats", "1"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "visits", *options])
-    example("benchmark").main()
-    found = re.findall(r"\| ([^|]+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", capsys.readouterr().out)
-    assert len(found) == 5
-    assert found[0][2] == "1.00"
-    assert all(float(visits) > 0 for _, visits, _ in found)
-    assert float(found[3][2]) > float(found[0][2])
 
 
 @pytest.mark.parametrize("name", ["gpus", "nodes"])

@@ -39,7 +39,7 @@ from art_idguard.training.protector.train import train_protector
 from art_idguard.training.seeding import batch_index
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import WEIGHTINGS, TaskStatistics, make_weighting
-from examples.benchmark import textbook_step
+from examples.benchmarks.step import textbook_step
 from tests import ROOT
 from tests.toys import ToyRecognizer, in_one_and_two_processes, tiny_manipulators
 from tests.training.trainings import arguments, in_a_process, protector_config
@@ -114,6 +114,18 @@ def test_micro_batches_do_what_the_batch_does(operation):
     assert max(seen[len(seen) // 2 :]) == 4
     for whole, parts in zip(*found, strict=True):
         assert (whole - parts).norm() <= 1e-9 * whole.norm()
+
+
+def test_the_official_loops_form_takes_the_same_step():
+    protector, *parts, masked = double_setting("parameters")
+    found = []
+    for apart in (False, True):
+        protector.zero_grad()
+        rule = make_weighting("mgda", alpha=(1.0,) * 4, space="parameters")
+        textbook_step(protector, *parts, rule, masked, PAPER, apart=apart)
+        found.append(gradients(protector))
+    assert found[0].norm() > 0
+    assert (found[1] - found[0]).norm() <= 1e-9 * found[0].norm()
 
 
 def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():

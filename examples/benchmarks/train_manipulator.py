@@ -1,12 +1,15 @@
-"""The `train-manipulator` of benchmark.py: StarGAN's training here against the plain loop."""
+"""Images a second of StarGAN's training here, against the plain loop.
 
-import argparse
+That has a DataLoader that decodes each picture when its turn comes, float32, pictures judged one set at a time, and a
+look at the losses after every step.
+"""
+
 import io
 import itertools
 import os
 import tempfile
-import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import flop_registry
 
 from art_idguard.data.sources import Entry, entries
 from art_idguard.training.manipulator.config import ManipulatorConfig
@@ -28,6 +29,9 @@ from art_idguard.training.manipulator.objectives.base import random_shares
 from art_idguard.training.manipulator.setup import build_run
 from art_idguard.training.manipulator.step import train_step
 from art_idguard.types import ATTRIBUTES, Edit
+
+from .measuring import operations, seconds
+from .suite import Suite
 
 
 class Pictures(Dataset):
@@ -89,75 +93,37 @@ def our_steps(config: ManipulatorConfig) -> Callable[[], None]:
     return lambda: (train_step(run, progress=0.0), None)[1]
 
 
-def wait() -> None:
-    """Until the device has done what was asked of it."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def images_per_second(step: Callable[[], None], config: ManipulatorConfig) -> float:
-    """Over `config.steps` steps, after two turns of the generator."""
+def images_per_second(step: Callable[[], None], config: ManipulatorConfig, repeats: int) -> Iterator[float]:
+    """Over as many steps as `config.steps`, in parts with whole turns of the generator, after two turns of it."""
     for _ in range(2 * config.n_critic):
         step()
-    wait()
-    start = time.perf_counter()
-    for _ in range(config.steps):
-        step()
-    wait()
-    return config.steps * config.batch_size / (time.perf_counter() - start)
-
-
-class Count(TorchDispatchMode):
-    """Counts floating point operations; torch's own FlopCounterMode fails where a gradient is differentiated."""
-
-    total = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Does what was asked for, and adds its operations."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if formula := flop_registry.get(func._overloadpacket):
-            self.total += formula(*args, **kwargs, out_val=out)
-        return out
+    steps = config.n_critic * -(-config.steps // (repeats * config.n_critic))
+    for _ in range(repeats):
+        yield steps * config.batch_size / seconds(lambda: [step() for _ in range(steps)])
 
 
 def work_per_image(step: Callable[[], None], config: ManipulatorConfig) -> float:
     """Floating point operations for one image, over one turn of the generator."""
-    with Count() as counter:
-        for _ in range(config.n_critic):
-            step()
-    return counter.total / (config.n_critic * config.batch_size)
+    turn = operations(lambda: [step() for _ in range(config.n_critic)])
+    return turn / (config.n_critic * config.batch_size)
 
 
-def peak(precision: str) -> float:
-    """Floating point operations a second of the fastest of ten products of large matrices."""
-    device, dtype = Accelerator().device, torch.bfloat16 if precision == "bf16" else torch.float32
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = torch.randn(2, side, side, device=device).to(dtype)
-    torch.backends.cuda.matmul.allow_tf32 = True  # as convolutions have it
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        a @ b
-        wait()
-        times.append(time.perf_counter() - start)
-    return 2 * side**3 / min(times)
+def measure(suite: Suite, options: Namespace) -> None:
+    """Images a second of the plain loop and of ours, and how busy they keep the device.
 
-
-def train_manipulator(options: argparse.Namespace) -> None:
-    """Print images a second of the plain loop and of ours, and how busy they keep the device."""
+    A loop's repeats follow each other: accelerate has one precision in a process.
+    """
+    if not options.faces:
+        suite.note("left out: it needs --faces FOLDER, of faces with labels")
+        return
     variants: dict[str, tuple[Any, ...]] = {
         "plain loop, float32": (plain_steps, "no", False),
         "ours, float32": (our_steps, "no", False),
     }
     if torch.cuda.is_available():
         variants |= {"ours, bf16": (our_steps, "bf16", False), "ours, bf16, compiled": (our_steps, "bf16", True)}
-    print(f"StarGAN, batch {options.batch}, {options.size} px, width {options.channels}")
-    print("| loop | images/s | of the plain loop's | of the peak |\n|---|---|---|---|")
-    speeds: list[float] = []
-    work = 0.0
+    suite.about(f"StarGAN, batch {options.batch}, {options.size} px, width {options.channels}; seconds are an image's.")
+    first, work = next(iter(variants)), 0.0
     for name, (make, precision, compiled) in variants.items():
         AcceleratorState._reset_state(reset_partial_state=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -175,6 +141,7 @@ def train_manipulator(options: argparse.Namespace) -> None:
             )
             step = make(config)
             work = work or work_per_image(step, config)  # the plain loop's: what has to be done
-            speeds.append(images_per_second(step, config))
-        share = speeds[-1] * work / peak(precision)
-        print(f"| {name} | {speeds[-1]:.1f} | {speeds[-1] / speeds[0]:.2f} | {share:.2f} |", flush=True)
+            peak = f"{Accelerator().device.type} {'bfloat16' if precision == 'bf16' else 'float32'}"
+            for speed in images_per_second(step, config, options.repeats):
+                figures = {"images a second": speed, "seconds": 1 / speed}
+                suite.add(name, figures, of=first, operations=work, peak=peak)
