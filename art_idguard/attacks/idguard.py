@@ -12,8 +12,8 @@ from art_idguard.attacks.base import CommonParams, ProtectionAttack
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.estimators.wrappers import unwrapped
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.precision import Precision, autocast
 from art_idguard.perturbation.weakened import WeakenedProtector
-from art_idguard.precision import Precision, autocast
 from art_idguard.types import Images
 
 

@@ -29,7 +29,7 @@ from art_idguard.losses import LOG
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted, objective, reference
 from art_idguard.perturbation import UNNOTICED, Protector, Visibility
-from art_idguard.precision import Precision, autocast
+from art_idguard.perturbation.precision import Precision, autocast
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.types import ATTRIBUTES, Attributes, Edit, Images, Protected

@@ -14,7 +14,7 @@ from torch import nn
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import all_finite
-from art_idguard.precision import faster_precision
+from art_idguard.perturbation.precision import faster_precision
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.log import make_trackers

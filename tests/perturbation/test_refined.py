@@ -16,6 +16,7 @@ from art_idguard.images import box_blur, from_array, resize
 from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector, Visibility
 from art_idguard.perturbation import refined as refinement
+from art_idguard.perturbation.precision import autocast
 from art_idguard.perturbation.refined import (
     MOST,
     PHOTO,
@@ -27,7 +28,6 @@ from art_idguard.perturbation.refined import (
     _Objectives,
     refined_in_photo,
 )
-from art_idguard.precision import autocast
 from art_idguard.recognizers import SFace
 from art_idguard.regions import face_mask
 from tests.toys import PORTRAIT, tiny_manipulators
@@ -139,7 +139,7 @@ def test_networks_run_in_the_precision_asked_for_and_win_as_much(parts, x):
 def test_a_photo_is_refined_in_what_is_faster_here(parts, monkeypatch):
     protector, manipulators, recognizer = parts
     for found in ("no", "bf16"):
-        monkeypatch.setattr("art_idguard.precision.faster_precision", lambda device, found=found: found)
+        monkeypatch.setattr("art_idguard.perturbation.precision.faster_precision", lambda device, found=found: found)
         refined = refined_in_photo(protector, manipulators, recognizers=[recognizer])
         assert autocast(refined.precision, torch.device("cpu"))._enabled == (found == "bf16")
 

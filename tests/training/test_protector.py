@@ -23,8 +23,8 @@ from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector, pgd
+from art_idguard.perturbation.precision import faster_precision
 from art_idguard.perturbation.prior import kept_surrogate
-from art_idguard.precision import faster_precision
 from art_idguard.recognizers import SFace
 from art_idguard.regions import MaskedFaces
 from art_idguard.training import base
