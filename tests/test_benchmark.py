@@ -1,6 +1,8 @@
 """The benchmark at toy size: rows appear as they are measured, reports agree, and what it compares is the same work."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,7 +79,7 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path):
         ROOT / "examples/benchmark.py",
         "mgda",
         "--problems",
-        "500",
+        "200",
         "--output",
         tmp_path / "out",
     ]
@@ -89,14 +91,17 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path):
         assert run.communicate(timeout=60)[1].startswith("interrupted; what was measured is in")
     assert run.returncode == 130
     measured = rows_of(tmp_path / "out", "mgda")
-    assert len(measured["exact, norms 1 : 1, 2 tasks"]["repeats"]["ms"]) == 500
+    assert len(measured["exact, norms 1 : 1, 2 tasks"]["repeats"]["ms"]) == 200
     assert len(measured) < 36, "it ended before its end"
     assert (tmp_path / "out/mgda-tasks.png").exists()
 
 
 SECTIONS = {
     "step": (["--manipulators", "2"], ["textbook S-I", "official form S-II", "cut S-II, 2 manipulators"]),
-    "visits": ([], ["both branches, clean outputs made", "P-Pert every 8 steps, clean outputs kept"]),
+    "visits": (
+        ["--compile"],
+        ["both branches, clean outputs made", "P-Pert every 8 steps, clean outputs kept, compiled"],
+    ),
     "attack": (["--images", "2"], ["bare generator", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"]),
     "refine": (["--refine-steps", "1"], ["refine, 1 manipulators", "refine, 4 manipulators"]),
     "mgda": (["--tasks", "3"], ["exact, norms 1 : 1e+08, 3 tasks", "TorchJD, norms 1 : 1, 3 tasks"]),
@@ -113,6 +118,7 @@ def test_quick(section, example, tmp_path, capsys, monkeypatch):
     if section == "attack":
         pytest.importorskip("torchattacks")
     monkeypatch.setattr(example("benchmarks.start"), "IMPORTS", ("import torch",))
+    monkeypatch.setattr(example("benchmarks.visits"), "compiled", list)  # which takes minutes
     for module in ("start", "photos"):  # to make the ONNX file takes ten seconds
         monkeypatch.setattr(example(f"benchmarks.{module}"), "exported", lambda suite: None)
     options, expected = SECTIONS[section]
@@ -186,6 +192,15 @@ def test_the_command_line_says_what_it_lacks(example, capsys):
         assert word in capsys.readouterr().err
 
 
+def test_commands_in_documents_are_taken(example):
+    pages = [ROOT / "examples/README.md", *(ROOT / "hub" / name for name in ("RESULTS.md", "TRAINING.md", "on_gpu.sh"))]
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
+    commands = re.findall(r"python3? examples/benchmark\.py([^`\n]*?)(?:`| 2>|$)", text, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        example("benchmark").parsed(shlex.split(command))
+
+
 def test_the_work_of_a_step_is_counted(example):
     """By hand: each pass through a convolution, in any direction, takes 2 k^2 C_in C_out H W operations."""
     conv, x = torch.nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 8, 8, requires_grad=True)
@@ -213,6 +228,12 @@ def most(mib):
     before = peak_mib()
     np.ones(mib << 17)
     return peak_mib() - before
+
+
+def test_the_peak_is_a_plausible_one_and_measuring_it_changes_nothing(example):
+    before = torch.backends.cuda.matmul.allow_tf32
+    assert 1e8 < example("benchmarks.measuring").measured_peak("cpu", "float32") < 1e14
+    assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
 @pytest.mark.slow

@@ -13,20 +13,20 @@ import torch
 from art_idguard import IDGuardAttack
 from art_idguard.perturbation import Protector
 
-from .attack import bare_forward, noise
+from .attack import noise
 from .measuring import PROCESSES, alone, operations, seconds
 from .memory import peak_mib
 from .photos import SIDES, photo, protect
 from .suite import Suite
 
 
-def generate(count: int, size: int, batch: int) -> dict[str, float]:
-    """Seconds an image once warm, and by how much the process's peak memory rises for all, their output included."""
+def generate(count: int, size: int, batch: int) -> tuple[dict[str, float], float]:
+    """Seconds of an image once warm, peak memory above network and input; operations of an image."""
     attack, x = IDGuardAttack.from_pretrained(batch_size=batch, verbose=False), noise(count, size)
-    attack.generate(x[:batch])
     before = peak_mib()
+    work = operations(lambda: attack.generate(x[:batch])) / len(x[:batch])
     taken = seconds(lambda: attack.generate(x))
-    return {"seconds": taken / count, "MiB": peak_mib() - before, "MiB of output": x.nbytes / 2**20}
+    return {"seconds": taken / count, "MiB": peak_mib() - before, "MiB of output": x.nbytes / 2**20}, work
 
 
 def begin(threads: int, everybody: Barrier, source: Path) -> None:
@@ -55,17 +55,15 @@ def by_processes(count: int, photos: int) -> float:
 def measure(suite: Suite, options: Namespace) -> None:
     """Images, then pixels, then processes."""
     suite.about(
-        "IDGuardAttack.generate, each in a process of its own: an image's seconds, and by how much peak memory rises "
-        f"for all images: of {options.size} px in batches of {options.batch}, and by pixels two, one at a time. "
-        f"Processes share the threads: a photo of {SIDES[0]} px."
+        "IDGuardAttack.generate, each in a process of its own: an image's seconds, and peak memory above what network "
+        f"and input take, output included. Images have {options.size} px, in batches of {options.batch}; of the pixels "
+        f"there are two images, one at a time. Processes share the threads; their photos have {SIDES[0]} px."
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    attack = IDGuardAttack.from_pretrained(batch_size=1, verbose=False)
 
     def add(what: str, value: int, count: int, size: int, batch: int) -> None:
-        figures = alone(generate, count, size, batch)
-        arithmetic = operations(bare_forward(attack, noise(1, size)))
-        suite.add("generate", figures, at=(what, value), operations=arithmetic, peak=f"{device} float32")
+        figures, work = alone(generate, count, size, batch)
+        suite.add("generate", figures, at=(what, value), operations=work, peak=f"{device} float32")
 
     for count in (options.images // 4, options.images // 2, options.images):
         add("images", count, count, options.size, options.batch)

@@ -53,8 +53,12 @@ def measured_peak(device: str, precision: str) -> float:
     """
     side = 8192 if device == "cuda" else 1024 * min(4, torch.get_num_threads())
     a, b = torch.randn(2, side, side, device=device).to(getattr(torch, precision))
+    before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True  # as convolutions have it
-    return 2 * side**3 / min(seconds(lambda: a @ b) for _ in range(8))
+    try:
+        return 2 * side**3 / min(seconds(lambda: a @ b) for _ in range(8))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before  # or what is compiled would be so anew
 
 
 class Count(TorchDispatchMode):

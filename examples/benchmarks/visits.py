@@ -1,7 +1,8 @@
 """Face visits a second of a training: with both branches each step and clean outputs made anew, and without.
 
 The steps take turns in one process, on four manipulators with random weights. What the recipes save is the prior's
-branch in all but every n-th step, and the clean outputs (once the cache has them); `--compile` adds compiled ones.
+branch in all but every n-th step, and the clean outputs (once the cache has them); `--compile` adds compiled
+manipulators.
 """
 
 from argparse import Namespace
@@ -32,6 +33,7 @@ KINDS = {
 """Whether the prior's branch takes part, and whether clean outputs are known."""
 
 BEFORE, _, *MIXED = KINDS
+MIX, COMPILED = f"P-Pert every {PRIOR_EVERY} steps, clean outputs kept", ", compiled"
 
 
 def compiled(manipulators: Sequence[Manipulator]) -> list[Manipulator]:
@@ -57,12 +59,11 @@ def measure(suite: Suite, options: Namespace) -> None:
         parts = protector, targets, edits, recognizers, rule, masked, accelerator, LOG
         return lambda: cut_graph_step(*parts, prior=prior, clean=clean if kept else None)
 
-    work = {name: operations(step(manipulators, *how)) for name, how in KINDS.items()}
-    sets = {"": manipulators} | ({", compiled": compiled(manipulators)} if options.compile else {})
-    steps = {name + suffix: step(targets, *how) for suffix, targets in sets.items() for name, how in KINDS.items()}
+    sets = {"": manipulators} | ({COMPILED: compiled(manipulators)} if options.compile else {})
+    steps = {n + suffix: step(sets[suffix], *KINDS[n]) for suffix in sets for n in (MIXED if suffix else KINDS)}
+    work = {name: operations(steps[name]) for name in KINDS}
     for run in steps.values():
         run()  # warms up, or compiles
-    work |= {name + suffix: work[name] for suffix in sets for name in KINDS}
 
     def add(name: str, taken: float, work: float) -> None:
         suite.add(name, {"seconds": taken, "visits a second": options.batch / taken}, of=BEFORE, operations=work)
@@ -71,10 +72,10 @@ def measure(suite: Suite, options: Namespace) -> None:
         taken = {}
         for name, run in order:
             taken[name] = seconds(run)
-            add(name, taken[name], work[name])
+            add(name, taken[name], work[name.removesuffix(COMPILED)])
         for suffix in sets:
-            mix = f"P-Pert every {PRIOR_EVERY} steps, clean outputs kept{suffix}"
-            add(mix, *(_mean([found[name + suffix] for name in MIXED]) for found in (taken, work)))
+            mixed = _mean([taken[name + suffix] for name in MIXED])
+            add(MIX + suffix, mixed, _mean([work[name] for name in MIXED]))
 
 
 def _mean(both_and_one: list[float]) -> float:
