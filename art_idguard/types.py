@@ -65,6 +65,11 @@ class Region(NamedTuple):
     """Brows to chin: the mask of Eq. (16)."""
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for what that is at: a plain `to` waits until all of it is done."""
+    return tensor.to(device, non_blocking=device.type != "mps")  # which might read it after it is gone
+
+
 @contextmanager
 def float32() -> Iterator[None]:
     """Layers and tensors are made in float32, as weights and faces are, whatever torch's default is."""

@@ -1,8 +1,8 @@
 """A second device for machines that have only a CPU: it computes on the CPU and refuses to be mixed with it.
 
 Under `Elsewhere()` tensors on torch's "meta" device hold values. As on a GPU, an operation on tensors of both devices
-is an error (numbers, and tensors without dimensions, may be mixed), numpy arrays come and go only by `.to` and `.cpu`,
-and to read a value is to wait for the device, which `waits` counts.
+is an error (numbers, and tensors without dimensions, may be mixed), and numpy arrays come and go only by `.to` and
+`.cpu`. To read a value is to wait for the device, which `waits` counts, and so is to send one, unless `non_blocking`.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 DEVICE = torch.device("meta")
 _ATEN = torch.ops.aten
 _TRANSFERS = (_ATEN._to_copy.default, _ATEN.copy_.default)
+_READS = (_ATEN._local_scalar_dense.default, _ATEN._linalg_check_errors.default)
 
 
 class _There(Tensor):
@@ -91,7 +92,9 @@ class Elsewhere(TorchDispatchMode):
             raise RuntimeError(f"{func} mixes two devices: {[(tuple(t.shape), t.device.type) for t in tensors]}")
         target = kwargs.get("device")
         goes_there = there if target is None else torch.device(target).type == DEVICE.type
-        self.waits += there and (not goes_there or func is _ATEN._local_scalar_dense.default)
+        arrives = goes_there and func in _TRANSFERS and not isinstance(args[func is _ATEN.copy_.default], _There)
+        blocks = arrives and not kwargs.get("non_blocking") and args[2:] != (True,)
+        self.waits += blocks or (there and (not goes_there or func in _READS))
         if target is not None and goes_there:
             kwargs = kwargs | {"device": "cpu"}
         values = func(*_values(args), **_values(kwargs))

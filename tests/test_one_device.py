@@ -85,9 +85,11 @@ def test_the_device_keeps_values_and_does_not_mix():
             there + torch.ones(2, 3)
         with pytest.raises(RuntimeError, match="not supported"):
             there.numpy()
-        assert device.waits == 0
-        assert there.sum().item() == 6
         assert device.waits == 1
+        assert there.sum().item() == 6
+        assert device.waits == 2
+        assert torch.ones(2).to(DEVICE, non_blocking=True).sum().item() == 2
+        assert device.waits == 3
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
@@ -102,27 +104,36 @@ def test_protectors(generator):
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-6)  # each device has its own attention
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("weighting", "operation"), list(zip(WEIGHTINGS, OPERATIONS, strict=True)))
-def test_a_step_of_algorithm_1(weighting, operation, faces, tmp_path, monkeypatch):
+@pytest.fixture
+def start(faces, tmp_path, monkeypatch):
+    """Makes the run of a protector's training on a device."""
     torch.manual_seed(0)
     monkeypatch.setitem(RECOGNIZERS, "toy", ToyRecognizer)
     ToyRecognizer().save_pretrained(tmp_path / "toy")
-    results = []
-    for device in (CPU, DEVICE):
+
+    def made(device, **settings):
         config = ProtectorConfig.from_recipe(
             None,
             faces="in memory",
             manipulators=("stargan", "relgan"),
             output=str(tmp_path / device.type),
             recognizers=(str(tmp_path / "toy"),),
-            weighting=weighting,
-            augment=(operation,),
             batch_size=2,
             precision="no",
+            **settings,
         )
+        return build_run(config, parts=Preloaded(faces, tiny_manipulators(("stargan", "relgan")), protector()))
+
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("weighting", "operation"), list(zip(WEIGHTINGS, OPERATIONS, strict=True)))
+def test_a_step_of_algorithm_1(weighting, operation, start):
+    results = []
+    for device in (CPU, DEVICE):
         with on(device):
-            run = build_run(config, parts=Preloaded(faces, tiny_manipulators(("stargan", "relgan")), protector()))
+            run = start(device, weighting=weighting, augment=(operation,))
             report = protection.train_step(run)
             gradient = torch.cat([p.grad.cpu().flatten() for p in run.protector.parameters()])
             shown = (value.cpu() for value in report._replace(shares=None) if value is not None)
@@ -131,6 +142,18 @@ def test_a_step_of_algorithm_1(weighting, operation, faces, tmp_path, monkeypatc
     # Of gradients of length 1: sums are added in another order. Measured: 1.6e-5 through JPEG, 1e-6 elsewhere.
     assert (there - here).norm() <= (5e-5 if operation == "jpeg" else 5e-6)
     torch.testing.assert_close(report_there, report, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["hmm", "kpi"])  # the solver of mgda is the CPU's
+def test_a_step_of_algorithm_1_between_two_lines_of_the_log_waits_for_nothing(weighting, start):
+    with on(DEVICE) as device:
+        run = start(DEVICE, weighting=weighting, log_every=2)
+        before = device.waits
+        protection.train_step(run)
+        assert device.waits == before
+        protection.train_step(run)
+        assert device.waits == before + 1  # whether it is finite
 
 
 ATTACKS = {

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from art_idguard.faces.framing import ARCFACE_POINTS, CELEBA_POINTS, TEMPLATE_SIZE, frame_entries, shrunken_size
 from art_idguard.images import resize
-from art_idguard.types import Frames, Images, Landmarks
+from art_idguard.types import Frames, Images, Landmarks, sent
 
 ARCFACE_TEMPLATE, CELEBA_TEMPLATE = map(torch.from_numpy, (ARCFACE_POINTS, CELEBA_POINTS))
 """As tensors."""
@@ -33,7 +33,8 @@ def template_frame(landmarks: Landmarks, size: tuple[int, int], template: Float[
         Thetas for `affine_grid` with align_corners=False. They depend on no resolution: a frame
         stays valid when the picture is resized.
     """
-    return torch.stack(frame_entries(landmarks, size, template.to(landmarks)), dim=-1).unflatten(-1, (2, 3))
+    template = sent(template.to(landmarks.dtype), landmarks.device)
+    return torch.stack(frame_entries(landmarks, size, template), dim=-1).unflatten(-1, (2, 3))
 
 
 def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) -> Float[Tensor, "B 3 S S"]:

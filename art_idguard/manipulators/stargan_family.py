@@ -88,8 +88,8 @@ def edited_labels(attributes: Attributes) -> tuple[Edit, ...]:
         target = attributes.clone()
         target[:, i] = 1 - attributes[:, i]
         if i in hair:
-            target[:, hair] = 0
-            target[:, i] = 1
+            for other in hair:
+                target[:, other] = float(other == i)
         edits.append(Edit(name, target))
     return tuple(edits)
 

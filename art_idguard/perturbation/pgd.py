@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from art_idguard.images import project
 from art_idguard.perturbation.gradients import differentiate, is_steep, warn_if_flat
-from art_idguard.types import Images
+from art_idguard.types import Images, sent
 
 JITTER = 1e-3
 """Start of an attack without random start, on the [-1, 1] scale."""
@@ -62,7 +62,7 @@ def pgd(
     """
     radius = epsilon if random_start else min(JITTER, epsilon)
     start = radius * (2 * torch.rand(x.shape, generator=generator) - 1)
-    attacked = project(x + start.to(x), x, epsilon).detach()
+    attacked = project(x + sent(start.to(x.dtype), x.device), x, epsilon).detach()
     steep = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     direction = torch.zeros_like(attacked)
     for step in range(steps):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from art_idguard.types import Landmarks, Maps
+from art_idguard.types import Landmarks, Maps, sent
 
 # Weights of the five points whose mean an ellipse hangs on.
 RIGHT_EYE = (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -51,7 +51,7 @@ def _complex(landmarks: Landmarks) -> Complex[Tensor, "B 5"]:
 
 def draw_ellipses(ellipses: Sequence[Ellipse], landmarks: Landmarks, size: tuple[int, int]) -> Maps:
     """The union of the ellipses on a picture of (height, width), with edges of about a pixel."""
-    table = torch.tensor([[*e.anchor, *e[1:]] for e in ellipses]).to(landmarks)
+    table = sent(torch.tensor([[*e.anchor, *e[1:]] for e in ellipses], dtype=landmarks.dtype), landmarks.device)
     right, down, half_width, half_height, tilt = table[:, 5:].T
     axis = face_axis(landmarks)[:, None]
     anchors = _complex(landmarks) @ table[:, :5].T.to(axis.dtype)

@@ -24,7 +24,7 @@ def heat_to_picture(heat: Float[Tensor, "B 1 h w"], frame: Frames | None, size: 
     if frame is None:
         return F.interpolate(heat, size, mode="bilinear", align_corners=False)
     with torch.autocast(heat.device.type, enabled=False):  # bfloat16 is too coarse for coordinates
-        to_crop = torch.linalg.inv(frame[:, :, :2])
+        to_crop = torch.linalg.inv_ex(frame[:, :, :2]).inverse  # inv would wait for the device, to look for errors
         theta = torch.cat([to_crop, -to_crop @ frame[:, :, 2:]], dim=2).to(heat)
         grid = F.affine_grid(theta, [len(heat), 1, *size], align_corners=False)
         inside = (grid.abs() <= 1).all(dim=3)[:, None]

@@ -52,6 +52,8 @@ class TrainingConfig(Settings):
     """Steps between checkpoints."""
     sample_every: int
     """Steps between sample pictures."""
+    log_every: int
+    """Steps between lines of the log; in between nothing waits for the GPU."""
     trackers: tuple[str, ...] | None = None
     """Where the log is shown, besides log.jsonl: accelerate's names, such as tensorboard, wandb or trackio. Default:
     tensorboard, where it is installed."""

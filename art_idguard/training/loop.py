@@ -86,6 +86,11 @@ class Training(ABC, Generic[Run]):
         """Whether a sample is due behind the step that is done."""
         return is_last or self.run.step % self.run.config.sample_every == 0
 
+    def is_logged(self, *, is_last: bool) -> bool:
+        """Whether a line is due for the step that is done: only then, and for a sample, the device is waited for."""
+        step, config = self.run.step, self.run.config
+        return is_last or step % config.checkpoint_every == 0 or step % config.log_every == 0
+
     def write(self, bar: tqdm, record: dict[str, Any], *, lr: Mapping[str, float], seen: Mapping[str, float]) -> None:
         """Note a record with the speed since the last, and move the bar, which shows what was seen, to its step."""
         run = self.run

@@ -104,7 +104,6 @@ class ManipulatorConfig(TrainingConfig):
     half: bool = False
     """Save the trained manipulator in fp16."""
     log_every: int = 50
-    """Steps between lines of the log; in between nothing waits for the GPU."""
     checkpoint_every: int = 2000
     sample_every: int = 2000
 

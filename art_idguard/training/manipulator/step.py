@@ -12,6 +12,7 @@ from art_idguard.training.base import follow
 from art_idguard.training.manipulator.objectives import Batch, Terms
 from art_idguard.training.manipulator.setup import ManipulatorRun
 from art_idguard.training.seeding import seed_step
+from art_idguard.types import sent
 
 
 def train_step(run: ManipulatorRun, *, progress: float) -> Terms:
@@ -75,7 +76,7 @@ def distill_step(run: ManipulatorRun, *, progress: float) -> Terms:
 def _batch(run: ManipulatorRun, *, with_gradient: bool) -> Batch:
     accelerator, objective = run.accelerator, run.objective
     drawn = objective.sample_batch(run.step)
-    index = drawn.faces[accelerator.process_index :: accelerator.num_processes].to(accelerator.device)
+    index = sent(drawn.faces[accelerator.process_index :: accelerator.num_processes], accelerator.device)
     seed_step(run.config.seed, run.step, accelerator.process_index)
     real, labels = run.faces(index), run.labels[index]
     with torch.set_grad_enabled(with_gradient):

@@ -71,13 +71,13 @@ class ManipulatorTraining(Training[ManipulatorRun]):
         self.run.latest |= learn(self.run, progress=progress)
 
     def log(self, bar: tqdm, *, is_last: bool) -> None:
-        """A line every `log_every` steps; only then, and before a checkpoint, the device is waited for.
+        """A line every `log_every` steps, and before a checkpoint.
 
         Raises:
             IDGuardError: a step since the last line was not finite.
         """
-        run, config = self.run, self.run.config
-        if not (is_last or run.step % config.checkpoint_every == 0 or run.step % config.log_every == 0):
+        run = self.run
+        if not self.is_logged(is_last=is_last):
             return
         require_finite(run)
         self.note_time()  # now that the device has caught up

@@ -124,6 +124,7 @@ class ProtectorConfig(TrainingConfig):
     """Steps between logs of each term's share of the gradient."""
     checkpoint_every: int = 100
     sample_every: int = 200
+    log_every: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

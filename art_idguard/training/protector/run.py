@@ -16,7 +16,7 @@ from art_idguard.training.base import TrainingRun
 from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.protector.clean_cache import CleanCache
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.types import Edit
+from art_idguard.types import Edit, sent
 from art_idguard.weighting import TaskWeighting
 
 
@@ -95,7 +95,7 @@ def edits_of(
     for target in targets:
         edits = target.edits(batch.attributes)
         if target.mixes_edits:
-            choice = ((step + places) % len(edits)).to(batch.images.device)
+            choice = sent((step + places) % len(edits), batch.images.device)
             conditions = torch.stack([edit.condition for edit in edits])
             chosen.append(Edit("mixed", conditions[choice, torch.arange(len(choice), device=choice.device)]))
         else:

@@ -29,7 +29,7 @@ from art_idguard.training.base import follow
 from art_idguard.training.protector.parts import Part, differentiate, parts_of
 from art_idguard.training.protector.run import ProtectorRun, edits_of, loss_config
 from art_idguard.training.seeding import batch_index, seed_step, step_seed
-from art_idguard.types import Edit, Images
+from art_idguard.types import Edit, Images, sent
 from art_idguard.weighting.base import TaskStatistics, TaskWeighting
 
 
@@ -207,7 +207,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     config, accelerator, step = run.config, run.accelerator, run.step
     whole = batch_index(step, len(run.faces), config.batch_size, config.seed)
     places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
-    index = whole[places].to(accelerator.device)
+    index = sent(whole[places], accelerator.device)
     batch = run.faces.batch(index)
     view = masked_faces(batch, aligned=config.aligned)
     edits, choices = edits_of(run.manipulators, batch, step, places)
@@ -230,7 +230,8 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         shares=(step + 1) % config.shares_every == 0,
         micro_batch=config.micro_batch,
     )
-    _require_finite(run, report)
+    if (step + 1) % config.log_every == 0:
+        _require_finite(run, report)
     rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     for group in run.optimizer.param_groups:
         group["lr"] = config.lr * group["scale"] * rise * (1 - progress if config.schedule == "linear" else 1)

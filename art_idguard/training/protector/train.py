@@ -62,7 +62,9 @@ class ProtectorTraining(Training[ProtectorRun]):
         self.report = train_step(self.run, progress=progress)
 
     def log(self, bar: tqdm, *, is_last: bool) -> None:
-        """A line a step; where a sample is due, with what the protector does to it."""
+        """A line every `log_every` steps; where a sample is due, with what the protector does to it."""
+        if not (self.is_logged(is_last=is_last) or self.is_sampled(is_last=is_last)):
+            return
         line = record(self.run, self.report)
         if self.is_main and self.is_sampled(is_last=is_last):
             self.latest = look(self.run)
