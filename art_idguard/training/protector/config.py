@@ -169,6 +169,7 @@ class DistillationConfig(TrainingConfig):
     """Share of the average of the weights that stays at each step; the average is saved."""
     checkpoint_every: int = 200
     sample_every: int = 1000
+    log_every: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,7 +28,7 @@ from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.loop import Training, run_training
 from art_idguard.training.protector.config import DistillationConfig
 from art_idguard.training.seeding import batch_index, seed_step
-from art_idguard.types import Images
+from art_idguard.types import Images, sent
 
 SAMPLES = 8
 COLUMNS = "photo | by the teacher | by the student | 10 x change by the teacher | by the student"
@@ -133,8 +133,8 @@ def distance(student: Protector, teacher: Protector, x: Images) -> Float[Tensor,
     return ((student(x).specific - expected) / teacher.epsilon).square().mean()
 
 
-def train_step(run: DistillationRun, *, progress: float = 0.0) -> float:
-    """One step, on faces mirrored at random; returns the loss.
+def train_step(run: DistillationRun, *, progress: float = 0.0) -> Float[Tensor, ""]:
+    """One step, on faces mirrored at random; returns the loss, equal on every process.
 
     Args:
         run: the run, which is changed.
@@ -142,16 +142,16 @@ def train_step(run: DistillationRun, *, progress: float = 0.0) -> float:
     """
     config, accelerator = run.config, run.accelerator
     whole = batch_index(run.step, len(run.images), config.batch_size, config.seed)
-    index = whole[accelerator.process_index :: accelerator.num_processes]
+    index = sent(whole[accelerator.process_index :: accelerator.num_processes], accelerator.device)
     seed_step(config.seed, run.step, accelerator.process_index)
-    x = from_uint8(run.images[index.to(run.images.device)])
-    x = torch.where(torch.rand(len(x), 1, 1, 1).to(x.device) < 0.5, x.flip(-1), x)
+    x = from_uint8(run.images[index])
+    x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(-1), x)
     with accelerator.autocast():
         loss = distance(run.student, run.teacher, x)
     learned = list(run.student.generator.parameters())
     gradients = reduce(torch.autograd.grad(loss, learned), "mean")
-    value = float(accelerator.reduce(loss.detach(), "mean"))
-    if not value < torch.inf:
+    loss = accelerator.reduce(loss.detach(), "mean")
+    if (run.step + 1) % config.log_every == 0 and not loss.isfinite():
         raise IDGuardError(f"step {run.step + 1}: the loss of the student is not finite. {run.recovery_hint()}")
     for parameter, gradient in zip(learned, gradients, strict=True):
         parameter.grad = gradient
@@ -160,7 +160,7 @@ def train_step(run: DistillationRun, *, progress: float = 0.0) -> float:
     run.optimizer.step()
     follow(run.average, run.student, config.ema, run.step)
     run.step += 1
-    return value
+    return loss
 
 
 class Distillation(Training[DistillationRun]):
@@ -171,10 +171,12 @@ class Distillation(Training[DistillationRun]):
         self.loss = train_step(self.run, progress=progress)
 
     def log(self, bar: tqdm, *, is_last: bool) -> None:
-        """A line a step."""
-        run = self.run
-        line = {"step": run.step, "seconds": round(run.elapsed, 2), "loss": {"student": self.loss}}
-        self.write(bar, line, lr={"generator": run.optimizer.param_groups[0]["lr"]}, seen={"loss": self.loss})
+        """A line every `log_every` steps."""
+        if not self.is_logged(is_last=is_last):
+            return
+        run, loss = self.run, float(self.loss)
+        line = {"step": run.step, "seconds": round(run.elapsed, 2), "loss": {"student": loss}}
+        self.write(bar, line, lr={"generator": run.optimizer.param_groups[0]["lr"]}, seen={"loss": loss})
 
     @torch.no_grad()
     def sample(self) -> Path:
