@@ -54,10 +54,12 @@ def _by(rows: Rows, figure: str, key: Callable[[dict[str, Any]], Any]) -> dict[A
 
 
 def _scale(axes: "Axes", which: str, values: list[float]) -> None:
-    """Decades where values span more than one, else from 0."""
+    """Decades where values span more than two, else from 0."""
     known = [value for value in values if math.isfinite(value)] or [0.0]
-    if 0 < 10 * min(known) < max(known):
+    if 0 < 100 * min(known) < max(known):
         axes.set(**{f"{which}scale": "log"})
-        getattr(axes, f"{which}axis").set_major_formatter("{x:g}")
+        axis = getattr(axes, f"{which}axis")
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")  # by default they are formulas
     elif min(known) >= 0:
         axes.set(**{f"{which}lim": (0, None)})
