@@ -10,6 +10,7 @@ from art.attacks.evasion import ProjectedGradientDescent
 
 from art_idguard import MANIPULATORS, IDGuardAttack, PyTorchManipulator
 from art_idguard.estimators.classifier import DisruptionLogits
+from art_idguard.hub.shipped import list_models
 from art_idguard.images import resize, to_signed
 
 from .measuring import operations, operations_of_steps, seconds, turns
@@ -41,6 +42,18 @@ def bare_forward(attack: IDGuardAttack, x: np.ndarray) -> Callable[[], object]:
     return forward
 
 
+def protections(batch: int) -> dict[str, IDGuardAttack]:
+    """The protectors that are here, in float32 and bf16."""
+    small = {", protector-small": "protector-small"} if list_models("protector-small") else {}
+    return {
+        f"{OURS}{model}{how}": IDGuardAttack.from_pretrained(
+            name, batch_size=batch, verbose=False, precision=how[2:] or "no"
+        )
+        for model, name in ({"": None} | small).items()
+        for how in ("", ", bf16")
+    }
+
+
 def art_pgd(estimator: PyTorchManipulator, x: np.ndarray, steps: int) -> None:
     """ART's, as its users call it."""
     ProjectedGradientDescent(estimator, eps=EPS, eps_step=STEP, max_iter=steps, verbose=False).generate(x)
@@ -58,17 +71,20 @@ def torchattacks_pgd(estimator: PyTorchManipulator, x: np.ndarray, steps: int) -
 
 def measure(suite: Suite, options: Namespace) -> None:
     """What protecting an image costs."""
-    idguard = IDGuardAttack.from_pretrained(batch_size=options.batch, verbose=False)
+    attacks = protections(options.batch)
+    idguard = attacks[OURS]
     x = noise(options.images, options.size)
     suite.about(
         f"An image of {options.size} px, on {idguard.device}: {len(x)} images in batches of {options.batch}, "
         f"{options.pgd_images} for PGD-{STEPS}, which attacks full-size networks with random weights."
     )
-    bare, few = bare_forward(idguard, x), x[: options.pgd_images]
-    protections = {OURS: lambda: idguard.generate(x), "bare generator": bare}
+    few = x[: options.pgd_images]
+    runs = {name: (lambda attack=attack: attack.generate(x)) for name, attack in attacks.items()}
+    bare = {name: bare_forward(attack, x) for name, attack in attacks.items()}
+    work = {name: operations(run) / len(x) for name, run in bare.items()}
+    runs["bare generator"], work["bare generator"] = bare[OURS], work[OURS]
     libraries = {"ART": art_pgd} | ({"torchattacks": torchattacks_pgd} if suite.optional("torchattacks") else {})
     estimators = {name: PyTorchManipulator(MANIPULATORS[name](), input_shape=x.shape[1:]) for name in PAPERS}
-    work = operations(bare) / len(x)
     work_of_pgd = {
         (library, name): operations_of_steps(lambda n, pgd=pgd, e=estimator: pgd(e, x[:1], n), STEPS)
         for library, pgd in libraries.items()
@@ -77,11 +93,12 @@ def measure(suite: Suite, options: Namespace) -> None:
 
     def add(name: str, taken: np.ndarray, work: float) -> None:
         figures = {"seconds": float(taken[0]), "CPU seconds": float(taken[1])}
-        suite.add(name, figures, of=OURS, operations=work, peak=f"{idguard.device.type} float32")
+        precision = "bfloat16" if name.endswith("bf16") else "float32"
+        suite.add(name, figures, of=OURS, operations=work, peak=f"{idguard.device.type} {precision}")
 
-    for order in turns(options.repeats, protections):
+    for order in turns(options.repeats, runs):
         for name, run in order:
-            add(name, timed(run) / len(x), work)
+            add(name, timed(run) / len(x), work[name])
         for library, pgd in libraries.items():
             total = np.zeros(2)
             for name, estimator in estimators.items():
