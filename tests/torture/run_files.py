@@ -23,7 +23,7 @@ from art_idguard.training.base import make_accelerator
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.log import LogFile
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
-from art_idguard.training.protector.config import ProtectorConfig
+from art_idguard.training.protector.config import DistillationConfig, ProtectorConfig
 from tests.torture import weight_files
 from tests.torture.weight_files import BYTES, WRONG
 
@@ -182,6 +182,7 @@ def cache(random: Random, folder: Path) -> str:
 COMMANDS: dict[str, type[Settings]] = {
     "protect": ProtectConfig,
     "train": ProtectorConfig,
+    "distill": DistillationConfig,
     "train-manipulator": ManipulatorConfig,
     "harden": HardeningConfig,
     "evaluate": EvaluationConfig,
