@@ -1,6 +1,7 @@
 """bfloat16, where this machine's convolutions are faster in it."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Literal
 
@@ -28,7 +29,7 @@ def faster_precision(device: torch.device) -> Literal["no", "bf16"]:
     return "bf16" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "no"
 
 
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """The block in which networks run in this precision."""
     chosen = faster_precision(device) if precision == "auto" else precision
-    return torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16")
+    return torch.autocast(device.type, torch.bfloat16) if chosen == "bf16" else nullcontext()

@@ -61,7 +61,7 @@ def test_recipes_options_and_files_exist(names):
         words = part.words([*on_gpu.FEW, "--output=runs/check", *for_gpu.TINY, "--minutes=1"])
         given = vars(cli._parser().parse_args(words))
         recipe, train, _, _ = (given.pop(name) for name in ("recipe", "run", "resume", "modules"))
-        config = {"_run": ProtectorConfig, "_train_manipulator": ManipulatorConfig}[train.__name__]
+        config = {"_train": ProtectorConfig, "_train_manipulator": ManipulatorConfig}[train.__name__]
         del given["quiet"]
         settings = config.from_recipe(ROOT / recipe, **given)
         assert settings.faces == "data/celeba128"
