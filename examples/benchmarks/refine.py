@@ -10,6 +10,7 @@ from torch import Tensor
 from art_idguard import manipulators
 from art_idguard.faces import FaceDetector
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.precision import faster_precision
 from art_idguard.perturbation.refined import refined_in_photo
 from art_idguard.photos.protect import face_crop, face_frames
 
@@ -29,7 +30,8 @@ def face(size: int) -> Tensor:
 def measure(suite: Suite, options: Namespace) -> None:
     """Seconds of a face, against one manipulator and against all."""
     steps = options.refine_steps
-    suite.about(f"A face of {options.size} px, {steps} steps, through what happens to a photo.")
+    precision = {"no": "float32", "bf16": "bfloat16"}[faster_precision(torch.device("cpu"))]
+    suite.about(f"A face of {options.size} px, {steps} steps, through what happens to a photo, in {precision}.")
     x, protector = face(options.size), Protector.from_pretrained().requires_grad_(False)
     models = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
     for count in (1, len(models)):
@@ -38,4 +40,4 @@ def measure(suite: Suite, options: Namespace) -> None:
         for _ in range(options.repeats):
             taken = seconds(lambda refined=refined: refined[steps](x))
             figures = {"seconds": taken, "seconds a step": taken / steps}
-            suite.add("refine", figures, at=("manipulators", count), operations=work)
+            suite.add("refine", figures, at=("manipulators", count), operations=work, peak=f"cpu {precision}")
