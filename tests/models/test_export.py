@@ -37,6 +37,14 @@ VISIBLE_LITTLE = {"size": 36, "bound": "residual", "lowpass": 3, "chroma": 0.2, 
 
 
 @pytest.mark.slow
+def test_one_that_has_learnt_nothing_is_exported(tmp_path):
+    """Its instance normalisation leaves rounding errors alone of what is flat."""
+    torch.manual_seed(0)
+    Protector(size=16, generator_config={"channels": 8, "norm": "instance"}).save_pretrained(tmp_path / "protector")
+    assert main(["export", str(tmp_path / "protector"), "--output", str(tmp_path / "protector.onnx")]) == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("generator", "options"), [*((name, {"size": 32}) for name in GENERATORS), ("resnet", VISIBLE_LITTLE)]
 )
