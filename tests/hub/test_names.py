@@ -53,6 +53,14 @@ def test_what_ships_loads_by_its_names(name):
     assert weights_sha256(name) == weights_sha256(str(folder))
 
 
+def test_loading_draws_no_random_numbers():
+    """The file's weights replace them, and they take most of the time."""
+    before = torch.get_rng_state()
+    for name in ("protector-small", "relgan", "sface"):
+        load(name)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_what_ships_is_listed():
     assert list_models() == sorted(NAMES)
     assert list_models("*gan-hardened") == ["relgan-hardened", "stargan-hardened"]

@@ -1,7 +1,7 @@
 """Distillation: a narrow protector learns to do what a wide one does (Hinton et al., 2015), without any manipulator.
 
-A step costs what the two generators cost, a hundredth of a step of Algorithm 1. As in every training, all that is
-random in step t depends on (seed, t) alone.
+A step costs what the two generators cost, a fifteenth of a step of Algorithm 1 against four manipulators. As in every
+training, all that is random in step t depends on (seed, t) alone.
 """
 
 import warnings
