@@ -96,6 +96,11 @@ class GANObjective(ABC, Generic[Generator, Discriminator]):
         return [{"params": list(generator.parameters()), "lr": self.config.lr}]
 
 
+def discriminator_layers(size: int) -> int:
+    """Strided convolutions of the discriminator: the published six, or fewer where a face is a map of 2x2 before."""
+    return min(6, size.bit_length() - 2)
+
+
 def random_shares(like: Float[Tensor, "B ..."]) -> Float[Tensor, "B 1 1 1"]:
     """A number in [0, 1) for each row."""
     return torch.rand(len(like), 1, 1, 1, device=like.device, dtype=like.dtype)

@@ -22,8 +22,13 @@ CONDITIONS = ("Male", "Young")
 
 
 def _style_widths(config: ManipulatorConfig) -> tuple[int, ...]:
-    """Those published for 128 pixels, or for 256, in proportion to the first layer's 64."""
-    published = STYLE_WIDTHS_128 if config.size == 128 else (32, 64, 128, 256, 512, 512, 512)
+    """Those published for 128 pixels, or for 256, in proportion to the first layer's 64.
+
+    Smaller faces have as many of those for 256 as lead to the same map of 4x4.
+    """
+    published = (
+        STYLE_WIDTHS_128 if config.size == 128 else (32, 64, 128, 256, 512, 512, 512)[: config.size.bit_length() - 2]
+    )
     return tuple(config.channels * width // 64 for width in published)
 
 

@@ -9,7 +9,13 @@ from art_idguard.losses import to_float32
 from art_idguard.manipulators import RelGAN, RelGANDiscriminator
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.losses import gradient_penalty, interpolation, least_squares, orthogonality
-from art_idguard.training.manipulator.objectives.base import Batch, GANObjective, Terms, random_shares
+from art_idguard.training.manipulator.objectives.base import (
+    Batch,
+    GANObjective,
+    Terms,
+    discriminator_layers,
+    random_shares,
+)
 from art_idguard.types import Edit, Images
 
 
@@ -45,7 +51,7 @@ class RelGANObjective(GANObjective[RelGAN, RelGANDiscriminator]):
     @classmethod
     def discriminator(cls, config: ManipulatorConfig) -> RelGANDiscriminator:
         """The published initial weights."""
-        network = RelGANDiscriminator(channels=config.channels)
+        network = RelGANDiscriminator(channels=config.channels, layers=discriminator_layers(config.size))
         _initialise(network)
         return network
 

@@ -12,7 +12,13 @@ from art_idguard.manipulators import AttentionGAN, Discriminator, FixedPointGAN,
 from art_idguard.manipulators.stargan_family import StarGANFamily
 from art_idguard.training.manipulator.config import ManipulatorConfig
 from art_idguard.training.manipulator.losses import classification, gradient_penalty, wasserstein
-from art_idguard.training.manipulator.objectives.base import Batch, GANObjective, Terms, random_shares
+from art_idguard.training.manipulator.objectives.base import (
+    Batch,
+    GANObjective,
+    Terms,
+    discriminator_layers,
+    random_shares,
+)
 from art_idguard.types import Edit, Images
 
 
@@ -30,7 +36,7 @@ class StarGANObjective(GANObjective[StarGANFamily, Discriminator]):
     @classmethod
     def discriminator(cls, config: ManipulatorConfig) -> Discriminator:
         """PyTorch's initial weights."""
-        return Discriminator(size=config.size, channels=config.channels)
+        return Discriminator(size=config.size, channels=config.channels, layers=discriminator_layers(config.size))
 
     def edit(self, generator: StarGANFamily, real: Images, labels: Float[Tensor, "B A"], task: tuple[int, ...]) -> Edit:
         """The labels of a random permutation of the batch."""
