@@ -1,0 +1,113 @@
+"""The schedule of the small family (64 px, a quarter of the width): what StarGAN learns for an hour of training.
+
+    python hub/schedule.py --faces celeba128 --output runs/schedule
+
+For each variant and number of the generator's updates it measures how many edits succeed (the shipped classifier), and
+how far a white box aimed at the criterion gets (L2_face, share of faces whose identity is broken), and draws them
+against updates and against minutes. Trainings and measurements are kept, so a rerun goes on; each update is the
+training command's own, at a constant learning rate, so that a longer run is the shorter one continued.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from art_idguard import manipulators, recognizers
+from art_idguard.attribute_classifier import default as attribute_classifier
+from art_idguard.baselines.criterion import criterion_white_box
+from art_idguard.baselines.noise import sign_noise
+from art_idguard.data.faces import Faces
+from art_idguard.data.reading import read_faces
+from art_idguard.evaluation.protection import evaluate
+from art_idguard.evaluation.quality import measure_quality
+from art_idguard.evaluation.report import CEILING
+from art_idguard.files.atomic import write_text
+from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "published: 5 critic steps, batch 16, lr 1e-4": {},
+    "2 critic steps": {"n_critic": 2},
+    "1 critic step": {"n_critic": 1},
+    "1 critic step, lr 4e-4": {"n_critic": 1, "lr": 4e-4},
+}
+"""By name, what differs from StarGAN's published settings; all at a quarter of the width, in bf16."""
+
+SIZE, CHANNELS, EPSILON = 64, 16, 0.05
+QUALITY_FACES, WHITE_BOX_FACES, WHITE_BOX_STEPS = 100, 20, 40
+
+
+def train(name: str, updates: int, *, faces: str, output: Path) -> dict[str, Any]:
+    """Carry a variant to so many updates of its generator and keep what it is then; returns its seconds.
+
+    Args:
+        name: of `VARIANTS`.
+        updates: of the generator, counted from the start.
+        faces: a data set with labels.
+        output: folder of the variant, in which each snapshot is a folder named after its updates.
+    """
+    snapshot = output / str(updates)
+    if not snapshot.exists():
+        settings = {"size": SIZE, "channels": CHANNELS, "precision": "bf16", "decay_from": 1.0, **VARIANTS[name]}
+        config = ManipulatorConfig.from_recipe(
+            None, manipulator="stargan", faces=faces, output=str(output / "run"), **settings
+        )
+        config = replace(config, steps=updates * config.n_critic, checkpoint_every=1000, sample_every=10**9)
+        trained = train_manipulator(config, resume=True)
+        shutil.copytree(trained, draft := output / f".{updates}", dirs_exist_ok=True)
+        shutil.copy(output / "run" / "log.jsonl", draft)
+        draft.rename(snapshot)
+    last = json.loads((snapshot / "log.jsonl").read_text().splitlines()[-1])
+    return {"updates": updates, "seconds": last["seconds"]}
+
+
+def measure(snapshot: Path, tested: Faces) -> dict[str, Any]:
+    """Edit success on all faces, and the criterion's white box on the first of them."""
+    model, recognizer = manipulators.load(str(snapshot)), recognizers.default()
+    quality = measure_quality(model, tested, attribute_classifier(), recognizer)
+    aimed = criterion_white_box([recognizer], epsilon=EPSILON, steps=WHITE_BOX_STEPS)
+    report = evaluate(
+        {"noise": sign_noise(epsilon=EPSILON, seed=0)},
+        {"stargan": model},
+        tested.select(list(range(WHITE_BOX_FACES))),
+        {recognizer.name: recognizer},
+        epsilon=EPSILON,
+        edits="cycle",
+        references={CEILING: aimed},
+        reference_faces=WHITE_BOX_FACES,
+    )
+    return {
+        "edit success": quality.cell("success").json(),
+        "there and back (L1)": quality.cell("cycle").json(),
+        **{
+            m: report.mean(m)(CEILING).json()
+            for m in ("l2_face", f"similarity.{recognizer.name}", f"dsr.{recognizer.name}")
+        },
+        "noise l2_face": report.mean("l2_face")("noise").json(),
+    }
+
+
+def main() -> None:
+    """Train, measure and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", required=True, help="data set with train and test split and labels")
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--updates", type=int, nargs="+", default=[250, 500, 1000, 2000, 4000])
+    args = parser.parse_args()
+    tested = read_faces(
+        args.faces, size=SIZE, split="test", limit=QUALITY_FACES, cache=args.output / "regions.safetensors"
+    )
+    for updates in args.updates:
+        for i, name in enumerate(VARIANTS):
+            record = args.output / f"{i}-{updates}.json"
+            if not record.exists():
+                found = train(name, updates, faces=args.faces, output=args.output / str(i))
+                found |= measure(args.output / str(i) / str(updates), tested)
+                write_text(record, json.dumps({"variant": name, **found}))
+            print(record.read_text(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
