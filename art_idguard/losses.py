@@ -25,6 +25,20 @@ Identities = tuple[Float[Tensor, "B _ ..."], Float[Tensor, "B _ ..."]]
 """ID(.) of the clean and of the disrupted output, by one recogniser: embeddings or feature maps."""
 
 
+Masks = Literal["sum", "product", "binary", "heat", "face", "whole"]
+
+MASKS: dict[str, Callable[[Region], tuple[Maps, ...]]] = {
+    "sum": lambda region: (region.component, region.heat),
+    "product": lambda region: (region.component * region.heat,),
+    "binary": lambda region: (region.component,),
+    "heat": lambda region: (region.heat,),
+    "face": lambda region: (region.face,),
+    "whole": lambda region: (torch.ones_like(region.face),),
+}
+"""By name, the mask of each term: the paper's two, their product (official code), one of them, the face mask of
+Eq. (16), or none at all (Table II without the mask constraint)."""
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """Form and weights of the terms of Eq. (9); the defaults are the paper's, `LOSSES` has the forms by name."""
@@ -35,8 +49,8 @@ class LossConfig:
     mask_weight: float = 1.0
     identity_weight: float = 1.0
     feature_weight: float = 1.0
-    masks: Literal["sum", "product", "face"] = "sum"
-    """Two mask terms (paper), one with the product of the masks (official code), or one with Eq. (16)'s face mask."""
+    masks: Masks = "sum"
+    """The terms' masks, see `MASKS`."""
     identity: Literal["embedding", "feature_map"] = "embedding"
     """What the cosine of Eq. (7) compares: embeddings (paper), or feature maps position by position (official)."""
     l2_cap: float = math.inf
@@ -110,11 +124,7 @@ def distances(config: LossConfig) -> Callable[[Pictures, Maps], Float[Tensor, " 
 def mask_loss(clean: Images, disrupted: Images, region: Region, config: LossConfig) -> Float[Tensor, " B"]:
     """||M_k(x) m^bin - M_k(x + G(x)) m^bin||_2 of Eq. (5), plus the same with m^hm of Eq. (6)."""
     distance, difference = distances(config), disrupted - clean
-    if config.masks == "product":
-        return distance(difference, region.component * region.heat)
-    if config.masks == "face":
-        return distance(difference, region.face)
-    return distance(difference, region.component) + distance(difference, region.heat)
+    return torch.stack([distance(difference, mask) for mask in MASKS[config.masks](region)]).sum(0)
 
 
 def identity_loss(identities: Sequence[Identities], config: LossConfig = PAPER) -> Float[Tensor, " B"]:
@@ -152,18 +162,18 @@ def adversarial_loss(
     Args:
         clean: output and features for the clean faces, detached.
         disrupted: output and features for the protected faces.
-        identities: of each recogniser.
+        identities: of each recogniser; none where the identity term has no weight.
         region: masks of the clean faces.
         config: form and weights of the terms.
     """
     masks = mask_loss(clean.output, disrupted.output, region, config).mean()
-    terms = [config.mask_weight * masks, config.identity_weight * identity_loss(identities, config).mean()]
+    identity = features = torch.zeros_like(masks)
+    if identities:
+        identity = identity_loss(identities, config).mean()
     if config.feature_weight:
-        features = feature_loss(clean.features, disrupted.features, region.component, config)
-        terms.append(config.feature_weight * features.mean())
-    else:
-        terms.append(torch.zeros_like(masks))
-    return Objective(torch.stack(terms), _kpi(clean.output, disrupted.output, region, config))
+        features = feature_loss(clean.features, disrupted.features, region.component, config).mean()
+    weighted = (config.mask_weight * masks, config.identity_weight * identity, config.feature_weight * features)
+    return Objective(torch.stack(weighted), _kpi(clean.output, disrupted.output, region, config))
 
 
 @torch.no_grad()

@@ -54,6 +54,25 @@ def test_log_form_masks_by_equation_16(case):
     torch.testing.assert_close(task.terms[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("masks", "of"),
+    [
+        ("binary", lambda r: [r.component]),
+        ("heat", lambda r: [r.heat]),
+        ("product", lambda r: [r.component * r.heat]),
+        ("face", lambda r: [r.face]),
+        ("whole", lambda r: [torch.ones_like(r.heat)]),
+        ("sum", lambda r: [r.component, r.heat]),
+    ],
+)
+def test_masks_of_the_ablation_are_those_of_table_2(case, masks, of):
+    clean, disrupted, _, region = case
+    difference = disrupted.output - clean.output
+    expected = sum(((difference * mask) ** 2).mean((1, 2, 3)) for mask in of(region)).mean()
+    task = adversarial_loss(clean, disrupted, [], region, LossConfig("square", masks=masks, feature_weight=0.0))
+    torch.testing.assert_close(task.terms, torch.stack([expected, expected * 0, expected * 0]))
+
+
 def test_identity_loss_is_minus_one_for_the_same_identity():
     e = torch.randn(4, 9)
     assert identity_loss([(e, 3 * e)]).tolist() == pytest.approx([-1] * 4, abs=1e-6)

@@ -21,7 +21,7 @@ from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import losses as losses
 from art_idguard.training.manipulator import step as training
 from art_idguard.training.manipulator.objectives import OBJECTIVES, Batch
-from art_idguard.training.manipulator.objectives.base import random_shares
+from art_idguard.training.manipulator.objectives.base import discriminator_layers, random_shares
 from art_idguard.training.manipulator.setup import ManipulatorRun, build_run
 from art_idguard.training.manipulator.train import require_finite, train_manipulator
 from art_idguard.training.seeding import seed_step
@@ -613,3 +613,8 @@ def test_training_needs_neither_art_nor_opencv_nor_torchcam():
     blocked = ("art", "cv2", "torchcam", "cvxpy", "torchvision", "matplotlib", "tensorboard")
     script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import art_idguard.training.manipulator.train"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 2), (128, 2), (192, 3), (256, 4)])
+def test_a_discriminator_ends_in_a_map_of_two_pixels_and_six_halvings_at_most(size, side):
+    assert size >> discriminator_layers(size) == side

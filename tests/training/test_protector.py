@@ -371,6 +371,14 @@ def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
     assert {tuple(each) for each in counts["random"]} == {(0,), (1,)}
 
 
+def test_recognisers_are_not_asked_where_identity_has_no_weight(workplace, tmp_path):
+    run = build_run(protector_config(workplace, tmp_path, identity_weight=0.0))
+    for recognizer in run.recognizers:
+        recognizer.register_forward_pre_hook(lambda *_: pytest.fail("asked"))
+    report = train_step(run)
+    assert report.objective.isfinite().all()
+
+
 def test_beta_separates_an_easy_from_a_hard_model(workplace, tmp_path):
     """Of two models that a protector has disrupted alike, the one that PGD disrupts far more has the greater weight.
 

@@ -86,8 +86,9 @@ class ProtectorConfig(TrainingConfig):
     """Weight of the identity term."""
     feature_weight: float | None = None
     """Weight of the feature term."""
-    masks: Literal["sum", "product", "face"] | None = None
-    """Two mask terms (paper), one with their product (official code), or one with the face mask of Eq. (16)."""
+    masks: Literal["sum", "product", "binary", "heat", "face", "whole"] | None = None
+    """Two mask terms (paper), one with their product (official code), one with the binary mask, the heat map or the
+    face mask of Eq. (16), or one of the whole picture."""
     identity: Literal["embedding", "feature_map"] | None = None
     """What the identity term compares (official code: feature_map)."""
     kpi: Literal["share", "area", "literal"] | None = None

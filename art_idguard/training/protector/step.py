@@ -244,7 +244,9 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
 
 
 def _recognizers(run: ProtectorRun) -> list[Recognizer]:
-    """The recognisers of this step."""
+    """The recognisers of this step; none where the identity term has no weight."""
+    if not loss_config(run.config).identity_weight:
+        return []
     if run.config.recognizer_choice == "all":
         return run.recognizers
     chance = torch.Generator().manual_seed(step_seed(run.config.seed, run.step))
