@@ -20,6 +20,7 @@ from art_idguard.commands import (
     info,
     protect,
     push,
+    reproduce,
     serve,
     train,
 )
@@ -27,7 +28,10 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.names import printable
 from art_idguard.plugins import import_modules
 
-COMMANDS = (protect, train, evaluate, adversary, evaluate_manipulator, attack_manipulator, serve, info, export, push)
+COMMANDS = (
+    *(protect, train, evaluate, adversary, evaluate_manipulator, attack_manipulator),
+    *(reproduce, serve, info, export, push),
+)
 """In the order of the help."""
 
 _ON_MODELS = """A model is named by its folder, by its Hub id (user/name), or, if it ships, by its short name, such as

@@ -12,7 +12,9 @@ from art_idguard.evaluation.statistics import Estimate
 from art_idguard.metrics import L2_THRESHOLD, NOTICEABLE, SIMILARITY_THRESHOLD
 
 
-class _Column(NamedTuple):
+class Column(NamedTuple):
+    """A table's column: an estimate for each protection."""
+
     title: str
     cell: Cell
     measure: Measure
@@ -20,6 +22,7 @@ class _Column(NamedTuple):
     """Whether the interval's bounds are shown, not half its width."""
 
     def cells(self, protections: Sequence[str]) -> list[str | Marked]:
+        """As text, the best two marked."""
         estimates = {name: self.cell(name) for name in protections}
         ranked: list[float] = []
         if self.measure.higher_is_better is not None:  # equal as printed is equally good
@@ -48,20 +51,20 @@ def document(report: Report) -> Document:
     first, *others = report.recognizers
     shown = [m for m in report.measures.values() if m.in_tables and m.far is None]
     of_first = [m for m in shown if m.recognizer in (None, first)]
-    by_first = _table(report, _by_manipulator(report, of_first))
+    by_first = table_of(report, _by_manipulator(report, of_first))
     sections = [
         Section(text=_READING),
         Section(f"ID sim. by {first}, the recogniser that training used", table=by_first),
     ]
     for recognizer in others:
         measures = [m for m in shown if m.recognizer == recognizer]
-        sections.append(Section(f"ID sim. by {recognizer}", table=_table(report, _by_manipulator(report, measures))))
-    sections.append(Section("Over manipulators", table=_table(report, _aggregates(report, shown))))
+        sections.append(Section(f"ID sim. by {recognizer}", table=table_of(report, _by_manipulator(report, measures))))
+    sections.append(Section("Over manipulators", table=table_of(report, _aggregates(report, shown))))
     if report.thresholds:
-        sections.append(Section("Misdirected", _calibrated(report), _table(report, _misdirected(report))))
+        sections.append(Section("Misdirected", _calibrated(report), table_of(report, _misdirected(report))))
     if CEILING in report.protections:
         sections.append(_shares(report, of_first))
-    photos = _table(report, [_Column(m.column, report.photo(m.name), m) for m in PHOTOS])
+    photos = table_of(report, [Column(m.column, report.photo(m.name), m) for m in PHOTOS])
     colour = f"colour is CIEDE2000 in the face, of which {NOTICEABLE} is just noticed"
     tint = "tint the share of the perturbation that a 9-pixel blur leaves"
     sections.append(Section("Protected photos", f"{colour}, {tint}.", photos))
@@ -84,7 +87,7 @@ def _headline(report: Report) -> Section:
         "mean over manipulators, and of the worst of them; high L2_face and low ID sim. are the protection's success. "
         f"DSR: share of faces with L2_face > {L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}."
     )
-    return Section(f"In short, ID sim. by {judge}", text, _table(report, _aggregates(report, measures)))
+    return Section(f"In short, ID sim. by {judge}", text, table_of(report, _aggregates(report, measures)))
 
 
 def _shares(report: Report, measures: Sequence[Measure]) -> Section:
@@ -93,7 +96,7 @@ def _shares(report: Report, measures: Sequence[Measure]) -> Section:
     return Section(
         f"Share of the ceiling, {CEILING}, on the same faces and edits",
         f"of ID sim., of its distance from 1. The white box rows are of {int(reached)} faces{_known(report)}.",
-        _table(report, map(_as_share, _by_manipulator(report, measures))),
+        table_of(report, map(_as_share, _by_manipulator(report, measures))),
     )
 
 
@@ -107,15 +110,15 @@ def _known(report: Report) -> str:
     return f", {about['steps']} steps each; the criterion's knows {' and '.join(known)}{others}"
 
 
-def _by_manipulator(report: Report, measures: Sequence[Measure]) -> list[_Column]:
+def _by_manipulator(report: Report, measures: Sequence[Measure]) -> list[Column]:
     return [
-        _Column(f"{k} {m.column}", report.cell(m.name, k), m, m.is_rate) for k in report.manipulators for m in measures
+        Column(f"{k} {m.column}", report.cell(m.name, k), m, m.is_rate) for k in report.manipulators for m in measures
     ]
 
 
-def _aggregates(report: Report, measures: Sequence[Measure]) -> list[_Column]:
+def _aggregates(report: Report, measures: Sequence[Measure]) -> list[Column]:
     return [
-        _Column(f"{kind} {m.full_title}", cell(m.name), m, m.is_rate)
+        Column(f"{kind} {m.full_title}", cell(m.name), m, m.is_rate)
         for m in measures
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
     ]
@@ -134,25 +137,26 @@ def _calibrated(report: Report) -> str:
     )
 
 
-def _misdirected(report: Report) -> list[_Column]:
+def _misdirected(report: Report) -> list[Column]:
     return [
-        _Column(f"{kind}, {m.column}", cell(m.name), m, bounds=True)
+        Column(f"{kind}, {m.column}", cell(m.name), m, bounds=True)
         for m in report.measures.values()
         if m.far is not None
         for kind, cell in (("mean", report.mean), ("worst", report.worst))
     ]
 
 
-def _as_share(column: _Column) -> _Column:
+def _as_share(column: Column) -> Column:
     def cell(protection: str) -> Estimate:
         share = column.cell(protection).share
         return Estimate(math.nan if share is None else share, math.nan, math.nan)
 
     share = replace(column.measure, higher_is_better=True, digits=3)
-    return _Column(column.title.rstrip("↑↓") + "↑", cell, share)
+    return Column(column.title.rstrip("↑↓") + "↑", cell, share)
 
 
-def _table(report: Report, columns: Iterable[_Column]) -> Table:
+def table_of(report: Report, columns: Iterable[Column]) -> Table:
+    """A row for each protection."""
     columns = list(columns)
     cells = [column.cells(report.protections) for column in columns]
     rows = [[name, *(c[p] for c in cells)] for p, name in enumerate(report.protections)]

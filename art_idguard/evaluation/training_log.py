@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +57,20 @@ def _records(log: Path) -> Steps:
     return records
 
 
-def training_curves(steps: Sequence[Mapping[str, Any]]) -> "Figure":
+def training_curves(steps: Steps) -> "Figure":
     """A panel for each group of numbers: of a protector its objectives, KPIs and task weights."""
     groups = dict.fromkeys(g for record in steps for g, values in record.items() if isinstance(values, Mapping))
     names = dict.fromkeys(name for record in steps for g in groups for name in record.get(g, {}))
+    return curves([Panel(group, {name: curve(steps, group, name) for name in names}) for group in groups])
+
+
+def curve(steps: Steps, group: str, *names: str) -> dict[float, Estimate]:
+    """The course of a number of a group, or of the mean of several, at `POINTS` places at most."""
+    values = [np.mean([record.get(group, {}).get(name, math.nan) for name in names]) for record in steps]
     parts = np.array_split(np.arange(len(steps)), min(len(steps), POINTS))
-    places = [float(np.mean([steps[i]["step"] for i in part])) for part in parts]
-
-    def curve(group: str, name: str) -> dict[float, Estimate]:
-        values = [np.mean([steps[i].get(group, {}).get(name, math.nan) for i in part]) for part in parts]
-        return {x: Estimate(float(v), math.nan, math.nan) for x, v in zip(places, values, strict=True)}
-
-    return curves([Panel(group, {name: curve(group, name) for name in names}) for group in groups])
+    return {
+        float(np.mean([steps[i]["step"] for i in part])): Estimate(
+            float(np.mean([values[i] for i in part])), math.nan, math.nan
+        )
+        for part in parts
+    }

@@ -332,6 +332,12 @@ def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
     assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
 
 
+@pytest.mark.parametrize("space", ["perturbation", "parameters"])
+def test_mgda_weighs_the_steps_without_the_prior_too(workplace, tmp_path, space):
+    run = build_run(protector_config(workplace, tmp_path, prior_every=2, weighting="mgda", mgda_space=space))
+    assert [train_step(run).weights.sum().item() for _ in range(2)] == pytest.approx([1, 1])
+
+
 @pytest.mark.slow
 def test_the_learning_rate_rises_in_the_warm_up(workplace, tmp_path):
     run = build_run(protector_config(workplace, tmp_path, warmup=4, lr=1.0, prior_lr=0.5))

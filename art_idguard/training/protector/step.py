@@ -65,7 +65,7 @@ class TaskGradients:
         # Each process holds other images, that is, other coordinates of the gradient of a mean over R processes.
         images = _gram(torch.stack([v[0].flatten() for v in self.cotangents]))
         images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
-        if not self.protector.prior.requires_grad:
+        if len(self.protected) == 1:  # z_p takes no part, in this step or at all
             return images
         prior = torch.stack(
             [self._backward(self.protected[1:], [self.protector.prior], v[1:]) for v in self.cotangents]

@@ -1,0 +1,178 @@
+"""`art-idguard reproduce`: trains or finds what a table or figure of the paper needs, measures it, writes it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from art_idguard.data.faces import Faces
+from art_idguard.data.spec import DataSpec
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.benchmark import evaluate_protectors
+from art_idguard.evaluation.config import EvaluationConfig
+from art_idguard.evaluation.document import PAGE, Picture, write_html
+from art_idguard.evaluation.figures import INTERVALS, protection_bars, robustness_curves
+from art_idguard.evaluation.plots import Panel, curves, save_plot
+from art_idguard.evaluation.report import Report
+from art_idguard.evaluation.training_log import curve, read_training
+from art_idguard.files.atomic import write_text
+from art_idguard.files.grid import save_grid
+from art_idguard.hub.shipped import shipped
+from art_idguard.perturbation import Protector
+from art_idguard.reproduction.config import ReproductionConfig
+from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Experiment, Trained
+from art_idguard.reproduction.result import Result, pooled
+from art_idguard.reproduction.workshop import Workshop
+
+NOISE = "±epsilon noise"
+"""The row of `evaluate` that shows what the bound alone does."""
+
+
+def reproduce(config: ReproductionConfig, *, verbose: bool = True) -> dict[str, Result]:
+    """Train what is missing, measure, and write <output>/<SCALE>/<EXPERIMENT>/<DATA>.{json,md}, plots and report.html.
+
+    Trainings and measurements go on where an earlier start was stopped, and are shared by experiments.
+
+    Args:
+        config: the settings.
+        verbose: show progress bars, and what is to be trained.
+
+    Returns:
+        The results by the name of their data set.
+
+    Raises:
+        IDGuardError: an unknown experiment, or unusable data or weights.
+        KeyboardInterrupt: a training was stopped.
+    """
+    if config.experiment not in EXPERIMENTS:
+        raise IDGuardError(f"unknown experiment {config.experiment!r}; choose from: {', '.join(EXPERIMENTS)}")
+    run = _Reproduction(config, verbose=verbose)
+    results, documents = {}, []
+    for name, report in run.measured().items():
+        results[name] = result = run.result(report)
+        stem = run.folder / name
+        write_text(run.folder / f"{name}.json", json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
+        document = result.document()
+        write_text(run.folder / f"{name}.md", document.markdown())
+        documents.append(replace(document, pictures=run.pictures(stem, result)))
+    write_html(run.folder / PAGE, documents)
+    return results
+
+
+class _Reproduction:
+    """The models of an experiment, by its rows and seeds."""
+
+    def __init__(self, config: ReproductionConfig, *, verbose: bool) -> None:
+        self.config, self.verbose = config, verbose
+        self.experiment: Experiment = EXPERIMENTS[config.experiment]
+        self.workshop = Workshop(config, verbose=verbose)
+        self.folder = self.workshop.folder / (config.experiment + ("-quick" if config.quick else ""))
+        rows = {row: of for row, of in self.experiment.rows.items() if not self._is_left_out(of)}
+        targets = self.workshop.manipulators(MANIPULATORS)
+        columns = self.experiment.columns or MANIPULATORS
+        self.columns = targets if columns == MANIPULATORS else self.workshop.manipulators(columns)
+        trainings = {row: of.settings for row, of in rows.items() if isinstance(of, Trained)}
+        self.guards = self.workshop.protectors(trainings, config.seeds, targets)
+        there = {row for row in trainings if all((row, seed) in self.guards for seed in config.seeds)}
+        self.rows = {row: of for row, of in rows.items() if isinstance(of, Baseline) or row in there}
+
+    def _is_left_out(self, of: Trained | Baseline) -> bool:
+        """A first look has no baseline that learns."""
+        return self.config.quick and isinstance(of, Baseline) and of.name != "disrupting"
+
+    def measured(self) -> dict[str, Report]:
+        """Everything, training by training, as `art-idguard evaluate` does."""
+        config, scale = self.config, self.workshop.scale
+        data = config.data or (f"celeba={config.faces},split=test",)
+        baselines = tuple(dict.fromkeys(of.name for of in self.rows.values() if isinstance(of, Baseline)))
+        folders = {self._name(row, seed): folder for (row, seed), folder in self.guards.items()}
+        return evaluate_protectors(
+            EvaluationConfig(
+                protector=tuple(f"{name}={folder}" for name, folder in folders.items()),
+                manipulators=self.columns,
+                recognizers=(str(shipped("recognizers/sface")), *config.recognizers),
+                data=data if self.experiment.every_data_set else data[:1],
+                output=str(self.folder / "evaluation"),
+                limit=config.limit,
+                edits=scale.edits,
+                operations=self.experiment.operations,
+                baselines=baselines or None,
+                baseline_faces=f"train={config.faces},split=train",
+                baseline_steps=scale.baseline_steps,
+                size=scale.size,
+            ),
+            verbose=self.verbose,
+        )
+
+    def _name(self, row: str, seed: int) -> str:
+        """Of a training in the evaluation; two rows may share one."""
+        of = self.rows[row]
+        assert isinstance(of, Trained)
+        return self.workshop.protector_name(of.settings, seed)
+
+    def _names(self, row: str, seeds: Sequence[int]) -> list[str]:
+        """The evaluation's rows of one of ours."""
+        of = self.rows[row]
+        if isinstance(of, Baseline):
+            return [of.row]
+        return [f"P-Pert ({self._name(row, s)})" if of.p_pert else self._name(row, s) for s in seeds]
+
+    def result(self, report: Report) -> Result:
+        """The experiment's rows of what was measured."""
+
+        def part(seeds: Sequence[int]) -> Report:
+            return pooled(report, {row: self._names(row, seeds) for row in self.rows} | {NOISE: [NOISE]})
+
+        seconds = {f"{row}, seed {seed}": self.workshop.training_seconds(at) for (row, seed), at in self.guards.items()}
+        about = {"scale": self.config.scale, "quick": self.config.quick, "training seconds": seconds}
+        by_seed = {seed: part([seed]) for seed in self.config.seeds}
+        return Result(self.config.experiment, self.experiment, part(self.config.seeds), by_seed, about)
+
+    def pictures(self, stem: Path, result: Result) -> list[Picture]:
+        """The figure of what was measured, and of the trainings where the paper has one."""
+
+        def at(name: str) -> Path:
+            return stem.with_name(f"{stem.name}-{name}.png")
+
+        if self.experiment.operations:
+            behind = robustness_curves(result.report, self.experiment.operations).items()
+            return [save_plot(at(kind), figure, f"Behind {kind}, {INTERVALS}.") for kind, figure in behind]
+        found = [save_plot(at("bars"), protection_bars(result.report), f"Each row, {INTERVALS}.")]
+        first = {row: folder for (row, seed), folder in self.guards.items() if seed == self.config.seeds[0]}
+        if self.experiment.figure == "perturbations":
+            return [*found, _perturbations(at("perturbations"), first, self._first_face())]
+        if self.experiment.figure is None:
+            return found
+        logs = {row: read_training(str(folder)) for row, folder in first.items()}
+        if self.experiment.figure == "weights":
+            panels = [
+                Panel(row, {name: curve(steps, "weights", name) for name in steps[0]["weights"]})
+                for row, steps in logs.items()
+            ]
+        else:
+            panels = [
+                Panel(
+                    "objective, mean over manipulators",
+                    {row: curve(steps, "objective", *steps[0]["objective"]) for row, steps in logs.items()},
+                )
+            ]
+        return [*found, save_plot(at(self.experiment.figure), curves(panels), "In training, step by step, first seed.")]
+
+    def _first_face(self) -> Faces:
+        spec = DataSpec.parse((self.config.data or (f"celeba={self.config.faces},split=test",))[0])
+        cache = self.folder / "evaluation" / "regions.safetensors"
+        return spec.read(size=self.workshop.scale.size, limit=1, cache=cache)
+
+
+@torch.no_grad()
+def _perturbations(path: Path, guards: dict[str, Path], faces: Faces) -> Picture:
+    """Fig. 17: of one face, what each protector adds to it."""
+    batch = faces.batch(slice(1))
+    lines = []
+    for folder in guards.values():
+        protected = Protector.from_pretrained(folder).eval()(batch.images).specific
+        lines.append([batch.images[0], protected[0], 10 * (protected - batch.images)[0]])
+    save_grid(path, lines, captions=list(guards), columns=["photo", "protected", "perturbation x10"])
+    return Picture(path, "Of the first face, what each protector adds to it.")

@@ -1,0 +1,126 @@
+"""What a reproduction needs of trained networks: found where they ship, or trained, at either scale."""
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from art_idguard.errors import IDGuardError
+from art_idguard.files.shipped import shipped
+from art_idguard.reproduction.config import ReproductionConfig
+from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
+from art_idguard.training.protector import ProtectorConfig, train_protector
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Faces and networks of an experiment: recipes and published models have names that end alike."""
+
+    size: int
+    ending: str
+    """Of recipes, NAME-ENDING.toml, and of folders of models that ship."""
+    rooms: tuple[str, ...]
+    """Of hub/, where such models lie."""
+    edits: Literal["all", "cycle"]
+    """Whether every face is measured under every edit, or each under one."""
+    baseline_steps: int
+    """Of training PG and IAP."""
+
+
+SCALES = {
+    "small": Scale(64, "celeba64", ("small",), "cycle", 500),
+    "paper": Scale(128, "celeba128", ("manipulators", "graybox"), "all", 30_000),
+}
+
+Key = TypeVar("Key")
+
+
+class Workshop:
+    """Models of one scale by name; what does not ship is trained in a folder of its own, and goes on there."""
+
+    def __init__(self, config: ReproductionConfig, *, verbose: bool) -> None:
+        self.config, self.verbose = config, verbose
+        self.scale = SCALES[config.scale]
+        self.folder = Path(config.output, config.scale)
+
+    def manipulator(self, name: str) -> str | None:
+        """The folder of a manipulator of this scale; None where a first look has none."""
+        output = self.folder / "manipulators" / name
+        found = self._found(name, output / "manipulator")
+        if found or self.config.quick:
+            return str(found) if found else None
+        recipe = f"{name}-{self.scale.ending}"
+        config = ManipulatorConfig.from_recipe(recipe, faces=self.config.faces, output=str(output))
+        return str(train_manipulator(config, resume=True, verbose=self.verbose, on_stop=_interrupt))
+
+    def manipulators(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The folders of several.
+
+        Raises:
+            IDGuardError: a first look finds none of them.
+        """
+        folders = tuple(folder for name in names if (folder := self.manipulator(name)))
+        self._tell_missing("manipulators", len(names) - len(folders), of=len(names))
+        return folders
+
+    def protectors(
+        self, trainings: Mapping[Key, Mapping[str, Any]], seeds: Sequence[int], targets: tuple[str, ...]
+    ) -> dict[tuple[Key, int], Path]:
+        """The folder of each protector and seed; a protector is what differs in its settings from the recipe.
+
+        Raises:
+            IDGuardError: a first look finds none of them.
+        """
+        wanted = {(key, seed): settings for seed in seeds for key, settings in trainings.items()}
+        found = {which: self._protector(settings, which[1], targets) for which, settings in wanted.items()}
+        there = {which: folder for which, folder in found.items() if folder}
+        self._tell_missing("protectors", len(found) - len(there), of=len(found))
+        return there
+
+    def _protector(self, settings: Mapping[str, Any], seed: int, targets: tuple[str, ...]) -> Path | None:
+        name = self.protector_name(settings, seed)
+        output = self.folder / "protectors" / name
+        found = self._found(name, output / "protector")
+        if found or self.config.quick:
+            return found
+        config = self._config(settings, seed, output=str(output), manipulators=targets)
+        return train_protector(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+
+    def protector_name(self, settings: Mapping[str, Any], seed: int) -> str:
+        """Of its folder, from what differs from the recipe: equal trainings of two experiments are one."""
+        ours, plain = asdict(self._config(settings, seed)), asdict(self._config({}, 0))
+        differing = [key for key in ours if ours[key] != plain[key]]
+        words = [f"{key}-{ours[key]}" for key in sorted(differing, key=lambda key: key == "seed")]
+        return re.sub(r"[^\w.-]+", "-", "-".join(["protector", *words])).strip("-")
+
+    def training_seconds(self, folder: Path) -> float | None:
+        """How long a protector was trained; None of those that ship."""
+        log = folder.parent / "log.jsonl"
+        return json.loads(log.read_text().splitlines()[-1])["seconds"] if log.is_file() else None
+
+    def _found(self, name: str, trained: Path) -> Path | None:
+        """What ships, or what an earlier start has trained to its end."""
+        places = [shipped(f"{room}/{name}-{self.scale.ending}") for room in self.scale.rooms]
+        ready = [trained] if self.config.quick else []  # else its training says whether it has ended
+        return next((place for place in (*places, *ready) if place.is_dir()), None)
+
+    def _tell_missing(self, what: str, missing: int, *, of: int) -> None:
+        if missing == of:
+            raise IDGuardError(
+                f"--quick trains nothing, and none of the {of} {what} of this experiment ships or is trained in "
+                f"{self.folder}; leave it out: that trains them, which takes hours and goes on where it was stopped"
+            )
+        if missing:
+            warnings.warn(f"{missing} of {of} {what} are not trained yet, and left out", stacklevel=3)
+
+    def _config(self, settings: Mapping[str, Any], seed: int, **places: Any) -> ProtectorConfig:
+        given = {"faces": self.config.faces, "output": "", "seed": seed, **places, **settings}
+        return ProtectorConfig.from_recipe(f"protector-{self.scale.ending}", **given)
+
+
+def _interrupt(message: str) -> None:
+    """A training that was stopped ends the command, whose next start goes on with it."""
+    raise KeyboardInterrupt(message)

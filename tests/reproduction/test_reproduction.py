@@ -1,0 +1,258 @@
+"""`art-idguard reproduce`: what is trained once and shared, the arithmetic of its tables, and the paper's figures."""
+
+import json
+import math
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from art_idguard.cli import main
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.measures import FORGERIES, PHOTOS
+from art_idguard.evaluation.report import Report
+from art_idguard.losses import MASKS
+from art_idguard.manipulators import MANIPULATORS as KINDS
+from art_idguard.reproduction import run, workshop
+from art_idguard.reproduction.config import ReproductionConfig
+from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Trained
+from art_idguard.reproduction.result import AVERAGE, Result, pooled, reported
+from art_idguard.reproduction.workshop import SCALES, Workshop
+from art_idguard.training.manipulator import ManipulatorConfig
+from tests.toys import CONFIGS, TINY, write_labels, write_portraits
+
+RECIPE = """
+size = 64
+channels = 8
+norm = "instance"
+prior = "zeros"
+weighting = "kpi"
+batch_size = 4
+steps = 2
+lr = 0.01
+faces = ""
+output = ""
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Faces with labels, the five manipulators at toy size where those that ship would lie, and a recipe."""
+    folder = tmp_path_factory.mktemp("place")
+    write_labels(write_portraits(folder / "faces", 12))
+    torch.manual_seed(1)
+    for name in MANIPULATORS:
+        KINDS[name](**CONFIGS.get(name, TINY)).eval().save_pretrained(folder / "hub" / "small" / f"{name}-celeba64")
+    (folder / "protector-celeba64").write_text(RECIPE)
+    return folder
+
+
+@contextmanager
+def at(place):
+    """The toy hub and recipe in place of those that ship."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workshop, "shipped", lambda path: place / "hub" / path)
+        patch.chdir(place)
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        yield
+
+
+@pytest.fixture
+def here(place):
+    with at(place):
+        yield place
+
+
+@pytest.fixture(scope="module")
+def two_seeds(place, tmp_path_factory):
+    """The output of fig16 with two seeds."""
+    output = tmp_path_factory.mktemp("two")
+    with at(place):
+        assert main(words(place, output, "fig16", "--seeds", "0", "1")) == 0
+    return output
+
+
+def words(place, output, experiment="fig16", *options):
+    data = f"celeba={place}/faces,split=train"
+    of_all = [experiment, "--faces", place / "faces", "--data", data, "--output", output, "--limit", "4", "--quiet"]
+    return ["reproduce", *map(str, [*of_all, *options])]
+
+
+def results(output, experiment):
+    return json.loads((output / "small" / experiment / "celeba.json").read_text())
+
+
+def test_an_experiment_trains_each_row_for_each_seed_and_shares_them_with_the_next(
+    here, two_seeds, monkeypatch, capsys
+):
+    trained = sorted(path.name for path in (two_seeds / "small" / "protectors").iterdir())
+    both = ["protector", "protector-seed-1", "protector-weighting-mgda", "protector-weighting-mgda-seed-1"]
+    assert trained == both
+    monkeypatch.setattr(workshop, "train_protector", _finished)
+    first = results(two_seeds, "fig16")
+    assert main(words(here, two_seeds, "fig16", "--seeds", "0", "1")) == 0
+    assert "| S-I |" in capsys.readouterr().out
+    assert first["measured"] == results(two_seeds, "fig16")["measured"]
+    files = {path.name for path in (two_seeds / "small" / "fig16").iterdir()}
+    assert {"celeba.json", "celeba.md", "celeba-bars.png", "celeba-weights.png", "report.html"} <= files
+
+
+def _finished(config, **_):
+    folder = Path(config.output) / "protector"
+    assert folder.is_dir(), f"{folder} is trained anew"
+    return folder
+
+
+def test_figures_of_seeds_are_means_over_what_evaluate_measured(two_seeds):
+    found = results(two_seeds, "fig16")
+    setting, *batches = map(json.loads, (two_seeds / "small/fig16/evaluation/celeba.jsonl").read_text().splitlines())
+    names = setting["protections"]
+    values = torch.cat(
+        [torch.tensor(batch["forgeries"]) for batch in batches], dim=3
+    )  # measure, row, model, face, edit
+    l2_face = values[0].nanmean(dim=(1, 2, 3))
+    for row, own in (("S-II", "protector"), ("S-I", "protector-weighting-mgda")):
+        seeds = [l2_face[names.index(own)].item(), l2_face[names.index(f"{own}-seed-1")].item()]
+        by_seed = [found["by seed"][seed]["l2_face"][row]["mean"] for seed in ("0", "1")]
+        assert by_seed == pytest.approx(seeds, rel=1e-4)
+        assert found["measured"][row][AVERAGE]["l2_face"]["mean"] == pytest.approx(sum(seeds) / 2, rel=1e-4)
+    gap = found["difference from the first row"]["l2_face"]["S-II"]["mean"]
+    means = [found["measured"][row][AVERAGE]["l2_face"]["mean"] for row in ("S-II", "S-I")]
+    assert gap == pytest.approx(means[0] - means[1], abs=1e-6)
+
+
+def report(rows=3, faces=4, edits=2):
+    shape = (rows, 2, faces, edits)
+    return Report(
+        tuple("abc"[:rows]),
+        ("stargan", "relgan"),
+        {"stargan": ("Male", "Young"), "relgan": ("Male", "Young")},
+        ("sface",),
+        {"similarity.sface": torch.rand(shape)} | {measure.name: torch.rand(shape) / 10 for measure in FORGERIES},
+        {measure.name: torch.rand(rows, faces) for measure in PHOTOS},
+        {"data": {"name": "celeba", "split": "test"}, "n": faces, "size": 64},
+    )
+
+
+def test_pooled_dsr_counts_every_seed_and_is_no_dsr_of_means():
+    whole = report()
+    found = pooled(whole, {"ours": ["a", "b"], "noise": ["c"]})
+    succeeded = (whole.values["l2_face"] > 0.05) & (whole.values["similarity.sface"] < 0.4)
+    assert found.mean("dsr.sface")("ours").mean == pytest.approx(succeeded[:2].double().mean().item())
+    assert found.mean("dsr.sface")("noise").mean == pytest.approx(succeeded[2].double().mean().item())
+    assert found.cell("l2_face", "relgan")("ours").mean == pytest.approx(whole.values["l2_face"][:2, 1].mean().item())
+
+
+def test_a_document_has_the_papers_figures_of_its_data_set():
+    for data, first in (("LFW", "0.956"), ("ffhq", "0.956"), ("celeba", "1.047")):
+        whole = report()
+        named = Report(**{**vars(whole), "metadata": whole.metadata | {"data": {"name": data, "split": "test"}}})
+        result = Result("table1", EXPERIMENTS["table1"], pooled(named, {"Ours": ["a"]}), {0: named}, {"scale": "small"})
+        text = result.document().markdown()
+        assert len(re.findall("Reported by the paper", text)) == 1
+        assert f"| Disrupting | {first} " in text
+
+
+def test_what_is_stopped_goes_on(here, tmp_path, monkeypatch, capsys):
+    def stopped(config, *, on_stop, **_):
+        on_stop("training stopped at step 1 of 2")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workshop, "train_protector", stopped)
+        assert main(words(here, tmp_path)) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert main(words(here, tmp_path)) == 0
+
+
+def test_a_first_look_trains_nothing(here, tmp_path, monkeypatch, capsys):
+    assert main(words(here, tmp_path, "fig16", "--quick")) == 1
+    assert "none of the 2 protectors of this experiment ships or is trained" in capsys.readouterr().err
+    config = ReproductionConfig(experiment="fig16", faces=str(here / "faces"), output=str(tmp_path), limit=4)
+    lab = Workshop(config, verbose=False)
+    lab.protectors({"S-I": {"weighting": "mgda"}}, [0], lab.manipulators(MANIPULATORS))
+    with pytest.warns(UserWarning, match="1 of 6 protectors are not trained yet|5 of 6 protectors are not trained yet"):
+        found = run.reproduce(
+            ReproductionConfig.from_recipe(
+                None,
+                experiment="table3",
+                faces=str(here / "faces"),
+                data=(f"celeba={here}/faces,split=train",),
+                output=str(tmp_path),
+                limit=4,
+                quick=True,
+            ),
+            verbose=False,
+        )
+    assert found["celeba"].report.protections == ("MGDA-based (S-I)", run.NOISE)
+
+
+def test_an_unknown_experiment_is_named(here, tmp_path, capsys):
+    assert main(words(here, tmp_path, "table9")) == 1
+    assert "unknown experiment 'table9'; choose from: table1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_row_can_be_trained_and_is_what_it_says(name, scale):
+    lab = Workshop(ReproductionConfig(experiment=name, scale=scale, faces="faces"), verbose=False)
+    for row, of in EXPERIMENTS[name].rows.items():
+        if isinstance(of, Baseline):
+            continue
+        plain, ours = lab._config({}, 0), lab._config(of.settings, 0)
+        changed = {key for key in vars(ours) if getattr(ours, key) != getattr(plain, key)}
+        assert changed <= set(of.settings), row
+        assert ours.size == SCALES[scale].size
+    for manipulator in EXPERIMENTS[name].columns or MANIPULATORS:
+        recipe = ManipulatorConfig.from_recipe(f"{manipulator}-{SCALES[scale].ending}")
+        assert recipe.size == SCALES[scale].size
+
+
+def test_equal_trainings_of_two_experiments_are_one():
+    lab = Workshop(ReproductionConfig(experiment="table3", faces="faces"), verbose=False)
+    rows = {(name, row): of for name, e in EXPERIMENTS.items() for row, of in e.rows.items() if isinstance(of, Trained)}
+    names = {key: lab.protector_name(of.settings, 0) for key, of in rows.items()}
+    assert names["table2", "#5 w/ all"] == names["table3", "KPI-based (S-II)"] == names["table1", "Ours (S-II)"]
+    assert len({names["table2", row] for row in EXPERIMENTS["table2"].rows}) == len(EXPERIMENTS["table2"].rows)
+    assert lab.protector_name({}, 2) == "protector-seed-2"
+
+
+def test_rows_of_table_2_drop_what_they_say():
+    rows = EXPERIMENTS["table2"].rows
+    assert rows["#1 w/o all"].settings == {"masks": "whole", "identity_weight": 0.0, "feature_weight": 0.0}
+    assert {of.settings.get("masks", "sum") for of in rows.values()} <= set(MASKS)
+
+
+def test_the_papers_figures_agree_with_each_other():
+    """Its averages are those of its cells, to the digits that it prints: a slip in copying would show."""
+    for row, of in reported("table3")["CelebAMask-HQ"].items():
+        cells = [of[k]["dsr"] for k in MANIPULATORS]
+        assert sum(cells) / 5 == pytest.approx(of["mean"]["dsr"], abs=0.0015), row
+    ours = reported("table1")["CelebAMask-HQ"]["Ours (S-II)"]
+    assert sum(ours[k]["l2_face"] for k in MANIPULATORS) / 5 == pytest.approx(0.427, abs=1e-3)  # Table II #5 has 0.425
+    assert {len(rows) for rows in reported("table1").values()} == {7}
+
+
+def test_the_papers_figures_are_those_of_its_text(shared):
+    text = (shared / "paper" / "id-guard.txt").read_text().replace("**", "").replace("<u>", "").replace("</u>", "")
+    for rows in (*reported("table1").values(), *reported("table3").values(), *reported("table6").values()):
+        for row, of in rows.items():
+            cells = "\t".join(f"{value:.3f}" for values in of.values() for value in values.values())
+            assert cells in text, row
+
+
+def test_no_estimate_is_lost_on_the_way_to_json():
+    whole = report()
+    result = Result("fig16", EXPERIMENTS["fig16"], pooled(whole, {"S-I": ["a"], "S-II": ["b"]}), {0: whole}, {})
+    measured = result.json()["measured"]
+    assert set(measured) == {"S-I", "S-II"}
+    assert set(measured["S-I"]) == {"stargan", "relgan", AVERAGE}
+    assert all(
+        math.isfinite(cell["mean"]) for of in measured.values() for cells in of.values() for cell in cells.values()
+    )
+
+
+def test_places_without_a_name_are_refused():
+    with pytest.raises(IDGuardError, match="faces"):
+        ReproductionConfig.from_recipe(None, experiment="table1")
