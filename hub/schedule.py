@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from art_idguard import manipulators, recognizers
@@ -29,6 +30,8 @@ from art_idguard.evaluation.quality import measure_quality
 from art_idguard.evaluation.report import CEILING
 from art_idguard.evaluation.statistics import Estimate, environment_info
 from art_idguard.files.atomic import write_text
+from art_idguard.files.parsing import read_toml
+from art_idguard.files.recipe import SETTINGS
 from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -118,25 +121,39 @@ def main() -> None:
 
 def save(output: Path) -> None:
     """All records as schedule.json, and a figure of them against updates and minutes."""
-    order = [*VARIANTS]
-    records = [json.loads(file.read_text()) for file in output.glob("*-*.json")]
-    records.sort(key=lambda record: (order.index(record["variant"]), record["updates"]))
+    records = []
+    speed = _updates_a_minute(output)
+    for i, settings in enumerate(VARIANTS.values()):
+        found = [json.loads(file.read_text()) for file in output.glob(f"{i}-*.json")]
+        found.sort(key=lambda record: record["updates"])
+        records += [record | {"minutes": record["updates"] / speed[settings.get("n_critic", 5)]} for record in found]
     about = {"settings": VARIANTS, "faces": QUALITY_FACES, "white box": [WHITE_BOX_FACES, WHITE_BOX_STEPS]}
-    found = {**about, **environment_info(torch.device("cpu")), "records": records}
-    write_text(output / "schedule.json", json.dumps(found, indent=1) + "\n")
+    whole = {**about, **environment_info(torch.device("cpu")), "records": records}
+    write_text(output / "schedule.json", json.dumps(whole, indent=1) + "\n")
     panels = [
-        Panel(f"{measure} by {axis}", {name: _course(records, name, measure, axis) for name in order})
+        Panel(f"{measure} by {axis}", {name: _course(records, name, measure, axis) for name in VARIANTS})
         for axis in ("updates", "minutes")
         for measure in ("edit success", "l2_face")
     ]
     save_plot(output / "schedule.png", curves(panels), "")
 
 
+def _updates_a_minute(output: Path) -> dict[int, float]:
+    """Of the generator, by n_critic, where nothing else was busy: by the logs' highest 95th percentile of speed."""
+    speeds: dict[int, float] = {}
+    for log in output.glob("*/run/log.jsonl"):
+        settings = read_toml(log.with_name(SETTINGS))
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        fast = float(np.quantile([line["images_per_second"] for line in lines], 0.95))
+        critic = settings["n_critic"]
+        speeds[critic] = max(speeds.get(critic, 0), 60 * fast / settings["batch_size"] / critic)
+    return speeds
+
+
 def _course(records: list[dict[str, Any]], variant: str, measure: str, axis: str) -> dict[float, Estimate]:
+    """A curve of the figure."""
     return {
-        record["updates"] if axis == "updates" else record["seconds"] / 60: Estimate(
-            *(record[measure][key] for key in ("mean", "low", "high"))
-        )
+        record[axis]: Estimate(*(record[measure][key] for key in ("mean", "low", "high")))
         for record in records
         if record["variant"] == variant
     }

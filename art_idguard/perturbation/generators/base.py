@@ -11,6 +11,8 @@ class Generator(nn.Module, ABC):
     """From cat(face, prior perturbation), 6 channels, to a perturbation before its bound."""
 
     name: ClassVar[str]
+    width: ClassVar[int] = 64
+    """`channels` as published, or of our own design: what other widths are a share of."""
 
     multiple: int
     """Height and width of the input are multiples of this; `Protector` pads other sizes."""

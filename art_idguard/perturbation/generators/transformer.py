@@ -28,6 +28,7 @@ class TransformerGenerator(Generator):
     """
 
     name: ClassVar[str] = "transformer"
+    width = 384
 
     def __init__(self, *, channels: int = 384, blocks: int = 8, heads: int = 6, patch: int = 8) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ class ProtectorConfig(TrainingConfig):
     norm: Literal["batch", "instance"] = "batch"
     """Normalisation of the resnet generator; instance for small batches."""
     channels: int = 64
-    """Width of the resnet generator."""
+    """Width of the generator's first layer; the tokens of a transformer are six times as wide."""
     epsilon: float = 0.05
     """L-inf bound of the perturbation on the [-1, 1] scale."""
     bound: Literal["tanh", "clamp", "residual"] = "tanh"

@@ -155,7 +155,9 @@ def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Preload
 
 
 def _new(config: ProtectorConfig) -> Protector:
-    options = {"norm": config.norm, "channels": config.channels} if config.generator == "resnet" else {}
+    options: dict[str, Any] = {"channels": GENERATORS[config.generator].width * config.channels // 64}
+    if config.generator == "resnet":
+        options["norm"] = config.norm
     return Protector(
         generator=config.generator,
         generator_config=options,
