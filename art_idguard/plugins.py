@@ -1,7 +1,7 @@
 """Plug-ins: members of a family from other packages, by entry points, or from a module that registers its own.
 
 A package offers them in its pyproject.toml, under the groups `art_idguard.manipulators`, `.recognizers`, `.weightings`,
-`.baselines` and `.attempts` (of an adversary)::
+`.baselines`, `.restorers` and `.attempts` (of an adversary)::
 
     [project.entry-points."art_idguard.weightings"]
     mine = "my_package.weighting:MyWeighting"
@@ -32,7 +32,7 @@ class Registry(dict[str, Member]):
         'StarGAN'
 
     Args:
-        family: manipulators, recognizers, weightings, baselines or attempts.
+        family: manipulators, recognizers, weightings, baselines, restorers or attempts.
         members: this package's own.
     """
 

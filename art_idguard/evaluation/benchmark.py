@@ -39,6 +39,8 @@ from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.recognizers import load as load_recognizer
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.restorers import Restored
+from art_idguard.restorers import find as find_restorer
 from art_idguard.types import float32
 
 ID_GUARD = "ID-Guard"
@@ -78,9 +80,8 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
         IDGuardError: unusable weights, data, operations, specifications or numbers, or a protection outside its ball.
     """
     specs = _data(config)
-    strangers = DataSpec.parse(config.calibrate) if config.calibrate else None
     parts = Parts(config, verbose=verbose)
-    calibration = parts.calibration(strangers) if strangers else {}
+    calibration = parts.calibration()
     own = parts.own()
     refined_, about_refined = parts.refined()
     learnt_from = parts.learnt_from(specs[0])
@@ -105,6 +106,7 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
             edits=config.edits,
             references=references,
             reference_faces=config.reference_faces,
+            originals=parts.originals,
             metadata={"data": spec.public(), **about},
             resume_file=parts.output / f"{spec.name}.jsonl",
             verbose=verbose,
@@ -153,7 +155,11 @@ class Parts:
         check_size(self.targets.values(), self.size)
         operations = [(text, parse(text)) for text in config.operations]
         after = {f"{n}, {text}": After(m, operation) for n, m in self.targets.items() for text, operation in operations}
-        self.forging: Mapping[str, Manipulator] = after or self.targets
+        restorers = {name: find_restorer(name) for name in config.restorers}
+        forging: Mapping[str, Manipulator] = after or self.targets
+        restored = {f"{n}, {r}": (Restored(m, restorers[r]), m) for n, m in forging.items() for r in restorers}
+        self.forging = {name: ours for name, (ours, _) in restored.items()} or forging
+        self.originals = {name: original for name, (_, original) in restored.items()}
         recognizers = config.recognizers or (str(shipped("recognizers/sface")),)
         self.recognizers = named([load_recognizer(spec).to(self.device) for spec in recognizers])
         sources += [*self.specs, *recognizers]
@@ -190,8 +196,11 @@ class Parts:
         """Faces of a data set."""
         return spec.read(size=self.size, limit=limit, cache=self.output / "regions.safetensors").to(self.device)
 
-    def calibration(self, spec: DataSpec) -> dict[str, Any]:
-        """Where the recognisers' thresholds are, and from whom."""
+    def calibration(self) -> dict[str, Any]:
+        """Where the recognisers' thresholds are, and from whom; nothing where no faces are given for it."""
+        if not self.config.calibrate:
+            return {}
+        spec = DataSpec.parse(self.config.calibrate)
         faces = self.read(spec, None)
         found = thresholds(self.recognizers, faces, weights=self.weights, kept=self.output / "calibration.safetensors")
         source = {**spec.public(), "faces": len(faces), "impostor_pairs": impostor_pairs(faces.names)}

@@ -98,6 +98,7 @@ class _Reproduction:
                 limit=config.limit,
                 edits=scale.edits,
                 operations=self.experiment.operations,
+                restorers=self.experiment.restorers,
                 baselines=baselines or None,
                 baseline_faces=f"train={config.faces},split=train",
                 baseline_steps=scale.baseline_steps,

@@ -9,12 +9,17 @@ import torch
 from art_idguard.baselines import generator
 from art_idguard.baselines.registry import BASELINES
 from art_idguard.cli import main
+from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import benchmark as evaluate_command
 from art_idguard.evaluation.benchmark import ProtectorSpec
 from art_idguard.evaluation.report import REFERENCES
+from art_idguard.manipulators import load as load_manipulator
+from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
+from art_idguard.regions import face_mask
+from art_idguard.restorers import Restored, find
 from tests.toys import tiny_manipulators, write_portraits
 
 SIZE = 64
@@ -226,3 +231,21 @@ def test_an_unknown_baseline_is_named(evaluate, capsys):
         "unknown baselines: magic; choose from: noise, disrupting, cmua, pg, iap, anti-forgery"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.slow
+def test_a_restorers_columns_are_compared_with_the_forgery_as_it_is(place, evaluate):
+    report, _ = evaluate("--restorers", "telea", "navier-stokes")
+    columns = {name for name in report["summary"]["ID-Guard"] if "," in name}
+    assert columns == {"stargan, telea", "stargan, navier-stokes"}
+    guard, stargan = Protector.from_pretrained(place / "protectors" / "first"), load_manipulator(place / "stargan")
+    faces = read_faces(place / "faces", size=SIZE)
+    by_hand = []
+    for i in range(len(faces)):
+        batch = faces.batch(slice(i, i + 1))
+        edit = stargan.edits(batch.attributes)[i % 5]
+        clean = stargan(batch.images, edit).output
+        restored = Restored(stargan, find("telea"))(guard(batch.images).specific, edit).output
+        by_hand.append(l2_face(clean, restored, face_mask(batch.landmarks, (SIZE, SIZE))).item())
+    found = report["summary"]["ID-Guard"]["stargan, telea"]["l2_face"]["mean"]
+    assert found == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-5)

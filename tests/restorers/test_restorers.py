@@ -1,0 +1,82 @@
+"""Restorers fill what is masked from what is around it, and are compared with the forgery that nobody disrupted."""
+
+import pytest
+import torch
+
+from art_idguard.errors import IDGuardError
+from art_idguard.faces.alignment import celeba_landmarks
+from art_idguard.images import from_uint8
+from art_idguard.metrics import l2_face
+from art_idguard.regions import component_mask, face_mask
+from art_idguard.restorers import RESTORERS, Restored, find
+from tests.toys import tiny_manipulators
+
+SIZE = 64
+
+
+@pytest.fixture(params=RESTORERS.names())
+def restorer(request):
+    return find(request.param)
+
+
+@pytest.fixture
+def pictures():
+    return from_uint8(torch.randint(256, (2, 3, SIZE, SIZE), dtype=torch.uint8))
+
+
+@pytest.fixture
+def mask():
+    holes = torch.zeros(2, 1, SIZE, SIZE)
+    holes[0, :, 20:30, 15:40] = 1
+    holes[1, :, 40:50, 10:20] = 1
+    return holes
+
+
+def test_what_is_not_masked_stays_bit_for_bit(restorer, pictures, mask):
+    restored = restorer(pictures, mask)
+    assert restored.shape == pictures.shape
+    assert restored.dtype == pictures.dtype
+    assert torch.equal(restored * (1 - mask), pictures * (1 - mask))
+    assert restored.abs().max() <= 1
+
+
+def test_what_is_masked_is_not_looked_at(restorer, pictures, mask):
+    hidden = torch.where(mask > 0, torch.ones_like(pictures), pictures)
+    assert torch.equal(restorer(pictures, mask), restorer(hidden, mask))
+
+
+def test_a_hole_in_one_colour_gets_that_colour(restorer, mask):
+    plain = from_uint8(torch.full((2, 3, SIZE, SIZE), 90, dtype=torch.uint8))
+    broken = torch.where(mask > 0, -torch.ones_like(plain), plain)
+    assert (restorer(broken, mask) - plain).abs().max() <= 2 * 3 / 255  # OpenCV's Telea makes 89 to 92 of 90
+
+
+def test_nothing_is_restored_where_nothing_is_masked(restorer, pictures):
+    assert torch.equal(restorer(pictures, torch.zeros(2, 1, SIZE, SIZE)), pictures)
+
+
+def test_a_restored_manipulator_differs_in_the_components_alone(restorer, pictures):
+    (manipulator,) = tiny_manipulators(("stargan",))
+    edit = manipulator.edits(torch.zeros(2, 5))[0]
+    forged, restored = manipulator(pictures, edit), Restored(manipulator, restorer)(pictures, edit)
+    inside = component_mask(celeba_landmarks((SIZE, SIZE)), (SIZE, SIZE)) > 0.5
+    changed = (restored.output != forged.output).any(1, keepdim=True)
+    assert not (changed & ~inside).any()
+    assert (changed & inside).any()
+    assert torch.equal(restored.features, forged.features)
+
+
+def test_an_unknown_restorer_is_named():
+    with pytest.raises(IDGuardError, match="unknown restorer 'lama'; choose from: telea, navier-stokes"):
+        find("lama")
+
+
+def test_a_column_compares_the_restored_forgery_with_the_clean_one(restorer, pictures):
+    """Table V by hand: of faces that nobody protected, what inpainting alone changes."""
+    (manipulator,) = tiny_manipulators(("stargan",))
+    edit = manipulator.edits(torch.zeros(2, 5))[0]
+    clean, restored = manipulator(pictures, edit).output, Restored(manipulator, restorer)(pictures, edit).output
+    face = face_mask(celeba_landmarks((SIZE, SIZE)).expand(2, -1, -1), (SIZE, SIZE))
+    by_hand = ((restored - clean).square() * face).sum((1, 2, 3)) / (3 * face.sum((1, 2, 3)))
+    torch.testing.assert_close(l2_face(clean, restored, face), by_hand)
+    assert (by_hand > 0).all()
