@@ -63,12 +63,17 @@ def train(name: str, updates: int, *, faces: str, output: Path) -> dict[str, Any
             None, manipulator="stargan", faces=faces, output=str(output / "run"), **settings
         )
         config = replace(config, steps=updates * config.n_critic, checkpoint_every=1000, sample_every=10**9)
-        trained = train_manipulator(config, resume=True)
+        trained = train_manipulator(config, resume=True, on_stop=_interrupt)
         shutil.copytree(trained, draft := output / f".{updates}", dirs_exist_ok=True)
         shutil.copy(output / "run" / "log.jsonl", draft)
         draft.rename(snapshot)
     last = json.loads((snapshot / "log.jsonl").read_text().splitlines()[-1])
     return {"updates": updates, "seconds": last["seconds"]}
+
+
+def _interrupt(message: str) -> None:
+    """A training that was stopped is no snapshot."""
+    raise KeyboardInterrupt(message)
 
 
 def measure(snapshot: Path, tested: Faces) -> dict[str, Any]:
