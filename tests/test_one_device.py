@@ -228,8 +228,10 @@ def test_numpy_through_the_estimator(use, other, faces):
             estimator.model.to(device)
             np.random.seed(0)
             results.append(SURFACE[use](estimator, x))
-    if other == DEVICE:
+    if other == DEVICE and use != "disruption":
         np.testing.assert_array_equal(results[1], results[0])
+    elif other == DEVICE:  # a recogniser's channels come last on a CPU alone, so that sums are rounded otherwise
+        np.testing.assert_allclose(results[1], results[0], atol=5e-6)
     else:  # where a gradient is about zero, the step of a sign attack may turn
         assert np.mean(np.abs(results[1] - results[0]) > 1e-3) <= 0.02
 

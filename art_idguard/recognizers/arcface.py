@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.recognizers.layers import PReLU
 
 Normalisation = Literal["none", "imagenet"]
 
@@ -47,7 +48,7 @@ class ArcFace(Recognizer):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self.conv1 = nn.Conv2d(3, width, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.prelu = nn.PReLU()
+        self.prelu = PReLU()
         self.maxpool = nn.MaxPool2d(2)
         first, second, third, fourth = blocks
         self.layer1 = _stage(width, width, first, stride=1)
@@ -78,7 +79,7 @@ class _Block(nn.Module):
         self.bn0 = nn.BatchNorm2d(before)
         self.conv1 = nn.Conv2d(before, before, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(before)
-        self.prelu = nn.PReLU()
+        self.prelu = PReLU()
         self.conv2 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(after)
         self.downsample = nn.Sequential()
@@ -97,7 +98,7 @@ class _SqueezeExcitation(nn.Module):
         super().__init__()
         self.fc = nn.Sequential(
             nn.Linear(channels, channels // reduction),
-            nn.PReLU(),
+            PReLU(),
             nn.Linear(channels // reduction, channels),
             nn.Sigmoid(),
         )

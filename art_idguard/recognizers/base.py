@@ -40,10 +40,15 @@ class Recognizer(HubModel, ABC):
         """The embedding of the backbone's features."""
 
     def crop(self, images: Images, frame: Frames | None = None) -> Float[Tensor, "B 3 S S"]:
-        """The network's input: aligned by `frame`, or resized (bilinear, corners aligned)."""
+        """The network's input: aligned by `frame`, or resized (bilinear, corners aligned).
+
+        On a CPU its channels come last, in which depthwise convolutions in bfloat16 take half the time.
+        """
         if frame is not None:
-            return align(images, frame, self.size)
-        return F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=True)
+            crop = align(images, frame, self.size)
+        else:
+            crop = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=True)
+        return crop.contiguous(memory_format=torch.channels_last) if crop.device.type == "cpu" else crop
 
     def feature_map(self, images: Images, frame: Frames | None = None) -> Float[Tensor, "B C h w"]:
         """The convolutional features that the official identity loss compares."""

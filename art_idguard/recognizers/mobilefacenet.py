@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.recognizers.layers import PReLU
 
 
 class MobileFaceNet(Recognizer):
@@ -52,7 +53,7 @@ class _Residual(nn.Sequential):
 
 
 def _convolution(before: int, after: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups), nn.PReLU(after))
+    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups), PReLU(after))
 
 
 def _bottleneck(before: int, middle: int, after: int, *, stride: int = 1) -> nn.Sequential:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from art_idguard.recognizers.base import Recognizer
+from art_idguard.recognizers.layers import PReLU
 
 
 class MobileFaceNet192(Recognizer):
@@ -66,7 +67,7 @@ class _Convolution(nn.Conv2d):
 
 
 def _unit(before: int, after: int, kernel: int, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    return [_Convolution(before, after, kernel, stride, groups=groups), nn.PReLU(after)]
+    return [_Convolution(before, after, kernel, stride, groups=groups), PReLU(after)]
 
 
 def _bottleneck(before: int, middle: int, after: int, *, stride: int = 1) -> list[nn.Module]:
