@@ -21,6 +21,7 @@ SECTIONS = {
     "step": "a protector's training step against the textbook's and the official loop's form, and as manipulators grow",
     "visits": "faces that such a training sees in a second",
     "attack": "IDGuardAttack against the bare generator, and PGD-10 of ART and torchattacks",
+    "recognizer": "the recogniser and back, against PyTorch's own layers",
     "refine": "refining a face",
     "mgda": "solvers of Eq. (11)",
     "start": "imports, and one photo, in fresh processes",

@@ -1,0 +1,51 @@
+"""Forward and backward through the frozen recogniser, against the same network of PyTorch's own layers."""
+
+from argparse import Namespace
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from art_idguard import recognizers
+from art_idguard.faces.alignment import align, arcface_frame, celeba_landmarks
+from art_idguard.recognizers.base import Recognizer
+from art_idguard.recognizers.layers import Normalised, PReLU
+
+from .measuring import seconds, turns
+from .suite import Suite
+
+
+def plain(recognizer: Recognizer) -> Recognizer:
+    """The same of PyTorch's layers, whose crops have their channels first."""
+    copy = deepcopy(recognizer)
+    for module in copy.modules():
+        if isinstance(module, PReLU):
+            module.__class__ = nn.PReLU
+        elif isinstance(module, Normalised):
+            module.__class__ = nn.Sequential
+    copy.crop = lambda images, frame: align(images, frame, copy.size)  # type: ignore[method-assign]
+    return copy
+
+
+def step(recognizer: Recognizer, x: Tensor, frame: Tensor, *, bf16: bool) -> None:
+    """An embedding, and its gradient by the picture."""
+    x = x.detach().requires_grad_()
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        embedding = recognizer(x, frame)
+    torch.autograd.grad(embedding.float().sum(), x)
+
+
+def measure(suite: Suite, options: Namespace) -> None:
+    """Seconds in both precisions, in turn."""
+    images = 4 * options.batch
+    suite.about(f"{images} faces of {options.size} px: embeddings, and their gradient by the faces.")
+    ours, size = recognizers.default(), (options.size, options.size)
+    x, frame = torch.randn(images, 3, *size), arcface_frame(celeba_landmarks(size).expand(images, -1, -1), size)
+    variants = {"PyTorch's layers": plain(ours), "ours": ours}
+    for model in variants.values():
+        step(model, x, frame, bf16=False)
+    for turn in turns(options.repeats, variants):
+        for name, model in turn:
+            for precision, bf16 in (("float32", False), ("bfloat16", True)):
+                taken = seconds(lambda model=model, bf16=bf16: step(model, x, frame, bf16=bf16))
+                suite.add(f"{name}, {precision}", {"seconds": taken}, of=f"PyTorch's layers, {precision}")
