@@ -147,7 +147,7 @@ def values_of(action, default):
     if action.nargs == 0:
         return True, False
     if action.nargs in ("+", "*"):
-        return ([0.25, 0.75], [0.5, 0.5]) if action.type is float else (["x", "y"], ["z"])
+        return {float: ([0.25, 0.75], [0.5, 0.5]), int: ([0, 2], [1])}.get(action.type, (["x", "y"], ["z"]))
     if action.type in (int, float):
         return 64, 128
     return (7, "auto") if default == 0 else ("x", "y")

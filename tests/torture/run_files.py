@@ -18,6 +18,7 @@ from art_idguard.files.tensors import cached_rows
 from art_idguard.hub import cards
 from art_idguard.models.config import ExportConfig, InfoConfig, PushConfig
 from art_idguard.photos.config import ProtectConfig
+from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.serve.config import ServeConfig
 from art_idguard.training.base import make_accelerator
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -189,6 +190,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "adversary": AdversaryConfig,
     "evaluate-manipulator": QualityConfig,
     "attack-manipulator": RobustnessConfig,
+    "reproduce": ReproductionConfig,
     "serve": ServeConfig,
     "info": InfoConfig,
     "export": ExportConfig,
@@ -196,7 +198,7 @@ COMMANDS: dict[str, type[Settings]] = {
 }
 NEEDED = {
     **{"faces": "faces", "manipulators": ["a"], "manipulator": "stargan", "data": "a=faces", "output": "run"},
-    **{"models": ["a"], "original": "a", "folder": "a", "repo_id": "a/b"},
+    **{"models": ["a"], "original": "a", "folder": "a", "repo_id": "a/b", "experiment": "table3"},
 }
 """What a command cannot do without."""
 DRAWN: dict[str, Any] = {
