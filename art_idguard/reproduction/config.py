@@ -23,7 +23,8 @@ class ReproductionConfig(Settings):
     recognizers: tuple[str, ...] = ()
     """Who judges identity, besides the SFace that ships, with which everything is trained."""
     output: str = "runs/reproduce"
-    """Folder for what is trained, which experiments share, and for SCALE/EXPERIMENT/{result.json,result.md,plots}."""
+    """Folder: SCALE/manipulators and SCALE/protectors are what is trained, which experiments share; SCALE/EXPERIMENT
+    has DATA.json, .md and plots, and report.html, a page with all of it."""
     limit: int = 100
     """Faces of each data set."""
     seeds: tuple[int, ...] = (0,)

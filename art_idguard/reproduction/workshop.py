@@ -1,7 +1,9 @@
 """What a reproduction needs of trained networks: found where they ship, or trained, at either scale."""
 
 import json
+import math
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from art_idguard.errors import IDGuardError
+from art_idguard.files.parsing import read_toml
+from art_idguard.files.recipe import SETTINGS
 from art_idguard.files.shipped import shipped
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
@@ -46,12 +50,12 @@ class Workshop:
         self.scale = SCALES[config.scale]
         self.folder = Path(config.output, config.scale)
 
-    def manipulator(self, name: str) -> str | None:
-        """The folder of a manipulator of this scale; None where a first look has none."""
+    def _manipulator(self, name: str, place: str) -> str | None:
         output = self.folder / "manipulators" / name
         found = self._found(name, output / "manipulator")
         if found or self.config.quick:
             return str(found) if found else None
+        self._say(f"{name}, {place} manipulators, in {output}")
         recipe = f"{name}-{self.scale.ending}"
         config = ManipulatorConfig.from_recipe(recipe, faces=self.config.faces, output=str(output))
         return str(train_manipulator(config, resume=True, verbose=self.verbose, on_stop=_interrupt))
@@ -62,7 +66,9 @@ class Workshop:
         Raises:
             IDGuardError: a first look finds none of them.
         """
-        folders = tuple(folder for name in names if (folder := self.manipulator(name)))
+        folders = tuple(
+            folder for i, name in enumerate(names) if (folder := self._manipulator(name, f"{i + 1} of {len(names)}"))
+        )
         self._tell_missing("manipulators", len(names) - len(folders), of=len(names))
         return folders
 
@@ -75,17 +81,21 @@ class Workshop:
             IDGuardError: a first look finds none of them.
         """
         wanted = {(key, seed): settings for seed in seeds for key, settings in trainings.items()}
-        found = {which: self._protector(settings, which[1], targets) for which, settings in wanted.items()}
+        found = {
+            which: self._protector(settings, which[1], targets, f"{i} of {len(wanted)}")
+            for i, (which, settings) in enumerate(wanted.items(), start=1)
+        }
         there = {which: folder for which, folder in found.items() if folder}
         self._tell_missing("protectors", len(found) - len(there), of=len(found))
         return there
 
-    def _protector(self, settings: Mapping[str, Any], seed: int, targets: tuple[str, ...]) -> Path | None:
+    def _protector(self, settings: Mapping[str, Any], seed: int, targets: tuple[str, ...], place: str) -> Path | None:
         name = self.protector_name(settings, seed)
         output = self.folder / "protectors" / name
         found = self._found(name, output / "protector")
         if found or self.config.quick:
             return found
+        self._say(f"{name}, {place} protectors, in {output}")
         config = self._config(settings, seed, output=str(output), manipulators=targets)
         return train_protector(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
 
@@ -104,14 +114,19 @@ class Workshop:
     def _found(self, name: str, trained: Path) -> Path | None:
         """What ships, or what an earlier start has trained to its end."""
         places = [shipped(f"{room}/{name}-{self.scale.ending}") for room in self.scale.rooms]
-        ready = [trained] if self.config.quick else []  # else its training says whether it has ended
+        ready = [trained] if _has_ended(trained.parent) else []
         return next((place for place in (*places, *ready) if place.is_dir()), None)
+
+    def _say(self, text: str) -> None:
+        """What is trained now, and how many there are."""
+        if self.verbose:
+            print(f"art-idguard: {text}", file=sys.stderr)
 
     def _tell_missing(self, what: str, missing: int, *, of: int) -> None:
         if missing == of:
             raise IDGuardError(
                 f"--quick trains nothing, and none of the {of} {what} of this experiment ships or is trained in "
-                f"{self.folder}; leave it out: that trains them, which takes hours and goes on where it was stopped"
+                f"{self.folder}; without --quick they are trained, for hours, and go on where they were stopped"
             )
         if missing:
             warnings.warn(f"{missing} of {of} {what} are not trained yet, and left out", stacklevel=3)
@@ -119,6 +134,15 @@ class Workshop:
     def _config(self, settings: Mapping[str, Any], seed: int, **places: Any) -> ProtectorConfig:
         given = {"faces": self.config.faces, "output": "", "seed": seed, **places, **settings}
         return ProtectorConfig.from_recipe(f"protector-{self.scale.ending}", **given)
+
+
+def _has_ended(run: Path) -> bool:
+    """Whether a training has used up its budget: one that was stopped leaves a model, too."""
+    log, settings = run / "log.jsonl", run / SETTINGS
+    if not (log.is_file() and settings.is_file()):
+        return False
+    last, planned = json.loads(log.read_text().splitlines()[-1]), read_toml(settings)
+    return last["step"] >= planned["steps"] or last["seconds"] >= 60 * planned.get("minutes", math.inf)
 
 
 def _interrupt(message: str) -> None:

@@ -3,8 +3,8 @@
 import json
 import math
 import re
+import shutil
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -94,19 +94,13 @@ def test_an_experiment_trains_each_row_for_each_seed_and_shares_them_with_the_ne
     trained = sorted(path.name for path in (two_seeds / "small" / "protectors").iterdir())
     both = ["protector", "protector-seed-1", "protector-weighting-mgda", "protector-weighting-mgda-seed-1"]
     assert trained == both
-    monkeypatch.setattr(workshop, "train_protector", _finished)
+    monkeypatch.setattr(workshop, "train_protector", lambda config, **_: pytest.fail(f"trains {config.output} anew"))
     first = results(two_seeds, "fig16")
     assert main(words(here, two_seeds, "fig16", "--seeds", "0", "1")) == 0
     assert "| S-I |" in capsys.readouterr().out
     assert first["measured"] == results(two_seeds, "fig16")["measured"]
     files = {path.name for path in (two_seeds / "small" / "fig16").iterdir()}
     assert {"celeba.json", "celeba.md", "celeba-bars.png", "celeba-weights.png", "report.html"} <= files
-
-
-def _finished(config, **_):
-    folder = Path(config.output) / "protector"
-    assert folder.is_dir(), f"{folder} is trained anew"
-    return folder
 
 
 def test_figures_of_seeds_are_means_over_what_evaluate_measured(two_seeds):
@@ -173,6 +167,15 @@ def test_a_first_look_trains_nothing_and_leaves_out_what_is_not_there(here, two_
     with pytest.warns(UserWarning, match="4 of 6 protectors are not trained yet, and left out"):
         assert main(words(here, two_seeds, "table3", "--quick")) == 0
     assert set(results(two_seeds, "table3-quick")["measured"]) == {"MGDA-based (S-I)", "KPI-based (S-II)", run.NOISE}
+
+
+def test_a_model_that_a_stopped_training_has_left_is_not_taken_for_trained(here, two_seeds, tmp_path, capsys):
+    run_ = tmp_path / "small" / "protectors" / "protector"
+    shutil.copytree(two_seeds / "small" / "protectors" / "protector", run_)
+    log = (run_ / "log.jsonl").read_text().splitlines(keepends=True)
+    (run_ / "log.jsonl").write_text("".join(log[:-1]))
+    assert main(words(here, tmp_path, "fig16", "--quick")) == 1
+    assert "none of the 2 protectors" in capsys.readouterr().err
 
 
 def test_an_unknown_experiment_is_named(here, tmp_path, capsys):
