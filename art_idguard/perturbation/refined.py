@@ -174,10 +174,10 @@ def refined_in_photo(protector: Protector, manipulators: Sequence[Manipulator], 
     Args:
         protector: as `RefinedProtector` takes it, and so are the others.
         manipulators: those to protect against.
-        options: the others.
+        options: the others, and any of the three in place of what is said here.
     """
     framed: dict[str, Any] = {"augment": PHOTO, "visibility": UNNOTICED_IN_PHOTO, "precision": "auto"}
-    return RefinedProtector(protector, manipulators, **framed, **options)
+    return RefinedProtector(protector, manipulators, **framed | options)
 
 
 class _Lengths:

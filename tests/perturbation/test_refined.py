@@ -264,6 +264,7 @@ def test_what_is_refined_for_a_photo_survives_half_its_size(parts, x):
         protector, manipulators, [recognizer], steps=2, augment=PHOTO, visibility=visibility, precision="auto"
     )
     assert torch.equal(in_photo(x).specific, by_hand(x).specific)
+    assert refined_in_photo(protector, manipulators, precision="no", steps=2).precision == "no"
 
 
 def test_celeba_points_are_the_template_in_pixels():
