@@ -2,10 +2,11 @@
 
     python hub/schedule.py --faces celeba128 --output runs/schedule
 
-For each variant and number of the generator's updates it measures how many edits succeed (the shipped classifier), and
-how far a white box aimed at the criterion gets (L2_face, share of faces whose identity is broken), and draws them
-against updates and against minutes. Trainings and measurements are kept, so a rerun goes on; each update is the
-training command's own, at a constant learning rate, so that a longer run is the shorter one continued.
+For each variant and number of the generator's updates it measures how many edits succeed (the shipped classifier), how
+much of the person is kept (SFace's cosine to the photo), and how far a white box aimed at the criterion gets (L2_face,
+share of faces whose identity is broken), and draws them against updates and against minutes. Trainings and
+measurements are kept, so a rerun goes on; each update is the training command's own, at a constant learning rate, so
+that a longer run is the shorter one continued.
 """
 
 import argparse
@@ -93,6 +94,7 @@ def measure(snapshot: Path, tested: Faces) -> dict[str, Any]:
     )
     return {
         "edit success": quality.cell("success").json(),
+        "identity kept": quality.cell("similarity").json(),
         "there and back (L1)": quality.cell("cycle").json(),
         **{
             m: report.mean(m)(CEILING).json()
@@ -135,10 +137,11 @@ def save(output: Path) -> None:
     about = {"settings": VARIANTS, "faces": QUALITY_FACES, "white box": [WHITE_BOX_FACES, WHITE_BOX_STEPS]}
     whole = {**about, **environment_info(torch.device("cpu")), "records": records}
     write_text(output / "schedule.json", json.dumps(whole, indent=1) + "\n")
+    measured = dict.fromkeys(record["variant"] for record in records)
     panels = [
-        Panel(f"{measure} by {axis}", {name: _course(records, name, measure, axis) for name in VARIANTS})
+        Panel(f"{measure} by {axis}", {name: _course(records, name, measure, axis) for name in measured})
         for axis in ("updates", "minutes")
-        for measure in ("edit success", "l2_face")
+        for measure in ("edit success", "identity kept", "l2_face")
     ]
     save_plot(output / "schedule.png", curves(panels), "")
 
