@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from art_idguard.errors import IDGuardError
 from art_idguard.images import from_array, resize, to_array, to_signed, to_unit
-from art_idguard.manipulators.base import Manipulator
-from art_idguard.types import Attributes, Edit, Frames, Images, Manipulation
+from art_idguard.manipulators.base import Manipulator, WrappedManipulator
+from art_idguard.types import Edit, Frames, Images, Manipulation
 
 
 def jpeg(images: Images, *, quality: float | int) -> Images:
@@ -211,16 +211,12 @@ def parse(text: str) -> Operation:
     return make(strength)
 
 
-class After(Manipulator):
+class After(WrappedManipulator):
     """A manipulator of faces that went through an operation first: M_k(operation(x)), clean and protected x alike."""
 
     def __init__(self, manipulator: Manipulator, operation: Operation) -> None:
-        nn.Module.__init__(self)  # the weights are the other's
-        self.manipulator, self.operation = manipulator, operation
-
-    def edits(self, attributes: Attributes) -> tuple[Edit, ...]:
-        """The manipulator's."""
-        return self.manipulator.edits(attributes)
+        super().__init__(manipulator)
+        self.operation = operation
 
     def forward(self, x: Images, edit: Edit) -> Manipulation:
         """Eq. (1) of what the operation left of x."""

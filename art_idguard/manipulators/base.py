@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+from torch import nn
+
 from art_idguard.errors import WeightsError
 from art_idguard.files.digests import sha256
 from art_idguard.hub.model import HubModel
@@ -97,3 +99,15 @@ class Manipulator(HubModel, ABC):
     def use_batch_statistics(self, enabled: bool = True) -> Self:
         """For training only: normalise by the batch's own statistics, where the model has statistics of batches."""
         return self
+
+
+class WrappedManipulator(Manipulator):
+    """Another manipulator's edits and weights; subclasses say what happens to its faces or its forgeries."""
+
+    def __init__(self, manipulator: Manipulator) -> None:
+        nn.Module.__init__(self)  # the weights are the other's
+        self.manipulator = manipulator
+
+    def edits(self, attributes: Attributes) -> tuple[Edit, ...]:
+        """The manipulator's."""
+        return self.manipulator.edits(attributes)

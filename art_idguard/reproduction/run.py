@@ -68,6 +68,7 @@ class _Reproduction:
         self.config, self.verbose = config, verbose
         self.experiment: Experiment = EXPERIMENTS[config.experiment]
         self.workshop = Workshop(config, verbose=verbose)
+        self.data = config.data or (f"celeba={config.faces},split=test",)
         self.folder = self.workshop.folder / (config.experiment + ("-quick" if config.quick else ""))
         rows = {row: of for row, of in self.experiment.rows.items() if not self._is_left_out(of)}
         targets = self.workshop.manipulators(MANIPULATORS)
@@ -85,7 +86,6 @@ class _Reproduction:
     def measured(self) -> dict[str, Report]:
         """Everything, training by training, as `art-idguard evaluate` does."""
         config, scale = self.config, self.workshop.scale
-        data = config.data or (f"celeba={config.faces},split=test",)
         baselines = tuple(dict.fromkeys(of.name for of in self.rows.values() if isinstance(of, Baseline)))
         folders = {self._name(row, seed): folder for (row, seed), folder in self.guards.items()}
         return evaluate_protectors(
@@ -93,7 +93,7 @@ class _Reproduction:
                 protector=tuple(f"{name}={folder}" for name, folder in folders.items()),
                 manipulators=self.columns,
                 recognizers=(str(shipped("recognizers/sface")), *config.recognizers),
-                data=data if self.experiment.every_data_set else data[:1],
+                data=self.data if self.experiment.every_data_set else self.data[:1],
                 output=str(self.folder / "evaluation"),
                 limit=config.limit,
                 edits=scale.edits,
@@ -162,7 +162,7 @@ class _Reproduction:
         return [*found, save_plot(at(self.experiment.figure), curves(panels), "In training, step by step, first seed.")]
 
     def _first_face(self) -> Faces:
-        spec = DataSpec.parse((self.config.data or (f"celeba={self.config.faces},split=test",))[0])
+        spec = DataSpec.parse(self.data[0])
         cache = self.folder / "evaluation" / "regions.safetensors"
         return spec.read(size=self.workshop.scale.size, limit=1, cache=cache)
 

@@ -26,9 +26,8 @@ def _style_widths(config: ManipulatorConfig) -> tuple[int, ...]:
 
     Smaller faces have as many of those for 256 as lead to the same map of 4x4.
     """
-    published = (
-        STYLE_WIDTHS_128 if config.size == 128 else (32, 64, 128, 256, 512, 512, 512)[: config.size.bit_length() - 2]
-    )
+    of_256 = (32, 64, 128, 256, 512, 512, 512)
+    published = STYLE_WIDTHS_128 if config.size == 128 else of_256[: config.size.bit_length() - 2]
     return tuple(config.channels * width // 64 for width in published)
 
 
