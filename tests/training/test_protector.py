@@ -34,7 +34,7 @@ from art_idguard.training.protector import setup
 from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
 from art_idguard.training.protector.run import Preloaded, edits_of
 from art_idguard.training.protector.setup import build_run
-from art_idguard.training.protector.step import TaskGradients, cut_graph_step, parameters, train_step
+from art_idguard.training.protector.step import cut_graph_step, task_gradients, train_step
 from art_idguard.training.protector.train import train_protector
 from art_idguard.training.seeding import batch_index
 from art_idguard.types import Protected, Region
@@ -60,7 +60,7 @@ def double_setting(space):
 
 
 def gradients(protector):
-    return torch.cat([p.grad.flatten() for p in parameters(protector)])
+    return torch.cat([p.grad.flatten() for p in protector.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("loss", [PAPER, OFFICIAL, LOG], ids=["paper", "official", "log"])
@@ -132,7 +132,7 @@ def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
     protector, *_ = double_setting("perturbation")
     x = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 1.8 - 0.9  # no pixel is clipped
     protected = protector(x)
-    tasks = TaskGradients(protector, Protected(*protected), Accelerator(cpu=True))
+    tasks = task_gradients(protector, Protected(*protected), Accelerator(cpu=True))
     rows = []
     for _ in range(3):
         v = (torch.randn_like(x), torch.randn_like(x))
@@ -153,7 +153,7 @@ def test_a_prior_that_is_not_trained_stays_and_has_no_part_in_the_gramian(workpl
     protector, *_ = double_setting(space)
     protector.prior.requires_grad_(False)
     images = protector(torch.rand(2, 3, 32, 32, dtype=torch.float64)).specific
-    tasks = TaskGradients(protector, [images], Accelerator(cpu=True))
+    tasks = task_gradients(protector, [images], Accelerator(cpu=True))
     rows = [torch.randn_like(images) for _ in range(2)]
     for row in rows:
         tasks.add([row])

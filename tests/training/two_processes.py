@@ -14,7 +14,7 @@ from art_idguard.manipulators import load
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import default
 from art_idguard.regions import heat_maps, masked_faces
-from art_idguard.training.protector.step import cut_graph_step, parameters
+from art_idguard.training.protector.step import cut_graph_step
 from art_idguard.weighting import WEIGHTINGS, make_weighting
 from tests.toys import ToyRecognizer
 
@@ -41,7 +41,9 @@ def main(workplace, output):
             rule = make_weighting(weighting, alpha=(1.0, 10.0), space=space or "perturbation").to(dtype)
             for _ in range(2):  # KPI's first weights are its prior ones
                 report = cut_graph_step(protector, targets, edits, recognizers, rule, view, accelerator, PAPER)
-            found[f"{name}.{dtype}"] = torch.cat([p.grad.flatten() for p in parameters(protector)])
+            found[f"{name}.{dtype}"] = torch.cat(
+                [p.grad.flatten() for p in protector.parameters() if p.grad is not None]
+            )
             found[f"{name}.{dtype}.weights"] = report.weights
     if accelerator.is_main_process:
         save_file(found, output / f"{count}.safetensors")

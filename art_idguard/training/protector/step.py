@@ -1,21 +1,20 @@
 """One step of Algorithm 1 with the graph cut at the protected images.
 
-The tasks share nothing but the two protected images z (by the generator) and z_p (by the prior), so each
-manipulator's graph is built, differentiated by (z, z_p) and freed before the next one starts: memory is that
-of the largest manipulator, and one generator backward pass serves all of them.
+The tasks are the manipulators, and share nothing but the two protected images z (by the generator) and z_p (by the
+prior); see `training.cut_graph`.
 
 Notation (name here -> the paper's symbol):
-    specific, prior -> x + G(cat(x, delta_p)), x + delta_p       cotangents[k] -> v_k = d L_k^adv / d (z, z_p)
-    weights -> lambda_k
+    specific, prior -> x + G(cat(x, delta_p)), x + delta_p
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
@@ -26,11 +25,12 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.training.base import follow
+from art_idguard.training.cut_graph import Found, TaskGradients, ascend
 from art_idguard.training.protector.parts import Part, differentiate, parts_of
 from art_idguard.training.protector.run import ProtectorRun, edits_of, loss_config
 from art_idguard.training.seeding import batch_index, seed_step, step_seed
 from art_idguard.types import Edit, Images, sent
-from art_idguard.weighting.base import TaskStatistics, TaskWeighting
+from art_idguard.weighting.base import TaskWeighting
 
 
 class StepReport(NamedTuple):
@@ -41,69 +41,6 @@ class StepReport(NamedTuple):
     weights: Float[Tensor, " K"]
     shares: Float[Tensor, "K 3"] | None = None
     """Share of each of `losses.TERMS` in a manipulator's gradient, by length; None where nobody asked."""
-
-
-class TaskGradients:
-    """The gradients of K objectives by the protected images, and what follows from them by linearity."""
-
-    def __init__(self, protector: Protector, protected: Sequence[Images], accelerator: Accelerator) -> None:
-        self.protector = protector
-        self.protected = protected
-        self.accelerator = accelerator
-        self.cotangents: list[tuple[Tensor, ...]] = []
-        self._rows: Float[Tensor, "K P"] | None = None
-
-    def add(self, cotangent: Sequence[Tensor]) -> None:
-        """Append v_k, the gradient of the k-th objective by (z, z_p), or by z alone if the prior is not trained."""
-        self.cotangents.append(tuple(cotangent))
-
-    def gramian(self, space: str) -> Float[Tensor, "K K"]:
-        """G = V V^T of the global objective, in float64, equal on every process."""
-        if space == "parameters":
-            own = sum(p.numel() for p in self.protector.generator.parameters())
-            return _gram(self._parameter_rows()[:, :own])
-        # Each process holds other images, that is, other coordinates of the gradient of a mean over R processes.
-        images = _gram(torch.stack([v[0].flatten() for v in self.cotangents]))
-        images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
-        if len(self.protected) == 1:  # z_p takes no part, in this step or at all
-            return images
-        prior = torch.stack(
-            [self._backward(self.protected[1:], [self.protector.prior], v[1:]) for v in self.cotangents]
-        )
-        return images + _gram(self.accelerator.reduce(prior, "mean"))
-
-    def gradient(self, weights: Float[Tensor, " K"]) -> Float[Tensor, " P"]:
-        """Eq. (10): the gradient of sum_k lambda_k L_k^adv by the parameters, averaged over the processes."""
-        if self._rows is not None:
-            return weights.to(self._rows) @ self._rows
-        total = [
-            sum(w * v for w, v in zip(weights, column, strict=True)) for column in zip(*self.cotangents, strict=True)
-        ]
-        return self.accelerator.reduce(self._backward(self.protected, list(parameters(self.protector)), total), "mean")
-
-    def _parameter_rows(self) -> Float[Tensor, "K P"]:
-        everything = list(parameters(self.protector))
-        rows = torch.stack([self._backward(self.protected, everything, v) for v in self.cotangents])
-        self._rows = self.accelerator.reduce(rows, "mean")
-        return self._rows
-
-    def _backward(self, images: Sequence[Images], by: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
-        return _flat(torch.autograd.grad(images, by, cotangents, retain_graph=True))
-
-
-def parameters(protector: Protector) -> list[nn.Parameter]:
-    """The generator's parameters, then the prior perturbation if it is trained."""
-    prior = protector.prior
-    return [*protector.generator.parameters(), *([prior] if prior.requires_grad else [])]
-
-
-def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, " P"]:
-    return torch.cat([t.flatten() for t in tensors])
-
-
-def _gram(rows: Float[Tensor, "K P"]) -> Float[Tensor, "K K"]:
-    rows = rows.double()
-    return rows @ rows.T
 
 
 def cut_graph_step(
@@ -141,31 +78,32 @@ def cut_graph_step(
         shares: find each term's share of the gradients, at the cost of going through each manipulator thrice more.
         micro_batch: faces that a manipulator sees at a time, which bounds its memory; default: all.
     """
-    # 1. One generator forward; the protected images become leaves.
+    # 1. One generator forward; the protected images are what the tasks share.
     with accelerator.autocast():
         protected = [to_float32(images) for images in protector(masked.images)[: 1 + prior] if images.requires_grad]
-    leaves = [images.detach().requires_grad_() for images in protected]
-    # 2. Each manipulator's v_k; its graph is freed before the next one starts.
-    tasks = TaskGradients(protector, protected, accelerator)
-    view = distorted(masked, distortion)
-    statistics, lengths = [], []
-    for k, (manipulator, edit) in enumerate(zip(manipulators, edits, strict=True)):
+    view, lengths = distorted(masked, distortion), list[Float[Tensor, "3"]]()
+
+    # 2. Each manipulator's v_k.
+    def task(k: int, leaves: Sequence[Tensor]) -> Found:
         arriving = [distortion.images(images) for images in leaves]
-        parts = parts_of(
-            manipulator, edit, recognizers, view, loss, clean[k] if clean else None, accelerator, micro_batch
-        )
-        (total, kpi), gradients = differentiate(parts, arriving, accelerator)
-        tasks.add(torch.autograd.grad(arriving, leaves, gradients))
+        known = clean[k] if clean else None
+        parts = parts_of(manipulators[k], edits[k], recognizers, view, loss, known, accelerator, micro_batch)
+        (total, kpi), by_arriving = differentiate(parts, arriving, accelerator)
+        cotangent = torch.autograd.grad(arriving, leaves, by_arriving)
         if shares:
             lengths.append(_lengths(parts, distortion, leaves, accelerator))
-        statistics.append(torch.stack([total, kpi]))
-    # 3. The weights.
-    objectives, kpis = accelerator.reduce(torch.stack(statistics, dim=1), "mean")
-    kpis = kpis / kpi_scale
-    weights = weighting(TaskStatistics(objectives, kpis, tasks.gramian))
-    # 4. One generator backward with their sum.
-    _descend(protector, tasks.gradient(weights))
-    return StepReport(objectives, kpis, weights, _as_shares(lengths, accelerator))
+        return Found(total, kpi, cotangent)
+
+    # 3. The weights, and one generator backward with their sum.
+    tasks = [partial(task, k) for k in range(len(manipulators))]
+    weighed = ascend(tasks, task_gradients(protector, protected, accelerator), weighting, kpi_scale=kpi_scale)
+    return StepReport(*weighed, _as_shares(lengths, accelerator))
+
+
+def task_gradients(protector: Protector, protected: Sequence[Images], accelerator: Accelerator) -> TaskGradients:
+    """Of the generator by x + G(cat(x, delta_p)), of the prior, where it is trained, by x + delta_p as well."""
+    prior = [protector.prior] if protector.prior.requires_grad else []
+    return TaskGradients(protected, protector.generator.parameters(), prior, accelerator)
 
 
 def _lengths(
@@ -189,12 +127,6 @@ def _as_shares(lengths: Sequence[Float[Tensor, "3"]], accelerator: Accelerator) 
         return None
     mean = accelerator.reduce(torch.stack(list(lengths)), "mean")
     return mean / mean.sum(dim=1, keepdim=True).clamp(min=torch.finfo(mean.dtype).tiny)
-
-
-def _descend(protector: Protector, ascent: Float[Tensor, " P"]) -> None:
-    own = parameters(protector)
-    for parameter, part in zip(own, ascent.split([p.numel() for p in own]), strict=True):
-        parameter.grad = -part.view_as(parameter)
 
 
 def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
