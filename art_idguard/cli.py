@@ -23,6 +23,7 @@ from art_idguard.commands import (
     reproduce,
     serve,
     train,
+    watermark,
 )
 from art_idguard.errors import IDGuardError
 from art_idguard.files.names import printable
@@ -30,7 +31,7 @@ from art_idguard.plugins import import_modules
 
 COMMANDS = (
     *(protect, train, evaluate, adversary, evaluate_manipulator, attack_manipulator),
-    *(reproduce, serve, info, export, push),
+    *(watermark, reproduce, serve, info, export, push),
 )
 """In the order of the help."""
 

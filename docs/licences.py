@@ -30,6 +30,7 @@ IN_WORDS = {
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
+    "The Unlicense (Unlicense)": "Unlicense",
 }
 """SPDX identifiers of what older metadata say; of how many clauses a BSD licence is, they do not always tell."""
 

@@ -120,3 +120,32 @@ class RobustnessConfig(MeasurementConfig):
     """Its hardened version, to stand beside it."""
     attacks: tuple[str, ...] = ()
     """Rows of the table; default: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForensicsConfig(Settings):
+    """Table VIII: watermarkers, and what of their messages is left in forgeries."""
+
+    watermarkers: tuple[str, ...] = field(metadata={"metavar": "[NAME=]FOLDER"})
+    """Folders or Hub ids, each with a row; all of one size."""
+    data: str
+    """NAME=PATH[,split=test][,framing=resize|align]; its labels say the edits."""
+    output: str
+    """Folder for NAME.json and .md."""
+    manipulators: tuple[str, ...] = ()
+    """Names of those that ship, folders or Hub ids, or name=file for official checkpoints; default: all that ship."""
+    protector: str | None = None
+    """Also rows of faces that this protector, a folder, Hub id or name, has protected before they are watermarked."""
+    operations: tuple[str, ...] = field(default=("none",), metadata={"metavar": "NAME=STRENGTH"})
+    """What photos and forgeries go through before the message is read: none, jpeg=75, blur=1, resize=0.5,
+    noise=0.05."""
+    edits: Edits = "cycle"
+    """Every edit for every face, or cycle: face i, edit i modulo their number."""
+    limit: int | None = None
+    """Use this many faces at most."""
+    batch_size: int = 16
+    """Faces at a time."""
+    seed: int = 0
+    """Of the messages."""
+    recognizer: str | None = None
+    """Compares forgeries where there is a protector; default: the one that ships."""

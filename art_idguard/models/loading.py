@@ -4,6 +4,7 @@ from pathlib import Path
 
 from art_idguard.attribute_classifier import AttributeClassifier
 from art_idguard.errors import IDGuardError
+from art_idguard.forensics.watermarker import Watermarker
 from art_idguard.hub.model import HubModel
 from art_idguard.hub.repository import read_config
 from art_idguard.manipulators import MANIPULATORS
@@ -12,6 +13,7 @@ from art_idguard.recognizers import RECOGNIZERS
 
 _EVERY: tuple[type[HubModel], ...] = (
     Protector,
+    Watermarker,
     *MANIPULATORS.values(),
     *RECOGNIZERS.values(),
     AttributeClassifier,
@@ -20,7 +22,7 @@ MODELS = {model.name: model for model in _EVERY}
 
 
 def load(model: str | Path, *, revision: str | None = None) -> HubModel:
-    """Any model of the package by its config.json: a protector, a manipulator, a recogniser.
+    """Any model of the package by its config.json: a protector, a watermarker, a manipulator, a recogniser.
 
     Examples:
         >>> [type(load(name)).__name__ for name in ("stargan", "sface")]

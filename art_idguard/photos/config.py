@@ -84,3 +84,48 @@ class ProtectConfig(Settings):
             raise IDGuardError("minutes end the refining, and there is none; give refine or until, too")
         if (self.verify or self.until) and self.check == "none":
             raise IDGuardError("check is none, which leaves nobody to verify with; leave out one of the two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(Settings):
+    """Photos to put a payload into."""
+
+    at_most = MappingProxyType({"quality": 100})
+
+    inputs: tuple[str, ...] = ()
+    """Pictures, folders of pictures, or quoted globs."""
+    model: str
+    """Watermarker: folder or Hub id."""
+    payload: str
+    """In hexadecimal digits: 4 for messages of 30 bits, 10 for 64."""
+    output: str | None = None
+    """Folder for the results; default: beside each photo."""
+    revision: str | None = None
+    """Revision of the Hub model."""
+    overwrite: bool = False
+    """Replace results that are there."""
+    whole: bool = False
+    """Put it into a picture without a face as a whole."""
+    format: Literal["png", "jpeg", "webp"] = "png"
+    """jpeg and webp are lossy."""
+    quality: int = 95
+    """Of jpeg and webp, 1 to 100."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            bytes.fromhex(self.payload)
+        except ValueError as error:
+            raise IDGuardError(f"payload is {self.payload!r}; expected hexadecimal digits, such as 1f2e") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(Settings):
+    """Pictures to read a payload from."""
+
+    inputs: tuple[str, ...] = ()
+    """Pictures, folders of pictures, or quoted globs."""
+    model: str
+    """Watermarker: folder or Hub id."""
+    revision: str | None = None
+    """Revision of the Hub model."""

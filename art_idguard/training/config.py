@@ -30,7 +30,7 @@ class TrainingConfig(Settings):
 
     command = ""
     """The command that trains with them."""
-    may_be_zero = ("seed", "margin", "warmup", "lowpass", "fade")
+    may_be_zero = ("seed", "margin", "warmup", "lowpass", "fade", "alone")
 
     faces: str
     """Folder, tar, or data set folder with <split>.csv and <split>*.tar."""
@@ -122,3 +122,31 @@ class TrainingConfig(Settings):
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Settings that were others when a run was saved, but for those that may change on resuming."""
         return [name for name, value in asdict(self).items() if name not in MAY_CHANGE and saved[name] != value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduledConfig(TrainingConfig):
+    """Of trainings whose learning rate may rise at first, and fall."""
+
+    lr: float
+    """Adam's learning rate."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """The learning rate stays, or falls linearly to zero at the end of the budget."""
+    warmup: int = 0
+    """Steps over which the learning rate rises from 0 at first."""
+
+    @property
+    def falls_from(self) -> float:
+        """Share of the budget after which the learning rate falls: from the first step on, or never."""
+        return 0.0 if self.schedule == "linear" else 1.0
+
+    def rate(self, step: int, progress: float) -> float:
+        """The learning rate of the step after so many, at this share of the budget."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.lr * rise * (1 - progress if self.schedule == "linear" else 1)
+
+
+def require_multiple(size: int, of: int) -> None:
+    """Raises IDGuardError for a side of faces that the networks cannot halve."""
+    if size % of:
+        raise IDGuardError(f"size is {size}; expected a multiple of {of}, such as 128 or 256")

@@ -82,7 +82,8 @@ class TaskGradients:
 
         Args:
             weights: lambda_k.
-            beside: the gradient by what is shared of what is maximised beside the tasks, without a weight.
+            beside: the gradient by what is shared of what is maximised beside the tasks; it has their mean weight, so
+                that weightings differ in what they prefer alone.
         """
         everything = [*self.parameters, *self.rest]
         if self._rows is not None and beside is None:
@@ -91,7 +92,7 @@ class TaskGradients:
             sum(w * v for w, v in zip(weights, column, strict=True)) for column in zip(*self.cotangents, strict=True)
         ]
         if beside is not None:
-            total = [of_tasks + other for of_tasks, other in zip(total, beside, strict=True)]
+            total = [of_tasks + weights.mean() * other for of_tasks, other in zip(total, beside, strict=True)]
         return self.accelerator.reduce(self._backward(self.shared, everything, total), "mean")
 
     def _parameter_rows(self) -> Float[Tensor, "K P"]:
@@ -106,8 +107,8 @@ class TaskGradients:
 
 
 def cut(shared: Sequence[Tensor]) -> list[Tensor]:
-    """Leaves in place of what is shared, by which each task is differentiated."""
-    return [tensor.detach().requires_grad_() for tensor in shared]
+    """Leaves in place of what is shared, by which each task is differentiated; parameters are leaves already."""
+    return [tensor if tensor.is_leaf else tensor.detach().requires_grad_() for tensor in shared]
 
 
 def ascend(

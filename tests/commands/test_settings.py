@@ -84,15 +84,21 @@ def test_former_names_single_values_and_paths_are_taken():
 PARSER = cache(cli._parser)
 
 
+def parsers(parser, *names):
+    """Of all commands, by name; "watermark embed" is one of a command's own."""
+    if parser._subparsers is None:
+        return {" ".join(names): parser}
+    (commands,) = parser._subparsers._group_actions
+    return {k: found for name, each in commands.choices.items() for k, found in parsers(each, *names, name).items()}
+
+
 def options(command):
     """What a command takes, by the names of its settings."""
-    (commands,) = PARSER()._subparsers._group_actions
-    return {action.dest: action for action in commands.choices[command]._actions}
+    return {action.dest: action for action in parsers(PARSER())[command]._actions}
 
 
 def test_these_are_the_commands():
-    (commands,) = PARSER()._subparsers._group_actions
-    assert list(commands.choices) == list(COMMANDS)
+    assert list(parsers(PARSER())) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -129,7 +135,7 @@ def outcome(monkeypatch, tmp_path, capsys):
     def run(command, recipe, *words):
         (tmp_path / "r.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in recipe.items()))
         try:
-            assert cli.main([command, *words, "--recipe", str(tmp_path / "r.toml")]) == 1
+            assert cli.main([*command.split(), *words, "--recipe", str(tmp_path / "r.toml")]) == 1
         except Begun:
             return made.pop()
         return capsys.readouterr().err

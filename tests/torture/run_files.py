@@ -12,12 +12,12 @@ import torch
 
 from art_idguard.adversary.config import AdversaryConfig
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation.config import EvaluationConfig, QualityConfig, RobustnessConfig
+from art_idguard.evaluation.config import EvaluationConfig, ForensicsConfig, QualityConfig, RobustnessConfig
 from art_idguard.files.recipe import Settings
 from art_idguard.files.tensors import cached_rows
 from art_idguard.hub import cards
 from art_idguard.models.config import ExportConfig, InfoConfig, PushConfig
-from art_idguard.photos.config import ProtectConfig
+from art_idguard.photos.config import EmbedConfig, ExtractConfig, ProtectConfig
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.serve.config import ServeConfig
 from art_idguard.training.base import make_accelerator
@@ -25,6 +25,7 @@ from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_ch
 from art_idguard.training.log import LogFile
 from art_idguard.training.manipulator.config import HardeningConfig, ManipulatorConfig
 from art_idguard.training.protector.config import DistillationConfig, ProtectorConfig
+from art_idguard.training.watermark.config import WatermarkConfig
 from tests.torture import weight_files
 from tests.torture.weight_files import BYTES, WRONG
 
@@ -190,6 +191,10 @@ COMMANDS: dict[str, type[Settings]] = {
     "adversary": AdversaryConfig,
     "evaluate-manipulator": QualityConfig,
     "attack-manipulator": RobustnessConfig,
+    "watermark train": WatermarkConfig,
+    "watermark embed": EmbedConfig,
+    "watermark extract": ExtractConfig,
+    "watermark evaluate": ForensicsConfig,
     "reproduce": ReproductionConfig,
     "serve": ServeConfig,
     "info": InfoConfig,
@@ -199,6 +204,7 @@ COMMANDS: dict[str, type[Settings]] = {
 NEEDED = {
     **{"faces": "faces", "manipulators": ["a"], "manipulator": "stargan", "data": "a=faces", "output": "run"},
     **{"models": ["a"], "original": "a", "folder": "a", "repo_id": "a/b", "experiment": "table3"},
+    **{"watermarkers": ["a"], "model": "a", "payload": "1f2e"},
 }
 """What a command cannot do without."""
 DRAWN: dict[str, Any] = {

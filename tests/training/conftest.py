@@ -6,7 +6,8 @@ import torch
 
 @pytest.fixture(scope="module")
 def labelled(workplace):
-    """The workplace with labels and a protector, as manipulators' trainings need them."""
+    """The workplace with labels, a protector and a watermarker, as trainings other than a protector's need them."""
+    from art_idguard.forensics import Watermarker
     from art_idguard.perturbation import Protector  # only now are the types of the package checked
     from art_idguard.types import ATTRIBUTES
 
@@ -15,10 +16,11 @@ def labelled(workplace):
         csv.writer(file).writerows([("file", *ATTRIBUTES), *rows])
     torch.manual_seed(7)
     Protector(generator_config={"channels": 8, "norm": "instance"}, size=64).save_pretrained(workplace / "protector")
+    Watermarker(bits=12, size=32, channels=4).save_pretrained(workplace / "watermarker")
     return workplace
 
 
-@pytest.fixture(params=("train", "distill", "train-manipulator", "harden", "harden by distillation"))
+@pytest.fixture(params=("train", "distill", "train-manipulator", "harden", "harden by distillation", "watermark train"))
 def training(request, labelled):
     """Settings of one training for an output folder, and the training, which is quiet."""
     from tests.training.trainings import TRAININGS

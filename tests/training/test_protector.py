@@ -29,10 +29,11 @@ from art_idguard.recognizers import SFace
 from art_idguard.regions import MaskedFaces
 from art_idguard.training import base
 from art_idguard.training.checkpoint import save_checkpoint
+from art_idguard.training.edits import edits_of
 from art_idguard.training.protector import probe as probe_module
 from art_idguard.training.protector import setup
 from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
-from art_idguard.training.protector.run import Preloaded, edits_of
+from art_idguard.training.protector.run import Preloaded
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import cut_graph_step, task_gradients, train_step
 from art_idguard.training.protector.train import train_protector
@@ -218,7 +219,7 @@ def test_every_face_has_an_edit_of_its_own_that_changes_from_step_to_step(workpl
     batch = run.faces.batch(torch.arange(4))
     for step in range(6):
         for places in ([0, 1, 2, 3], [1, 3]):  # one process, and the second of two
-            chosen, numbers = edits_of(run.manipulators, batch_of(batch, places), step, torch.tensor(places))
+            chosen, numbers = edits_of(run.manipulators, batch_of(batch, places).attributes, step, torch.tensor(places))
             for target, edit, choice in zip(run.manipulators, chosen, numbers, strict=True):
                 assert choice.tolist() == [(step + place) % 5 for place in places]
                 for row, (place, number) in enumerate(zip(places, choice, strict=True)):
@@ -235,7 +236,7 @@ def test_a_manipulator_that_cannot_mix_edits_gives_all_faces_the_same(workplace,
     target = run.manipulators[0]
     target.mixes_edits = False
     batch = run.faces.batch(torch.arange(4))
-    (edit,), (choice,) = edits_of([target], batch, 7, torch.arange(4))
+    (edit,), (choice,) = edits_of([target], batch.attributes, 7, torch.arange(4))
     assert choice.tolist() == [2] * 4
     assert edit.name == target.edits(batch.attributes)[2].name
     assert torch.equal(edit.condition, target.edits(batch.attributes)[2].condition)

@@ -24,6 +24,8 @@ from art_idguard.training.manipulator.train import train_manipulator
 from art_idguard.training.protector.config import DistillationConfig, ProtectorConfig
 from art_idguard.training.protector.distillation import distill
 from art_idguard.training.protector.train import train_protector
+from art_idguard.training.watermark.config import WatermarkConfig
+from art_idguard.training.watermark.train import train_watermarker
 from tests import ROOT
 
 STEPS = 3
@@ -74,19 +76,33 @@ def distillation_config(workplace, output, **changes):
     return DistillationConfig(**(settings | changes))
 
 
+def watermark_config(workplace, output, **changes):
+    settings = {
+        "faces": str(workplace / "faces"),
+        "manipulators": (str(workplace / "stargan"), str(workplace / "relgan")),
+        "output": str(output),
+        "start": str(workplace / "watermarker"),
+        "batch_size": 4,
+        "steps": STEPS,
+        "checkpoint_every": 1,
+    }
+    return WatermarkConfig(**(settings | changes))
+
+
 TRAININGS: dict[str, tuple[Callable[..., TrainingConfig], Callable[..., Path]]] = {
     "train": (protector_config, train_protector),
     "distill": (distillation_config, distill),
     "train-manipulator": (partial(of_workplace, ManipulatorConfig), train_manipulator),
     "harden": (partial(of_workplace, HardeningConfig), harden),
     "harden by distillation": (partial(of_workplace, HardeningConfig, distill=True), harden),
+    "watermark train": (watermark_config, train_watermarker),
 }
 """Settings for a workplace with labels and an output folder, and what trains with them."""
 
 
 def arguments(config):
     """The command line that gives these settings."""
-    words = [sys.executable, "-m", "art_idguard.cli", config.command, "--quiet"]
+    words = [sys.executable, "-m", "art_idguard.cli", *config.command.split(), "--quiet"]
     needed = {field.name: getattr(config, field.name) for field in fields(config) if field.default is MISSING}
     usual = vars(type(config).from_recipe(None, **needed))
     for name, value in vars(config).items():

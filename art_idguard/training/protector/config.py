@@ -5,14 +5,14 @@ from types import MappingProxyType
 from typing import Literal
 
 from art_idguard.errors import IDGuardError
-from art_idguard.training.config import TrainingConfig
+from art_idguard.training.config import ScheduledConfig, require_multiple
 
 OF_A_PROTECTOR = ("generator", "norm", "channels", "epsilon", "bound", "prior", "prior_faces")
 """Settings of a new protector; one to go on from has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProtectorConfig(TrainingConfig):
+class ProtectorConfig(ScheduledConfig):
     """Algorithm 1; the defaults are the paper's values. `epsilon` is on the [-1, 1] scale."""
 
     command = "train"
@@ -114,11 +114,6 @@ class ProtectorConfig(TrainingConfig):
     steps: int = 10_000
     """Budget of steps."""
     lr: float = 1e-4
-    """Adam's learning rate."""
-    schedule: Literal["constant", "linear"] = "constant"
-    """The learning rate stays, or falls linearly to zero at the end of the budget (for short trainings)."""
-    warmup: int = 0
-    """Steps over which the learning rate rises from 0 at first."""
     ema: float = 0.0
     """Share of the average of the weights that stays at each step, such as 0.99; the average is saved. 0: the last."""
     shares_every: int = 100
@@ -129,7 +124,7 @@ class ProtectorConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_size(self.size)
+        require_multiple(self.size, 4)
         if self.alpha is not None and len(self.alpha) != len(self.manipulators):
             raise IDGuardError(
                 f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
@@ -139,14 +134,9 @@ class ProtectorConfig(TrainingConfig):
         if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
             raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
 
-    @property
-    def falls_from(self) -> float:
-        """Share of the budget after which the learning rate falls: from the first step on, or never."""
-        return 0.0 if self.schedule == "linear" else 1.0
-
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationConfig(TrainingConfig):
+class DistillationConfig(ScheduledConfig):
     """A narrow protector learns to do what another does, on faces alone."""
 
     command = "distill"
@@ -161,11 +151,8 @@ class DistillationConfig(TrainingConfig):
     steps: int = 10_000
     """Budget of steps."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     schedule: Literal["constant", "linear"] = "linear"
-    """The learning rate stays, or falls linearly to zero at the end of the budget."""
     warmup: int = 50
-    """Steps over which the learning rate rises from 0 at first."""
     ema: float = 0.995
     """Share of the average of the weights that stays at each step; the average is saved."""
     checkpoint_every: int = 200
@@ -174,18 +161,8 @@ class DistillationConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_size(self.size)
+        require_multiple(self.size, 4)
         _check_ema(self.ema)
-
-    @property
-    def falls_from(self) -> float:
-        """Share of the budget after which the learning rate falls: from the first step on, or never."""
-        return 0.0 if self.schedule == "linear" else 1.0
-
-
-def _check_size(size: int) -> None:
-    if size % 4:
-        raise IDGuardError(f"size is {size}; expected a multiple of 4, such as 128 or 256")
 
 
 def _check_ema(ema: float) -> None:

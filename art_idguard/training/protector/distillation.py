@@ -155,8 +155,7 @@ def train_step(run: DistillationRun, *, progress: float = 0.0) -> Float[Tensor, 
         raise IDGuardError(f"step {run.step + 1}: the loss of the student is not finite. {run.recovery_hint()}")
     for parameter, gradient in zip(learned, gradients, strict=True):
         parameter.grad = gradient
-    rise = min(1.0, (run.step + 1) / config.warmup) if config.warmup else 1.0
-    run.optimizer.param_groups[0]["lr"] = config.lr * rise * (1 - progress if config.schedule == "linear" else 1)
+    run.optimizer.param_groups[0]["lr"] = config.rate(run.step, progress)
     run.optimizer.step()
     follow(run.average, run.student, config.ema, run.step)
     run.step += 1

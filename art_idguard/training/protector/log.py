@@ -9,7 +9,8 @@ from torch import Tensor
 from art_idguard.baselines.idguard import id_guard, p_pert
 from art_idguard.losses import TERMS
 from art_idguard.metrics import forgery_distance
-from art_idguard.training.protector.run import ProtectorRun, edits_of
+from art_idguard.training.edits import edits_of
+from art_idguard.training.protector.run import ProtectorRun
 from art_idguard.training.protector.step import StepReport
 
 SAMPLE_FACES = 8
@@ -44,7 +45,7 @@ def look(run: ProtectorRun) -> Sample:
     """The protector as it is now, on the same faces and edits each time."""
     batch = run.faces.batch(slice(SAMPLE_FACES))
     photos, protected, prior = batch.images, id_guard(run.trained)(batch), p_pert(run.trained)(batch)
-    edits, choices = edits_of(run.manipulators, batch, 0, torch.arange(len(photos)))
+    edits, choices = edits_of(run.manipulators, batch.attributes, 0, torch.arange(len(photos)))
     sample = Sample([], [], {"L2_face": {}, "similarity": {}})
     for k, (target, edit, choice) in enumerate(zip(run.manipulators, edits, choices, strict=True)):
         forged = [target(images, edit).output for images in (photos, protected, prior)]

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from art_idguard.data.faces import FaceBatch, Faces
+from art_idguard.data.faces import Faces
 from art_idguard.losses import LOSSES, LossConfig
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation import Protector
@@ -16,7 +16,6 @@ from art_idguard.training.base import TrainingRun
 from art_idguard.training.checkpoint import restore_moments
 from art_idguard.training.protector.clean_cache import CleanCache
 from art_idguard.training.protector.config import ProtectorConfig
-from art_idguard.types import Edit, sent
 from art_idguard.weighting import TaskWeighting
 
 
@@ -75,34 +74,6 @@ class ProtectorRun(TrainingRun):
     def trained(self) -> Protector:
         """The protector as it would be saved now."""
         return self.protector if self.average is None else self.average
-
-
-def edits_of(
-    targets: list[Manipulator], batch: FaceBatch, step: int, places: Int64[Tensor, " B"]
-) -> tuple[list[Edit], list[Int64[Tensor, " B"]]]:
-    """An edit for each face and manipulator, in turn from face to face and from step to step, and its number.
-
-    Deviates: the official code gives all faces of a step the same edit, as is done here where a manipulator can do no
-    other (`Manipulator.mixes_edits`).
-
-    Args:
-        targets: the manipulators.
-        batch: this process's faces.
-        step: of the training.
-        places: of the faces in the step's whole batch.
-    """
-    chosen, choices = [], []
-    for target in targets:
-        edits = target.edits(batch.attributes)
-        if target.mixes_edits:
-            choice = sent((step + places) % len(edits), batch.images.device)
-            conditions = torch.stack([edit.condition for edit in edits])
-            chosen.append(Edit("mixed", conditions[choice, torch.arange(len(choice), device=choice.device)]))
-        else:
-            choice = torch.full((len(places),), step % len(edits))
-            chosen.append(edits[step % len(edits)])
-        choices.append(choice)
-    return chosen, choices
 
 
 def loss_config(config: ProtectorConfig) -> LossConfig:

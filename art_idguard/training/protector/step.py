@@ -26,8 +26,9 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.training.base import follow
 from art_idguard.training.cut_graph import Found, TaskGradients, ascend
+from art_idguard.training.edits import edits_of
 from art_idguard.training.protector.parts import Part, differentiate, parts_of
-from art_idguard.training.protector.run import ProtectorRun, edits_of, loss_config
+from art_idguard.training.protector.run import ProtectorRun, loss_config
 from art_idguard.training.seeding import batch_index, seed_step, step_seed
 from art_idguard.types import Edit, Images, sent
 from art_idguard.weighting.base import TaskWeighting
@@ -142,7 +143,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     index = sent(whole[places], accelerator.device)
     batch = run.faces.batch(index)
     view = masked_faces(batch, aligned=config.aligned)
-    edits, choices = edits_of(run.manipulators, batch, step, places)
+    edits, choices = edits_of(run.manipulators, batch.attributes, step, places)
     loss, distortion = loss_config(config), sample_distortion(config.augment, seed=step_seed(config.seed, step))
     recognizers = _recognizers(run)
     seed_step(config.seed, step, accelerator.process_index)  # dropout
@@ -164,9 +165,8 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     )
     if (step + 1) % config.log_every == 0:
         _require_finite(run, report)
-    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     for group in run.optimizer.param_groups:
-        group["lr"] = config.lr * group["scale"] * rise * (1 - progress if config.schedule == "linear" else 1)
+        group["lr"] = group["scale"] * config.rate(step, progress)
     run.optimizer.step()
     run.protector.project_prior_()
     if run.average is not None:

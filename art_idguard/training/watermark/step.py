@@ -1,0 +1,169 @@
+"""One step of a watermarker's training (section IV-E2): the tasks are the manipulators, from whose forgeries is read.
+
+They share the watermarked faces and the decoder's parameters; see `training.cut_graph`.
+
+Notation (name here -> the paper's symbol):
+    objective -> -L_k^wm        message -> m
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import reduce
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from art_idguard.distortions import Distortion, sample_distortion
+from art_idguard.errors import IDGuardError
+from art_idguard.images import from_uint8
+from art_idguard.losses import to_float32
+from art_idguard.training.cut_graph import Found, TaskGradients, ascend
+from art_idguard.training.edits import edits_of
+from art_idguard.training.seeding import batch_index, seed_step, step_seed
+from art_idguard.training.watermark.run import WatermarkRun
+from art_idguard.types import Images, sent
+from art_idguard.weighting import UniformWeighting
+
+WIDEST = 0.5
+"""The bound at first, on the [-1, 1] scale: under 0.05 nothing is learnt in hundreds of steps, under this in 250."""
+
+AT_CHANCE = 0.25
+"""Mean squared error of a message of which nothing is known."""
+
+Forge = Callable[[Images], Images]
+
+
+class WatermarkReport(NamedTuple):
+    """What one step saw; every entry is equal on every process."""
+
+    objective: Float[Tensor, " K"]
+    """Minus L_k^wm; of the photo's own reading where that is learnt alone, and so below."""
+    kpi: Float[Tensor, " K"]
+    weights: Float[Tensor, " K"]
+    errors: Float[Tensor, " K"]
+    """Share of the bits that were misread."""
+    change: Float[Tensor, ""]
+    """Root mean square of the change, as a share of the bound."""
+
+
+def bound(run: WatermarkRun, progress: float) -> float:
+    """The bound at this share of the budget: wide while the message is read from photos alone, then it falls
+    geometrically to epsilon until half of what is left; that of a watermarker to go on from is its own.
+    """
+    if run.config.start or run.epsilon > WIDEST:
+        return run.epsilon
+    alone = min(run.config.alone / run.config.steps, 1.0)
+    fallen = (progress - alone) / max((1 - alone) / 2, 1e-9)
+    return WIDEST * (run.epsilon / WIDEST) ** min(max(fallen, 0.0), 1.0)
+
+
+def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
+    """One step: gradients of encoder and decoder, their update, and that of the discriminator.
+
+    Args:
+        run: the run, which is changed.
+        progress: the used share of the budget, on which the learning rate and the bound depend.
+    """
+    config, accelerator, step = run.config, run.accelerator, run.step
+    whole = batch_index(step, len(run.images), config.batch_size, config.seed)
+    places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
+    index = sent(whole[places], accelerator.device)
+    seed_step(config.seed, step, accelerator.process_index)
+    x, attributes = from_uint8(run.images[index]), run.attributes[index]
+    message = torch.randint(2, (len(x), run.watermarker.bits), device=x.device).to(x)
+    run.watermarker.epsilon = bound(run, progress)
+    with accelerator.autocast():
+        marked = to_float32(run.watermarker(x, message))
+    decoder = list(run.watermarker.decoder.parameters())
+    gradients = TaskGradients([marked, *decoder], run.watermarker.encoder.parameters(), decoder, accelerator)
+    distortion = sample_distortion(config.augment, seed=step_seed(config.seed, step))
+    errors: list[Tensor] = []
+    task = partial(_task, run, message, distortion, errors)
+    if step < config.alone and not config.start:
+        seen = ascend([partial(task, lambda marked: marked)], gradients, UniformWeighting())
+    else:
+        edits, _ = edits_of(run.manipulators, attributes, step, places)
+        forges = [lambda images, m=m, e=e: m(images, e).output for m, e in zip(run.manipulators, edits, strict=True)]
+        tasks = [partial(task, forge) for forge in forges]
+        seen = ascend(tasks, gradients, run.weighting, beside=partial(_beside, run, x, message, distortion))
+    share = (marked.detach() - x).square().mean().sqrt() / run.watermarker.epsilon
+    report = WatermarkReport(*seen, *reduce((torch.stack(errors), share), "mean"))
+    if (step + 1) % config.log_every == 0:
+        _require_finite(run, report)
+    for optimizer in (run.optimizer, run.discriminator_optimizer):
+        optimizer.param_groups[0]["lr"] = config.rate(step, progress)
+    run.optimizer.step()
+    if config.adversarial_weight:
+        _discriminate(run, x, marked.detach())
+    run.step += 1
+    return report
+
+
+def _task(
+    run: WatermarkRun,
+    message: Float[Tensor, "B L"],
+    distortion: Distortion,
+    errors: list[Tensor],
+    forge: Forge,
+    leaves: Sequence[Tensor],
+) -> Found:
+    """-L_k^wm of one manipulator, its gradient, and as KPI the share of chance's error that is gone."""
+    with run.accelerator.autocast():
+        loss, scores = _reading(run, message, distortion, forge(leaves[0]))
+    cotangent = torch.autograd.grad(-loss, leaves)
+    errors.append(((scores.detach() > 0.5) != message.bool()).float().mean())
+    return Found(-loss.detach(), (1 - loss.detach() / AT_CHANCE).clamp(0, 1), cotangent)
+
+
+def _reading(
+    run: WatermarkRun, message: Float[Tensor, "B L"], distortion: Distortion, images: Images
+) -> tuple[Float[Tensor, ""], Float[Tensor, "B L"]]:
+    """MSE(m, D_m(.)), and the scores."""
+    scores = run.watermarker.read(distortion.images(to_float32(images)))
+    return F.mse_loss(scores, message), scores
+
+
+def _beside(
+    run: WatermarkRun,
+    x: Images,
+    message: Float[Tensor, "B L"],
+    distortion: Distortion,
+    leaves: Sequence[Tensor],
+) -> list[Tensor]:
+    """The gradient of what has no weight of its own: reading the photo itself, and how it looks."""
+    config, marked = run.config, leaves[0]
+    with run.accelerator.autocast():
+        loss, _ = _reading(run, message, distortion, marked)
+        loss = loss + config.image_weight * F.mse_loss(marked, x) / run.watermarker.epsilon**2
+        if config.adversarial_weight:
+            loss = loss + config.adversarial_weight * (to_float32(run.discriminator(marked)) - 1).square().mean()
+    return list(torch.autograd.grad(-loss, leaves))
+
+
+def _discriminate(run: WatermarkRun, x: Images, marked: Images) -> None:
+    """An update of the discriminator: photos at 1, watermarked ones at 0 (LSGAN)."""
+    learned = list(run.discriminator.parameters())
+    with run.accelerator.autocast():
+        real, fake = to_float32(run.discriminator(torch.cat([x, marked]))).chunk(2)
+        loss = ((real - 1).square().mean() + fake.square().mean()) / 2
+    for parameter, gradient in zip(learned, reduce(torch.autograd.grad(loss, learned), "mean"), strict=True):
+        parameter.grad = gradient
+    run.discriminator_optimizer.step()
+
+
+def _require_finite(run: WatermarkRun, report: WatermarkReport) -> None:
+    gradients = torch.stack([p.grad.abs().sum() for p in run.watermarker.parameters() if p.grad is not None])
+    if not bool(report.objective.isfinite().all() & report.weights.isfinite().all() & gradients.isfinite().all()):
+        raise IDGuardError(
+            f"step {run.step + 1}: the objective of some manipulator (its gradient) is not finite. Check the weights "
+            f"and the faces. {run.recovery_hint()}"
+        )
+
+
+def names_of(run: WatermarkRun, report: WatermarkReport) -> list[str]:
+    """Of the tasks that a step had."""
+    alone = len(report.objective) == 1 and run.step <= run.config.alone and not run.config.start
+    return ["photo"] if alone else [manipulator.name for manipulator in run.manipulators]

@@ -1,0 +1,140 @@
+"""Photos with a payload, and Table VIII, as the command line makes them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from art_idguard.cli import main
+from art_idguard.data.reading import read_faces
+from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.config import ForensicsConfig
+from art_idguard.evaluation.forensics import evaluate_watermarkers
+from art_idguard.files.photo import read_photo
+from art_idguard.forensics import Watermarker, encode
+from art_idguard.manipulators import load
+from art_idguard.metrics import ssim
+from art_idguard.perturbation import Protector
+from tests.toys import PORTRAIT
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "me.png"
+    Image.open(PORTRAIT).save(path)
+    return path
+
+
+def run(*words):
+    return main(["watermark", *map(str, words), "--quiet"])
+
+
+def test_a_payload_is_put_into_a_whole_photo_and_read_from_the_file_and_from_a_crop(learnt, photo, tmp_path, capsys):
+    assert run("embed", photo, "--model", learnt, "--payload", "c5") == 0
+    said = capsys.readouterr().out
+    marked = tmp_path / "me.watermarked.png"
+    assert f"{photo}: -> {marked}: 1 face(s), changed by at most" in said
+    before, after = read_photo(photo).pixels.astype(int), read_photo(marked).pixels.astype(int)
+    assert 0 < abs(after - before).max() <= 64  # epsilon 0.5
+    assert (after[-100:] == before[-100:]).all()  # below the face
+    assert run("extract", marked, "--model", learnt) == 0
+    assert capsys.readouterr().out.startswith(f"{marked}: payload c5 (")
+
+
+def test_a_picture_without_a_payload_is_said_and_spares_the_others(learnt, photo, tmp_path, capsys):
+    """The code of 16 bits reads a quarter of all random messages, so the photo is one that it does not."""
+    assert run("embed", photo, "--model", learnt, "--payload", "c5") == 0
+    capsys.readouterr()
+    grey = tmp_path / "grey.png"
+    Image.new("RGB", (80, 80), "grey").save(grey)
+    (tmp_path / "text.png").write_text("no picture")
+    code = run("extract", grey, tmp_path / "text.png", tmp_path / "me.watermarked.png", "--model", learnt)
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert "me.watermarked.png: payload c5" in out
+    assert "text.png" in err
+    assert run("extract", tmp_path / "none", "--model", learnt) == 2
+
+
+def test_what_cannot_be_embedded_is_named_and_nothing_is_written(learnt, photo, tmp_path, capsys):
+    for payload, expected in (
+        ("c5c5", "the payload has 2 bytes; a message of 16 bits holds 1"),
+        ("me", "payload is 'me'; expected hexadecimal digits"),
+    ):
+        before = set(tmp_path.iterdir())
+        assert run("embed", photo, "--model", learnt, "--payload", payload) == 1
+        assert expected in capsys.readouterr().err
+        assert set(tmp_path.iterdir()) == before
+    (tmp_path / "me.watermarked.png").write_text("mine")
+    assert run("embed", photo, "--model", learnt, "--payload", "c5") == 1
+    assert "is there already; use --overwrite or --output" in capsys.readouterr().err
+    assert (tmp_path / "me.watermarked.png").read_text() == "mine"
+    assert run("embed", photo, "--model", learnt, "--payload", "c5", "--overwrite") == 0
+
+
+@pytest.fixture
+def settings(learnt, workplace, tmp_path):
+    torch.manual_seed(3)
+    Protector(generator_config={"channels": 8, "norm": "instance"}, size=64).save_pretrained(tmp_path / "protector")
+    return ForensicsConfig(
+        watermarkers=(f"ours={learnt}",),
+        manipulators=(str(workplace / "stargan"), str(workplace / "relgan")),
+        data=f"portraits={workplace / 'faces'},split=train",
+        output=str(tmp_path / "report"),
+        batch_size=4,
+        limit=6,
+        protector=str(tmp_path / "protector"),
+        operations=("none", "jpeg=75"),
+        edits="all",
+    )
+
+
+def test_table_viii_says_what_a_plain_loop_finds(settings, learnt, workplace):
+    report = evaluate_watermarkers(settings, verbose=False)
+    faces = read_faces(workplace / "faces", size=64, split="train", limit=6)
+    watermarker, stargan = Watermarker.from_pretrained(learnt), load(str(workplace / "stargan"))
+    wrong, whole, similar = {"photo": [], "stargan": []}, [], []
+    for i in range(6):
+        batch = faces.batch(slice(i, i + 1))
+        content = np.random.default_rng((0, i)).bytes(1)
+        message = torch.from_numpy(encode(content, 16))[None]
+        with torch.no_grad():
+            marked = watermarker(batch.images, message.float())
+            similar.append(ssim(marked, batch.images).item())
+            seen = [stargan(marked, edit).output for edit in stargan.edits(batch.attributes)]
+            wrong["photo"].append((watermarker.read(marked).gt(0.5) != message).float().mean().item())
+            wrong["stargan"] += [(watermarker.read(y).gt(0.5) != message).float().mean().item() for y in seen]
+        payload = watermarker.find(marked.numpy())
+        whole.append(payload is not None and payload.content == content)
+    for column, errors in wrong.items():
+        assert report.cells["ours", column, "ber"].mean == pytest.approx(np.mean(errors), abs=1e-6)
+    assert report.cells["ours", "photo", "payload"].mean == pytest.approx(np.mean(whole))
+    assert report.cells["ours", "photo", "ssim"].mean == pytest.approx(np.mean(similar), abs=1e-5)
+    rows = {row for row, _, _ in report.cells}
+    assert rows == {"ours", "protected alone", "ours, protected before"}
+    columns = {column for row, column, measure in report.cells if (row, measure) == ("ours", "ber")}
+    assert columns == {f"{name}{after}" for name in ("photo", "stargan", "relgan") for after in ("", ", jpeg=75")}
+    assert {"l2_face", "similarity"} <= {m for row, column, m in report.cells if column == "stargan"}
+
+
+def test_the_report_is_written_and_goes_by_the_command(settings, tmp_path, capsys):
+    assert run("evaluate", *settings.watermarkers, "--data", settings.data, "--output", settings.output, "--limit", 2,
+               "--manipulators", *settings.manipulators) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    written = (tmp_path / "report" / "portraits.md").read_text()
+    assert printed.strip() == written.strip()
+    assert "| Method | photo BER↓ | stargan BER↓ | relgan BER↓ |" in written
+    found = json.loads((tmp_path / "report" / "portraits.json").read_text())
+    assert set(found["rows"]["ours"]["photo"]) == {"ber", "payload", "ssim", "psnr"}
+    assert found["metadata"]["n"] == 2
+
+
+def test_watermarkers_have_names_of_their_own_and_one_size(settings, learnt, tmp_path):
+    with pytest.raises(IDGuardError, match="of one name, or of several sizes"):
+        evaluate_watermarkers(ForensicsConfig(**vars(settings) | {"watermarkers": (f"a={learnt}",) * 2}))
+    Watermarker(bits=12, size=32, channels=4).save_pretrained(tmp_path / "small")
+    both = (f"a={learnt}", f"b={tmp_path / 'small'}")
+    with pytest.raises(IDGuardError, match="of one name, or of several sizes"):
+        evaluate_watermarkers(ForensicsConfig(**vars(settings) | {"watermarkers": both}))
