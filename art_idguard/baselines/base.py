@@ -19,7 +19,9 @@ from torch.nn import functional as F
 
 from art_idguard.data.faces import FaceBatch
 from art_idguard.images import project, resize
+from art_idguard.losses import to_float32
 from art_idguard.manipulators.base import Manipulator
+from art_idguard.perturbation.precision import Precision, autocast
 from art_idguard.types import Edit, Images
 
 Protection = Callable[[FaceBatch], Images]
@@ -69,13 +71,14 @@ def forgery_distance(
     return distance
 
 
-def forgeries(manipulator: Manipulator, edits: Sequence[Edit]) -> list[Forge]:
-    """The manipulator with each of the edits fixed."""
-    return [partial(_forged, manipulator, edit) for edit in edits]
+def forgeries(manipulator: Manipulator, edits: Sequence[Edit], precision: Precision = "no") -> list[Forge]:
+    """The manipulator with each of the edits fixed; its network runs in that precision, its pictures are float32."""
+    return [partial(_forged, manipulator, edit, precision) for edit in edits]
 
 
-def _forged(manipulator: Manipulator, edit: Edit, x: Images) -> Images:
-    return manipulator(x, edit).output
+def _forged(manipulator: Manipulator, edit: Edit, precision: Precision, x: Images) -> Images:
+    with autocast(precision, x.device):
+        return to_float32(manipulator(x, edit).output)
 
 
 def face_generator(x: Images, seed: int) -> torch.Generator:

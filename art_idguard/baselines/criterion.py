@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from art_idguard.baselines.base import Attack, Forge, face_generator
+from art_idguard.baselines.base import Attack, Forge, face_generator, forgeries
 from art_idguard.data.faces import FaceBatch
 from art_idguard.faces.alignment import arcface_frame
-from art_idguard.losses import LOG
+from art_idguard.losses import LOG, to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import disrupted, identity_similarity, l2_face
 from art_idguard.perturbation import pgd
+from art_idguard.perturbation.precision import Precision, autocast
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import face_mask
 from art_idguard.types import Edit, Images, Landmarks
@@ -43,7 +44,13 @@ STEPS = 100
 
 
 def criterion_white_box(
-    recognizers: Sequence[Recognizer], *, epsilon: float, steps: int = STEPS, restarts: int = 1, seed: int = 0
+    recognizers: Sequence[Recognizer],
+    *,
+    epsilon: float,
+    steps: int = STEPS,
+    restarts: int = 1,
+    seed: int = 0,
+    precision: Precision = "no",
 ) -> Attack:
     """`attack_criterion` as a reference of `evaluation.evaluate`: it knows manipulator, face and edit.
 
@@ -53,11 +60,13 @@ def criterion_white_box(
         steps: of a restart.
         restarts: see `attack_criterion`.
         seed: of the random starts, together with the faces.
+        precision: of the networks.
     """
 
     def attack(manipulator: Manipulator, edit: Edit, batch: FaceBatch) -> Images:
+        (forge,) = forgeries(manipulator, (edit,), precision)
         return attack_criterion(
-            lambda x: manipulator(x, edit).output,
+            forge,
             batch.images,
             batch.landmarks,
             recognizers,
@@ -65,6 +74,7 @@ def criterion_white_box(
             steps=steps,
             restarts=restarts,
             generator=face_generator(batch.images, seed),
+            precision=precision,
         )
 
     return attack
@@ -82,6 +92,7 @@ def attack_criterion(
     momentum: float = MOMENTUM,
     restarts: int = 1,
     generator: torch.Generator | None = None,
+    precision: Precision = "no",
 ) -> Images:
     """Sign ascent on log(min(L2_face, `CAP`)) - `IDENTITY_WEIGHT` * mean of max(cosine, `FLOOR`) of each face.
 
@@ -99,6 +110,7 @@ def attack_criterion(
         momentum: what a step keeps of the directions before it.
         restarts: random starts in the ball.
         generator: source of the starts, on the CPU.
+        precision: of the recognisers.
 
     Returns:
         Faces in the ball and in [-1, 1], detached. A `NullAttackWarning` says where no step found a gradient.
@@ -106,7 +118,7 @@ def attack_criterion(
     Raises:
         IDGuardError: the forgeries have no gradient at all.
     """
-    measure = _aim(forge, x, landmarks, recognizers)
+    measure = _aim(forge, x, landmarks, recognizers, precision)
     best, *others = (
         pgd(
             lambda z: measure(z)[1],
@@ -133,20 +145,24 @@ def attack_criterion(
 
 
 def _aim(
-    forge: Forge, x: Images, landmarks: Landmarks, recognizers: Sequence[Recognizer]
+    forge: Forge, x: Images, landmarks: Landmarks, recognizers: Sequence[Recognizer], precision: Precision
 ) -> Callable[[Images], tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]]:
     """From attacked faces to whether they meet the criterion by every recogniser, and to the objective."""
     size = (x.shape[-2], x.shape[-1])
     frame, mask = arcface_frame(landmarks, size), face_mask(landmarks, size)
+
+    def seen(images: Images) -> list[Float[Tensor, "B _"]]:
+        with autocast(precision, images.device):
+            return [to_float32(recognizer(images, frame)) for recognizer in recognizers]
+
     with torch.no_grad():
         clean = forge(x)
-        identities = [recognizer(clean, frame) for recognizer in recognizers]
+        identities = seen(clean)
 
     def measure(attacked: Images) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
         forged = forge(attacked)
         distance = l2_face(clean, forged, mask)
-        pairs = zip(identities, recognizers, strict=True)
-        similarity = torch.stack([identity_similarity(identity, r(forged, frame)) for identity, r in pairs])
+        similarity = torch.stack([identity_similarity(*pair) for pair in zip(identities, seen(forged), strict=True)])
         value = distance.clamp(1e-12, CAP).log() - IDENTITY_WEIGHT * similarity.clamp_min(FLOOR).mean(dim=0)
         return disrupted(distance, similarity.amax(dim=0)), value
 

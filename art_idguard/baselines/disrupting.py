@@ -8,6 +8,7 @@ from art_idguard.baselines.setting import Baseline, BaselineSetting, Rows
 from art_idguard.data.faces import FaceBatch
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.perturbation.pgd import pgd
+from art_idguard.perturbation.precision import Precision
 from art_idguard.types import Edit, Images
 
 
@@ -40,7 +41,9 @@ def disrupting(
     return protect
 
 
-def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed: int = 0) -> Attack:
+def white_box(
+    *, epsilon: float, steps: int = 40, step_size: float = 0.01, seed: int = 0, precision: Precision = "no"
+) -> Attack:
     """PGD that knows manipulator, face and edit, on the mean squared error of the whole picture.
 
     It takes the background where that is moved most easily; `criterion.criterion_white_box` aims at the face.
@@ -56,7 +59,7 @@ def white_box(*, epsilon: float, steps: int = 40, step_size: float = 0.01, seed:
     """
 
     def attack(manipulator: Manipulator, edit: Edit, batch: FaceBatch) -> Images:
-        return _pgd(forgeries(manipulator, (edit,)), batch.images, epsilon, steps, step_size, seed)
+        return _pgd(forgeries(manipulator, (edit,), precision), batch.images, epsilon, steps, step_size, seed)
 
     return attack
 

@@ -90,7 +90,15 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
     if twice := protections.keys() & baselines.keys():
         raise IDGuardError(f"a protector has the name of a baseline's row, {', '.join(twice)}; give it another")
     references, about_references = parts.references()
-    about = {"weights": parts.weights, "seed": config.seed, **about_refined, **about_baselines, **about_references}
+    attacks = {} if config.attack_precision == "no" else {"attack_precision": config.attack_precision}
+    about = {
+        "weights": parts.weights,
+        "seed": config.seed,
+        **attacks,
+        **about_refined,
+        **about_baselines,
+        **about_references,
+    }
     reports, documents = {}, []
     for spec in specs:
         faces = parts.read(spec, config.limit)
@@ -219,10 +227,11 @@ class Parts:
         if not config.refine:
             return {}, {}
         targets = self._manipulators(config.refine_against) or list(self.targets.values())
-        protector = RefinedProtector(self.guard, targets, self._known(), steps=config.refine)
+        precision = config.attack_precision
+        protector = RefinedProtector(self.guard, targets, self._known(), steps=config.refine, precision=precision)
         against = [weights_sha256(spec) for spec in config.refine_against or self.specs]
-        about = {"refine": {"steps": config.refine, "against": against, "recognizers": self.known}}
-        return {f"{self.first}, refined": refined(protector)}, about
+        about = {"steps": config.refine, "precision": precision, "against": against, "recognizers": self.known}
+        return {f"{self.first}, refined": refined(protector)}, {"refine": about}
 
     def bounds(self) -> Rows:
         """What a bound alone does."""
@@ -265,10 +274,11 @@ class Parts:
         if not config.reference_faces:
             return {}, {}
         steps, restarts = config.reference_steps, config.reference_restarts
-        options: dict[str, Any] = {"epsilon": self.guard.epsilon, "steps": steps, "seed": config.seed}
+        how: dict[str, Any] = {"steps": steps, "precision": config.attack_precision}
+        options: dict[str, Any] = {"epsilon": self.guard.epsilon, "seed": config.seed, **how}
         aimed = criterion_white_box(self._known(), restarts=restarts, **options)
-        about = {"references": {"steps": steps, "restarts": restarts, "recognizers": self.known}}
-        return {WHITE_BOX: white_box(**options), CEILING: aimed}, about
+        about = {**how, "restarts": restarts, "recognizers": self.known}
+        return {WHITE_BOX: white_box(**options), CEILING: aimed}, {"references": about}
 
 
 def _protectors(texts: Sequence[str], device: str) -> dict[str, Protector]:

@@ -63,6 +63,9 @@ class EvaluationConfig(Settings):
     """Steps of each white box."""
     reference_restarts: int = 1
     """Of the one aimed at the criterion, each of as many steps; a face keeps its best."""
+    attack_precision: Literal["no", "bf16", "auto"] = "no"
+    """Of the networks that refining and white boxes attack: less than half of the time in bf16, where the processor has
+    it. What they reach is measured in float32 always."""
     calibrate: str | None = field(default=None, metadata={"metavar": "NAME=PATH"})
     """Faces named Ada_Lovelace_0001.jpg (LFW: ,framing=align): also how many forgeries each recogniser, at a false
     accept rate of 1 % and 0.1 % there, takes for another person."""

@@ -78,7 +78,12 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
     words = ["--reference-faces", "1", "--reference-steps", "3", "--reference-restarts", "2"]
     report, table = evaluate("--recognizers", *judges, *words)
     assert list(report["summary"])[-2:] == list(REFERENCES)
-    assert report["metadata"]["references"] == {"steps": 3, "restarts": 2, "recognizers": known}
+    assert report["metadata"]["references"] == {
+        "steps": 3,
+        "precision": "no",
+        "restarts": 2,
+        "recognizers": known,
+    }
     ((attacked, options),) = seen
     assert (options["steps"], options["restarts"]) == (3, 2)
     states = [SFace.from_pretrained(judge).state_dict() for judge in judges[: len(known)]]
