@@ -12,7 +12,7 @@ class ReproductionConfig(Settings):
     """A table or a figure of the paper."""
 
     experiment: str
-    """table1, table2, table3, table5, table6, fig9, fig10, fig13, fig16 or fig17."""
+    """table1, table2, table3, table5, table6, table8, fig9, fig10, fig13, fig16 or fig17."""
     scale: Literal["small", "paper"] = "small"
     """small: 64 px, networks of a quarter of the width, hours of one CPU core; paper: 128 px, published widths, a
     GPU."""
@@ -23,8 +23,8 @@ class ReproductionConfig(Settings):
     recognizers: tuple[str, ...] = ()
     """Who judges identity, besides the SFace that ships, with which everything is trained."""
     output: str = "runs/reproduce"
-    """Folder: SCALE/manipulators and SCALE/protectors are what is trained, which experiments share; SCALE/EXPERIMENT
-    has DATA.json, .md and plots, and report.html, a page with all of it."""
+    """Folder: SCALE/manipulators, protectors and watermarkers are what is trained, which experiments share;
+    SCALE/EXPERIMENT has DATA.json, .md and plots, and report.html, a page with all of it."""
     limit: int = 100
     """Faces of each data set."""
     seeds: tuple[int, ...] = (0,)

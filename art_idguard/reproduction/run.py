@@ -21,6 +21,7 @@ from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
 from art_idguard.hub.shipped import shipped
 from art_idguard.perturbation import Protector
+from art_idguard.reproduction import forensics
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Experiment, Trained
 from art_idguard.reproduction.result import Result, pooled
@@ -30,7 +31,9 @@ NOISE = "±epsilon noise"
 """The row of `evaluate` that shows what the bound alone does."""
 
 
-def reproduce(config: ReproductionConfig, *, verbose: bool = True) -> dict[str, Result]:
+def reproduce(
+    config: ReproductionConfig, *, verbose: bool = True
+) -> dict[str, Result] | dict[str, forensics.ForensicsResult]:
     """Train what is missing, measure, and write <output>/<SCALE>/<EXPERIMENT>/<DATA>.{json,md}, plots and report.html.
 
     Trainings and measurements go on where an earlier start was stopped, and are shared by experiments.
@@ -46,8 +49,11 @@ def reproduce(config: ReproductionConfig, *, verbose: bool = True) -> dict[str, 
         IDGuardError: an unknown experiment, or unusable data or weights.
         KeyboardInterrupt: a training was stopped.
     """
+    if config.experiment == forensics.EXPERIMENT:
+        return forensics.reproduce_forensics(config, verbose=verbose)
     if config.experiment not in EXPERIMENTS:
-        raise IDGuardError(f"unknown experiment {config.experiment!r}; choose from: {', '.join(EXPERIMENTS)}")
+        known = ", ".join([*EXPERIMENTS, forensics.EXPERIMENT])
+        raise IDGuardError(f"unknown experiment {config.experiment!r}; choose from: {known}")
     run = _Reproduction(config, verbose=verbose)
     results, documents = {}, []
     for name, report in run.measured().items():
@@ -71,9 +77,9 @@ class _Reproduction:
         self.data = config.data or (f"celeba={config.faces},split=test",)
         self.folder = self.workshop.folder / (config.experiment + ("-quick" if config.quick else ""))
         rows = {row: of for row, of in self.experiment.rows.items() if not self._is_left_out(of)}
-        targets = self.workshop.manipulators(MANIPULATORS)
+        targets = tuple(self.workshop.manipulators(MANIPULATORS).values())
         columns = self.experiment.columns or MANIPULATORS
-        self.columns = targets if columns == MANIPULATORS else self.workshop.manipulators(columns)
+        self.columns = targets if columns == MANIPULATORS else tuple(self.workshop.manipulators(columns).values())
         trainings = {row: of.settings for row, of in rows.items() if isinstance(of, Trained)}
         self.guards = self.workshop.protectors(trainings, config.seeds, targets)
         there = {row for row in trainings if all((row, seed) in self.guards for seed in config.seeds)}

@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,8 +15,10 @@ from art_idguard.files.parsing import read_toml
 from art_idguard.files.recipe import SETTINGS
 from art_idguard.files.shipped import shipped
 from art_idguard.reproduction.config import ReproductionConfig
+from art_idguard.training.config import TrainingConfig
 from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
 from art_idguard.training.protector import ProtectorConfig, train_protector
+from art_idguard.training.watermark import WatermarkConfig, train_watermarker
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,16 @@ class Workshop:
         config = ManipulatorConfig.from_recipe(recipe, faces=self.config.faces, output=str(output))
         return str(train_manipulator(config, resume=True, verbose=self.verbose, on_stop=_interrupt))
 
-    def manipulators(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The folders of several.
+    def manipulators(self, names: tuple[str, ...]) -> dict[str, str]:
+        """The folders of several, by name.
 
         Raises:
             IDGuardError: a first look finds none of them.
         """
-        folders = tuple(
-            folder for i, name in enumerate(names) if (folder := self._manipulator(name, f"{i + 1} of {len(names)}"))
-        )
-        self._tell_missing("manipulators", len(names) - len(folders), of=len(names))
-        return folders
+        found = {name: self._manipulator(name, f"{i} of {len(names)}") for i, name in enumerate(names, start=1)}
+        there = {name: folder for name, folder in found.items() if folder}
+        self._tell_missing("manipulators", len(found) - len(there), of=len(found))
+        return there
 
     def protectors(
         self, trainings: Mapping[Key, Mapping[str, Any]], seeds: Sequence[int], targets: tuple[str, ...]
@@ -101,10 +102,36 @@ class Workshop:
 
     def protector_name(self, settings: Mapping[str, Any], seed: int) -> str:
         """Of its folder, from what differs from the recipe: equal trainings of two experiments are one."""
-        ours, plain = asdict(self._config(settings, seed)), asdict(self._config({}, 0))
-        differing = [key for key in ours if ours[key] != plain[key]]
-        words = [f"{key}-{ours[key]}" for key in sorted(differing, key=lambda key: key == "seed")]
-        return re.sub(r"[^\w.-]+", "-", "-".join(["protector", *words])).strip("-")
+        return _name("protector", self._config(settings, seed), self._config({}, 0))
+
+    def watermarkers(
+        self, rows: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], targets: Mapping[str, str]
+    ) -> dict[tuple[str, int], Path]:
+        """The folder of each row's watermarker and seed; `targets` are the manipulators' folders by name.
+
+        Raises:
+            IDGuardError: a first look finds none of them.
+        """
+        found = {(row, seed): self._watermarker(of, seed, targets) for seed in seeds for row, of in rows.items()}
+        there = {which: folder for which, folder in found.items() if folder}
+        self._tell_missing("watermarkers", len(found) - len(there), of=len(found))
+        return there
+
+    def _watermarker(self, settings: Mapping[str, Any], seed: int, targets: Mapping[str, str]) -> Path | None:
+        names = settings.get("manipulators", tuple(targets))
+        config = self._watermark_config({**settings, "manipulators": names}, seed)
+        name = _name("watermark", config, self._watermark_config({"manipulators": tuple(targets)}, 0))
+        output = self.folder / "watermarkers" / name
+        found = self._found(name, output / "watermarker")
+        if found or self.config.quick:
+            return found
+        self._say(f"{name} in {output}")
+        config = replace(config, output=str(output), manipulators=tuple(targets[k] for k in names))
+        return train_watermarker(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+
+    def _watermark_config(self, settings: Mapping[str, Any], seed: int) -> WatermarkConfig:
+        given = {"faces": self.config.faces, "output": "", "seed": seed, **settings}
+        return WatermarkConfig.from_recipe(f"watermark-{self.scale.ending}", **given)
 
     def training_seconds(self, folder: Path) -> float | None:
         """How long a protector was trained; None of those that ship."""
@@ -134,6 +161,15 @@ class Workshop:
     def _config(self, settings: Mapping[str, Any], seed: int, **places: Any) -> ProtectorConfig:
         given = {"faces": self.config.faces, "output": "", "seed": seed, **places, **settings}
         return ProtectorConfig.from_recipe(f"protector-{self.scale.ending}", **given)
+
+
+def _name(kind: str, config: TrainingConfig, plain: TrainingConfig) -> str:
+    ours, usual = asdict(config), asdict(plain)
+    differing = [key for key in ours if ours[key] != usual[key]]
+    words = [kind]
+    for key in sorted(differing, key=lambda key: key == "seed"):
+        words += [key, *map(str, ours[key] if isinstance(ours[key], tuple) else [ours[key]])]
+    return re.sub(r"[^\w.-]+", "-", "-".join(words))
 
 
 def _has_ended(run: Path) -> bool:

@@ -13,9 +13,10 @@ from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.measures import FORGERIES, PHOTOS
 from art_idguard.evaluation.report import Report
+from art_idguard.files.parsing import read_toml
 from art_idguard.manipulators import MANIPULATORS as KINDS
 from art_idguard.recognizers import SFace
-from art_idguard.reproduction import run, workshop
+from art_idguard.reproduction import forensics, run, workshop
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Trained
 from art_idguard.reproduction.result import AVERAGE, Result, pooled, reported
@@ -37,6 +38,17 @@ output = ""
 recognizers = ["hub/recognizers/sface"]
 """
 
+WATERMARK = """
+size = 64
+bits = 12
+channels = 4
+alone = 1
+batch_size = 4
+steps = 2
+faces = ""
+output = ""
+"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -48,6 +60,7 @@ def place(tmp_path_factory):
         KINDS[name](**CONFIGS.get(name, TINY)).eval().save_pretrained(folder / "hub" / "small" / f"{name}-celeba64")
     SFace(width=2).eval().save_pretrained(folder / "hub" / "recognizers" / "sface")
     (folder / "protector-celeba64").write_text(RECIPE)
+    (folder / "watermark-celeba64").write_text(WATERMARK)
     return folder
 
 
@@ -211,7 +224,30 @@ def test_help_names_every_experiment(capsys):
     with pytest.raises(SystemExit):
         main(["reproduce", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert f"{', '.join([*EXPERIMENTS][:-1])} or {[*EXPERIMENTS][-1]}." in said
+    tables, figures = ([name for name in EXPERIMENTS if name.startswith(kind)] for kind in ("table", "fig"))
+    *all_but_one, last = [*tables, forensics.EXPERIMENT, *figures]
+    assert f"{', '.join(all_but_one)} or {last}." in said
+
+
+def test_table_viii_trains_its_rows_once_and_stands_beside_the_papers(here, tmp_path, monkeypatch, capsys):
+    assert main(words(here, tmp_path, "table8")) == 0
+    assert "| FaceTagger-style |" in (printed := capsys.readouterr().out)
+    assert sorted(path.name for path in (tmp_path / "small" / "watermarkers").iterdir()) == [
+        "watermark",
+        "watermark-manipulators-stargan",
+        "watermark-weighting-mgda",
+        "watermark-weighting-uniform",
+    ]
+    found = results(tmp_path, "table8")
+    assert list(found["measured"]) == list(forensics.ROWS)
+    assert list(found["measured"]["Ours (S-I)"])[:6] == ["photo", *MANIPULATORS]
+    assert found["reported"]["CelebAMask-HQ"]["FaceTagger"]["hisd"] == {"ber": 0.512}
+    assert "Reported by the paper, CelebAMask-HQ" in printed
+    config = read_toml(tmp_path / "small/watermarkers/watermark-manipulators-stargan/settings.toml")
+    assert config["manipulators"] == [str(here / "hub/small/stargan-celeba64")]
+    monkeypatch.setattr(workshop, "train_watermarker", lambda config, **_: pytest.fail(f"trains {config.output} anew"))
+    assert main(words(here, tmp_path, "table8", "--quick")) == 0
+    assert results(tmp_path, "table8-quick")["metadata"]["quick"]
 
 
 def test_the_papers_figures_agree_with_each_other():
