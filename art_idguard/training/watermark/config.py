@@ -33,8 +33,8 @@ class WatermarkConfig(ScheduledConfig):
     """Width of the networks' first layers, a multiple of 4."""
     epsilon: float = 0.05
     """L-inf bound of the change on the [-1, 1] scale."""
-    alone: int = 400
-    """Steps at first in which the message is read from the watermarked photo alone, without any manipulator."""
+    alone: int = 2000
+    """Steps at first, at most, in which the message is read from the watermarked photo alone, until it can be."""
 
     weighting: str = "kpi"
     """Task weighting: uniform, prior, hmm, dtp, kpi (S-II) or mgda (S-I)."""
@@ -71,5 +71,5 @@ class WatermarkConfig(ScheduledConfig):
 
     @property
     def falls_from(self) -> float:
-        """Share of the budget after which the learning rate or the bound falls."""
-        return super().falls_from if self.start else min(super().falls_from, self.alone / self.steps)
+        """Share of the budget after which the learning rate falls, or the bound of a new watermarker."""
+        return super().falls_from if self.start else 0.0

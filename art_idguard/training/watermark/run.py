@@ -41,6 +41,8 @@ class WatermarkRun(TrainingRun):
     weighting: TaskWeighting
     epsilon: float
     """The watermarker's bound in the end; its own is what it is in this step."""
+    begun: float | None = None
+    """Share of the budget from which on manipulators take part; None until then."""
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -57,6 +59,7 @@ class WatermarkRun(TrainingRun):
             **{name: module.state_dict() for name, module in self._kept().items()},
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "begun": self.begun,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -64,6 +67,7 @@ class WatermarkRun(TrainingRun):
         super().load_state(state)
         for name, module in self._kept().items():
             module.load_state_dict(state[name])
+        self.begun = state["begun"]
         restore_moments(self.optimizer, state["optimizer"])
         restore_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
 
@@ -106,6 +110,7 @@ def build_run(config: WatermarkConfig, *, resume: bool = False) -> WatermarkRun:
         discriminator_optimizer=torch.optim.Adam(discriminator.parameters(), lr=config.lr),
         weighting=weighting.to(device),
         epsilon=watermarker.epsilon,
+        begun=0.0 if config.start or not config.alone else None,
     )
     if checkpoint:
         run.load_state(checkpoint)

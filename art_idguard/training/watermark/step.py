@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from art_idguard.distortions import Distortion, sample_distortion
+from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.images import from_uint8
 from art_idguard.losses import to_float32
@@ -29,6 +29,9 @@ from art_idguard.weighting import UniformWeighting
 
 WIDEST = 0.5
 """The bound at first, on the [-1, 1] scale: under 0.05 nothing is learnt in hundreds of steps, under this in 250."""
+
+LEARNT = 0.05
+"""Share of the bits that are misread from the photo alone, from which on manipulators take part."""
 
 AT_CHANCE = 0.25
 """Mean squared error of a message of which nothing is known."""
@@ -47,17 +50,20 @@ class WatermarkReport(NamedTuple):
     """Share of the bits that were misread."""
     change: Float[Tensor, ""]
     """Root mean square of the change, as a share of the bound."""
+    names: tuple[str, ...]
+    """Of the tasks: the manipulators, or the photo."""
 
 
 def bound(run: WatermarkRun, progress: float) -> float:
-    """The bound at this share of the budget: wide while the message is read from photos alone, then it falls
-    geometrically to epsilon until half of what is left; that of a watermarker to go on from is its own.
+    """The bound at this share of the budget: wide until manipulators take part, then it falls geometrically to epsilon
+    over half of what is left; that of a watermarker to go on from is its own.
     """
     if run.config.start or run.epsilon > WIDEST:
         return run.epsilon
-    alone = min(run.config.alone / run.config.steps, 1.0)
-    fallen = (progress - alone) / max((1 - alone) / 2, 1e-9)
-    return WIDEST * (run.epsilon / WIDEST) ** min(max(fallen, 0.0), 1.0)
+    if run.begun is None:
+        return WIDEST
+    fallen = 2 * (progress - run.begun) / max(1 - run.begun, 1e-9)
+    return WIDEST * (run.epsilon / WIDEST) ** min(fallen, 1.0)
 
 
 def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
@@ -79,18 +85,21 @@ def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
         marked = to_float32(run.watermarker(x, message))
     decoder = list(run.watermarker.decoder.parameters())
     gradients = TaskGradients([marked, *decoder], run.watermarker.encoder.parameters(), decoder, accelerator)
-    distortion = sample_distortion(config.augment, seed=step_seed(config.seed, step))
     errors: list[Tensor] = []
-    task = partial(_task, run, message, distortion, errors)
-    if step < config.alone and not config.start:
+    if run.begun is None:
+        task = partial(_task, run, message, NOTHING, errors)
         seen = ascend([partial(task, lambda marked: marked)], gradients, UniformWeighting())
     else:
+        distortion = sample_distortion(config.augment, seed=step_seed(config.seed, step))
+        task = partial(_task, run, message, distortion, errors)
         edits, _ = edits_of(run.manipulators, attributes, step, places)
         forges = [lambda images, m=m, e=e: m(images, e).output for m, e in zip(run.manipulators, edits, strict=True)]
         tasks = [partial(task, forge) for forge in forges]
         seen = ascend(tasks, gradients, run.weighting, beside=partial(_beside, run, x, message, distortion))
     share = (marked.detach() - x).square().mean().sqrt() / run.watermarker.epsilon
-    report = WatermarkReport(*seen, *reduce((torch.stack(errors), share), "mean"))
+    names = ("photo",) if run.begun is None else tuple(manipulator.name for manipulator in run.manipulators)
+    misread, change = reduce((torch.stack(errors), share), "mean")
+    report = WatermarkReport(*seen, misread, change, names)
     if (step + 1) % config.log_every == 0:
         _require_finite(run, report)
     for optimizer in (run.optimizer, run.discriminator_optimizer):
@@ -99,6 +108,8 @@ def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
     if config.adversarial_weight:
         _discriminate(run, x, marked.detach())
     run.step += 1
+    if run.begun is None and (run.step >= config.alone or bool(report.errors[0] <= LEARNT)):
+        run.begun = run.progress()
     return report
 
 
@@ -161,9 +172,3 @@ def _require_finite(run: WatermarkRun, report: WatermarkReport) -> None:
             f"step {run.step + 1}: the objective of some manipulator (its gradient) is not finite. Check the weights "
             f"and the faces. {run.recovery_hint()}"
         )
-
-
-def names_of(run: WatermarkRun, report: WatermarkReport) -> list[str]:
-    """Of the tasks that a step had."""
-    alone = len(report.objective) == 1 and run.step <= run.config.alone and not run.config.start
-    return ["photo"] if alone else [manipulator.name for manipulator in run.manipulators]

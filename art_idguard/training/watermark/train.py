@@ -17,7 +17,7 @@ from art_idguard.training.edits import edits_of
 from art_idguard.training.loop import Training, run_training
 from art_idguard.training.watermark.config import WatermarkConfig
 from art_idguard.training.watermark.run import WatermarkRun, build_run
-from art_idguard.training.watermark.step import names_of, train_step
+from art_idguard.training.watermark.step import train_step
 
 COLUMNS = "photo | watermarked | 10 x change | forged | forged when watermarked"
 
@@ -61,10 +61,9 @@ class WatermarkTraining(Training[WatermarkRun]):
         if not self.is_logged(is_last=is_last):
             return
         run, report = self.run, self.report
-        names = names_of(run, report)
         groups = {"objective": report.objective, "kpi": report.kpi, "weights": report.weights, "errors": report.errors}
         line: dict[str, Any] = {"step": run.step, "seconds": round(run.elapsed, 2)}
-        line |= {field: dict(zip(names, values.tolist(), strict=True)) for field, values in groups.items()}
+        line |= {field: dict(zip(report.names, values.tolist(), strict=True)) for field, values in groups.items()}
         line["change"] = {"epsilon": run.watermarker.epsilon, "share of it": float(report.change)}
         seen = {"misread bits": float(report.errors.mean()), "change": float(report.change)}
         self.write(bar, line, lr={"watermarker": run.optimizer.param_groups[0]["lr"]}, seen=seen)
