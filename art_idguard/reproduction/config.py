@@ -12,7 +12,7 @@ class ReproductionConfig(Settings):
     """A table or a figure of the paper."""
 
     experiment: str
-    """table1, table2, table3, table5, table6, table8, fig9, fig10, fig13, fig16 or fig17."""
+    """table1, table2, table3, table5, table6, table8, fig9, fig10, fig11, fig13, fig16 or fig17."""
     scale: Literal["small", "paper"] = "small"
     """small: 64 px, networks of a quarter of the width, hours of one CPU core; paper: 128 px, published widths, a
     GPU."""
@@ -22,6 +22,9 @@ class ReproductionConfig(Settings):
     """NAME=PATH[,split=test][,framing=resize|align]: data sets to measure on. Default: the test split of the faces."""
     recognizers: tuple[str, ...] = ()
     """Who judges identity, besides the SFace that ships, with which everything is trained."""
+    strangers: str | None = None
+    """NAME=PATH of faces named Ada_Lovelace_0001.jpg (LFW: ,framing=align), for Fig. 11: enrolled beside those that are
+    measured, and 310 or more of them make the thresholds of verification at a false accept rate."""
     output: str = "runs/reproduce"
     """Folder: SCALE/manipulators, protectors and watermarkers are what is trained, which experiments share;
     SCALE/EXPERIMENT has DATA.json, .md and plots, and report.html, a page with all of it."""

@@ -51,8 +51,8 @@ class Experiment:
     """What photos go through before they are manipulated."""
     restorers: tuple[str, ...] = ()
     """What forgeries of protected photos are inpainted by."""
-    figure: Literal["training", "weights", "perturbations"] | None = None
-    """What is drawn of the trainings, besides bars or curves of what was measured."""
+    figure: Literal["training", "weights", "perturbations", "recognition"] | None = None
+    """What is drawn of the trainings, besides bars or curves of what was measured; or what is measured instead."""
     note: str = ""
     """What a reader must know of how the paper was read."""
     every_data_set: bool = False
@@ -122,6 +122,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         title="Fig. 10: architectures of the perturbation generator",
         rows={name: Trained({"generator": name}) for name in ("unet", "resnet", "transformer")},
         average=True,
+    ),
+    "fig11": Experiment(
+        title="Fig. 11: misdirection of recognition systems",
+        rows=BASELINES | OURS,
+        figure="recognition",
+        note="The paper asks Google, StarByFace and Baidu, here it is local recognisers; no service is called.",
     ),
     "fig13": Experiment(
         title="Fig. 13: lossy operations, StarGAN",

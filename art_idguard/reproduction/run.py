@@ -21,7 +21,7 @@ from art_idguard.files.atomic import write_text
 from art_idguard.files.grid import save_grid
 from art_idguard.hub.shipped import shipped
 from art_idguard.perturbation import Protector
-from art_idguard.reproduction import forensics
+from art_idguard.reproduction import forensics, recognition
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Experiment, Trained
 from art_idguard.reproduction.result import Result, pooled
@@ -33,7 +33,7 @@ NOISE = "±epsilon noise"
 
 def reproduce(
     config: ReproductionConfig, *, verbose: bool = True
-) -> dict[str, Result] | dict[str, forensics.ForensicsResult]:
+) -> dict[str, Result] | dict[str, forensics.ForensicsResult] | dict[str, recognition.RecognitionResult]:
     """Train what is missing, measure, and write <output>/<SCALE>/<EXPERIMENT>/<DATA>.{json,md}, plots and report.html.
 
     Trainings and measurements go on where an earlier start was stopped, and are shared by experiments.
@@ -54,9 +54,11 @@ def reproduce(
     if config.experiment not in EXPERIMENTS:
         known = ", ".join([*EXPERIMENTS, forensics.EXPERIMENT])
         raise IDGuardError(f"unknown experiment {config.experiment!r}; choose from: {known}")
-    run = _Reproduction(config, verbose=verbose)
+    run = Reproduction(config, verbose=verbose)
+    if run.experiment.figure == "recognition":
+        return recognition.reproduce_recognition(run.setting(), run.names(), run.folder, config, verbose=verbose)
     results, documents = {}, []
-    for name, report in run.measured().items():
+    for name, report in evaluate_protectors(run.setting(), verbose=verbose).items():
         results[name] = result = run.result(report)
         stem = run.folder / name
         write_text(run.folder / f"{name}.json", json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
@@ -67,7 +69,7 @@ def reproduce(
     return results
 
 
-class _Reproduction:
+class Reproduction:
     """The models of an experiment, by its rows and seeds."""
 
     def __init__(self, config: ReproductionConfig, *, verbose: bool) -> None:
@@ -89,29 +91,31 @@ class _Reproduction:
         """A first look has no baseline that learns."""
         return self.config.quick and isinstance(of, Baseline) and of.name != "disrupting"
 
-    def measured(self) -> dict[str, Report]:
-        """Everything, training by training, as `art-idguard evaluate` does."""
+    def setting(self) -> EvaluationConfig:
+        """Everything that is measured, training by training, as `art-idguard evaluate` takes it."""
         config, scale = self.config, self.workshop.scale
         baselines = tuple(dict.fromkeys(of.name for of in self.rows.values() if isinstance(of, Baseline)))
         folders = {self._name(row, seed): folder for (row, seed), folder in self.guards.items()}
-        return evaluate_protectors(
-            EvaluationConfig(
-                protector=tuple(f"{name}={folder}" for name, folder in folders.items()),
-                manipulators=self.columns,
-                recognizers=(str(shipped("recognizers/sface")), *config.recognizers),
-                data=self.data if self.experiment.every_data_set else self.data[:1],
-                output=str(self.folder / "evaluation"),
-                limit=config.limit,
-                edits=scale.edits,
-                operations=self.experiment.operations,
-                restorers=self.experiment.restorers,
-                baselines=baselines or None,
-                baseline_faces=f"train={config.faces},split=train",
-                baseline_steps=scale.baseline_steps,
-                size=scale.size,
-            ),
-            verbose=self.verbose,
+        return EvaluationConfig(
+            protector=tuple(f"{name}={folder}" for name, folder in folders.items()),
+            manipulators=self.columns,
+            recognizers=(str(shipped("recognizers/sface")), *config.recognizers),
+            data=self.data if self.experiment.every_data_set else self.data[:1],
+            output=str(self.folder / "evaluation"),
+            limit=config.limit,
+            edits=scale.edits,
+            operations=self.experiment.operations,
+            restorers=self.experiment.restorers,
+            baselines=baselines or None,
+            baseline_faces=f"train={config.faces},split=train",
+            baseline_steps=scale.baseline_steps,
+            size=scale.size,
+            calibrate=config.strangers if self.experiment.figure == "recognition" else None,
         )
+
+    def names(self) -> dict[str, list[str]]:
+        """By the experiment's rows, those of the evaluation: one for each seed, or a baseline's."""
+        return {row: self._names(row, self.config.seeds) for row in self.rows}
 
     def _name(self, row: str, seed: int) -> str:
         """Of a training in the evaluation; two rows may share one."""

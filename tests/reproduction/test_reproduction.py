@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -248,6 +249,25 @@ def test_table_viii_trains_its_rows_once_and_stands_beside_the_papers(here, tmp_
     monkeypatch.setattr(workshop, "train_watermarker", lambda config, **_: pytest.fail(f"trains {config.output} anew"))
     assert main(words(here, tmp_path, "table8", "--quick")) == 0
     assert results(tmp_path, "table8-quick")["metadata"]["quick"]
+
+
+def test_fig_11_asks_each_recogniser_beside_no_protection(here, two_seeds, monkeypatch, capsys):
+    """With the trainings of another figure; the rows that learn are the baselines' own tests."""
+    ours = {name: row for name, row in EXPERIMENTS["fig11"].rows.items() if isinstance(row, Trained)}
+    monkeypatch.setitem(EXPERIMENTS, "fig11", replace(EXPERIMENTS["fig11"], rows=ours))
+    assert main(words(here, two_seeds, "fig11", "--seeds", "0", "1")) == 0
+    assert "| no protection |" in (printed := capsys.readouterr().out)
+    assert printed.strip() == (two_seeds / "small/fig11/celeba.md").read_text().strip()
+    found = results(two_seeds, "fig11")["measured"]
+    assert list(found) == ["no protection", "Ours (S-I)", "Ours (S-II)"]
+    for row in found.values():
+        cells = row["sface, identification"]
+        assert cells["mean"]["mean"] == pytest.approx(sum(cells[k]["mean"] for k in MANIPULATORS) / 5, abs=1e-5)
+    assert {path.name for path in (two_seeds / "small" / "fig11").iterdir()} >= {"report.html", "celeba-bars.png"}
+    with pytest.raises(SystemExit):
+        main(words(here, two_seeds, "fig11", "--strangers"))
+    assert main(words(here, two_seeds, "fig11", "--strangers", f"lfw={here}/faces,split=train")) == 1
+    assert "does not say who it is" in capsys.readouterr().err
 
 
 def test_the_papers_figures_agree_with_each_other():
