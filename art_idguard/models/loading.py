@@ -10,6 +10,7 @@ from art_idguard.hub.repository import read_config
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import RECOGNIZERS
+from art_idguard.restorers import FaceInpainter
 
 _EVERY: tuple[type[HubModel], ...] = (
     Protector,
@@ -17,6 +18,7 @@ _EVERY: tuple[type[HubModel], ...] = (
     *MANIPULATORS.values(),
     *RECOGNIZERS.values(),
     AttributeClassifier,
+    FaceInpainter,
 )
 MODELS = {model.name: model for model in _EVERY}
 

@@ -3,12 +3,15 @@
 from art_idguard.errors import IDGuardError
 from art_idguard.plugins import Registry
 from art_idguard.restorers.base import Restored, Restorer
+from art_idguard.restorers.inpainter import FaceInpainter, learned
 from art_idguard.restorers.opencv import navier_stokes, telea
 
-RESTORERS: Registry[Restorer] = Registry("restorers", {"telea": telea, "navier-stokes": navier_stokes})
+RESTORERS: Registry[Restorer] = Registry(
+    "restorers", {"telea": telea, "navier-stokes": navier_stokes, "learned": learned}
+)
 """By the names of `art-idguard evaluate --restorers`."""
 
-__all__ = ["RESTORERS", "Restored", "Restorer", "find"]
+__all__ = ["RESTORERS", "FaceInpainter", "Restored", "Restorer", "find"]
 
 
 def find(name: str) -> Restorer:
