@@ -36,8 +36,8 @@ class EvaluationConfig(Settings):
     """What all photos, clean and protected, go through before the manipulators see them: none, jpeg=75, blur=1,
     resize=0.5, noise=0.05 (Fig. 13); every pair of manipulator and operation has its own columns."""
     restorers: tuple[str, ...] = ()
-    """What forgeries of protected photos are inpainted by: telea, navier-stokes (Table V); every pair of manipulator
-    and restorer has its own columns, and is compared with the clean forgery as it is."""
+    """What forgeries of protected photos are inpainted by: telea, navier-stokes, learned (Table V); every pair of
+    manipulator and restorer has its own columns, and is compared with the clean forgery as it is."""
     baselines: tuple[str, ...] | None = field(default=None, metadata={"nargs": "*", "metavar": "NAME"})
     """Also these (without names: all): noise; disrupting (PGD-10, for each model); cmua; pg and iap, whose generators
     are trained; anti-forgery (100 steps, for each model)."""

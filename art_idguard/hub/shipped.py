@@ -15,6 +15,7 @@ NAMES = {
     **{f"{name}-hardened": f"hardened/{name}-celeba128" for name in ("stargan", "relgan")},
     "sface": "recognizers/sface",
     "attributes": "classifiers/attributes-celeba128",
+    "inpainter": "restorers/inpainter-celeba128",
 }
 """What ships, under its short name: where `shipped` has it."""
 

@@ -97,9 +97,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         title="Table V: facial inpainting of disrupted forgeries",
         rows=BASELINES | OURS,
         measures=("l2_face",),
-        restorers=("telea", "navier-stokes"),
-        note="The paper's inpainters (LBP, GS-SSA) are trained on faces, these are OpenCV's. The last row shows how "
-        "far inpainting alone is from the clean forgery.",
+        restorers=("telea", "navier-stokes", "learned"),
+        note="The paper's inpainters are LBP and GS-SSA; of these OpenCV's two know no faces, and the learned one has "
+        "no discriminator. The last row shows how far inpainting alone is from the clean forgery.",
     ),
     "table6": Experiment(
         title="Table VI: gray box, models of the same kinds with other weights",

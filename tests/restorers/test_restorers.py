@@ -5,10 +5,14 @@ import torch
 
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import celeba_landmarks
+from art_idguard.faces.detection import FaceDetector
+from art_idguard.files.photo import read_photo
 from art_idguard.images import from_uint8
+from art_idguard.models import load
+from art_idguard.photos.protect import face_crop, face_frames
 from art_idguard.regions import component_mask
-from art_idguard.restorers import RESTORERS, Restored, find
-from tests.toys import tiny_manipulators
+from art_idguard.restorers import RESTORERS, FaceInpainter, Restored, find, inpainter
+from tests.toys import PORTRAIT, tiny_manipulators
 
 SIZE = 64
 
@@ -44,6 +48,7 @@ def test_what_is_masked_is_not_looked_at(restorer, pictures, mask):
     assert torch.equal(restorer(pictures, mask), restorer(hidden, mask))
 
 
+@pytest.mark.parametrize("restorer", [find("telea"), find("navier-stokes")])
 def test_a_hole_in_one_colour_gets_that_colour(restorer, mask):
     plain = from_uint8(torch.full((2, 3, SIZE, SIZE), 90, dtype=torch.uint8))
     broken = torch.where(mask > 0, -torch.ones_like(plain), plain)
@@ -68,3 +73,36 @@ def test_a_restored_manipulator_differs_in_the_components_alone(restorer, pictur
 def test_an_unknown_restorer_is_named():
     with pytest.raises(IDGuardError, match="unknown restorer 'lama'; choose from: telea, navier-stokes"):
         find("lama")
+
+
+# --- the one that has learnt ---
+
+
+def test_what_has_learnt_comes_nearer_to_a_face_than_what_has_not():
+    """The portrait, of nobody that it has seen: eyes, brows, nose and mouth."""
+    pixels = read_photo(PORTRAIT).pixels
+    (frame,) = face_frames([FaceDetector().largest(pixels)], pixels.shape[:2])
+    face = torch.from_numpy(face_crop(pixels, frame, 128)).clamp(-1, 1)
+    mask = component_mask(celeba_landmarks((128, 128)), (128, 128))
+    errors = {name: (find(name)(face, mask) - face).square().mean().item() for name in RESTORERS.names()}
+    assert errors["learned"] < 0.8 * min(errors["telea"], errors["navier-stokes"])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (96, 160)])
+def test_an_inpainter_takes_pictures_of_any_size_and_is_loaded_by_its_kind(size, tmp_path):
+    FaceInpainter(channels=4).save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, FaceInpainter)
+    pictures, mask = torch.rand(2, 3, *size) * 2 - 1, torch.zeros(2, 1, *size)
+    mask[..., 10:30, 12:40] = 1
+    with torch.no_grad():
+        restored = loaded(pictures, mask)
+    assert torch.equal(restored * (1 - mask), pictures * (1 - mask))
+    assert not torch.equal(restored, pictures)
+
+
+def test_an_installation_without_the_inpainter_says_so(monkeypatch, tmp_path, mask, pictures):
+    inpainter._default.cache_clear()
+    monkeypatch.setattr(inpainter, "shipped", lambda path: tmp_path / path)
+    with pytest.raises(IDGuardError, match=r"no inpainter ships with this installation .*a clone of the repository"):
+        find("learned")(pictures, mask)
