@@ -90,15 +90,7 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
     if twice := protections.keys() & baselines.keys():
         raise IDGuardError(f"a protector has the name of a baseline's row, {', '.join(twice)}; give it another")
     references, about_references = parts.references()
-    attacks = {} if config.attack_precision == "no" else {"attack_precision": config.attack_precision}
-    about = {
-        "weights": parts.weights,
-        "seed": config.seed,
-        **attacks,
-        **about_refined,
-        **about_baselines,
-        **about_references,
-    }
+    about = {"weights": parts.weights, "seed": config.seed} | about_refined | about_baselines | about_references
     reports, documents = {}, []
     for spec in specs:
         faces = parts.read(spec, config.limit)

@@ -82,15 +82,7 @@ def build_run(config: WatermarkConfig, *, resume: bool = False) -> WatermarkRun:
     targets = [load_manipulator(name).to(device) for name in names]
     torch.manual_seed(config.seed)
     watermarker = _watermarker(config).train().to(device)
-    images, attributes = read_labelled(
-        config.faces,
-        attributes=ATTRIBUTES,
-        size=config.size or watermarker.size,
-        split=config.split,
-        limit=config.limit,
-    )
-    if len(images) < config.batch_size:
-        raise IDGuardError(f"{len(images)} faces do not fill a batch of {config.batch_size}")
+    images, attributes = _labelled(config, watermarker.size)
     discriminator = Discriminator(channels=config.channels).train().to(device)
     run = WatermarkRun(
         config=config,
@@ -115,6 +107,15 @@ def build_run(config: WatermarkConfig, *, resume: bool = False) -> WatermarkRun:
     if checkpoint:
         run.load_state(checkpoint)
     return run
+
+
+def _labelled(config: WatermarkConfig, size: int) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N 5"]]:
+    found = read_labelled(
+        config.faces, attributes=ATTRIBUTES, size=config.size or size, split=config.split, limit=config.limit
+    )
+    if len(found[0]) < config.batch_size:
+        raise IDGuardError(f"{len(found[0])} faces do not fill a batch of {config.batch_size}")
+    return found
 
 
 def _watermarker(config: WatermarkConfig) -> Watermarker:
