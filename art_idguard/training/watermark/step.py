@@ -123,17 +123,19 @@ def _task(
 ) -> Found:
     """-L_k^wm of one manipulator, its gradient, and as KPI the share of chance's error that is gone."""
     with run.accelerator.autocast():
-        loss, scores = _reading(run, message, distortion, forge(leaves[0]))
+        forged = to_float32(forge(leaves[0]))
+    loss, scores = _reading(run, message, distortion.images(forged))
     cotangent = torch.autograd.grad(-loss, leaves)
     errors.append(((scores.detach() > 0.5) != message.bool()).float().mean())
     return Found(-loss.detach(), (1 - loss.detach() / AT_CHANCE).clamp(0, 1), cotangent)
 
 
 def _reading(
-    run: WatermarkRun, message: Float[Tensor, "B L"], distortion: Distortion, images: Images
+    run: WatermarkRun, message: Float[Tensor, "B L"], arriving: Images
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "B L"]]:
-    """MSE(m, D_m(.)), and the scores."""
-    scores = run.watermarker.read(distortion.images(to_float32(images)))
+    """MSE(m, D_m(.)), and the scores. Distortions come before, not under autocast: bf16 is as coarse as the change."""
+    with run.accelerator.autocast():
+        scores = run.watermarker.read(arriving)
     return F.mse_loss(scores, message), scores
 
 
@@ -146,11 +148,12 @@ def _beside(
 ) -> list[Tensor]:
     """The gradient of what has no weight of its own: reading the photo itself, and how it looks."""
     config, marked = run.config, leaves[0]
-    with run.accelerator.autocast():
-        loss, _ = _reading(run, message, distortion, marked)
-        loss = loss + config.image_weight * F.mse_loss(marked, x) / run.watermarker.epsilon**2
-        if config.adversarial_weight:
-            loss = loss + config.adversarial_weight * (to_float32(run.discriminator(marked)) - 1).square().mean()
+    loss, _ = _reading(run, message, distortion.images(marked))
+    loss = loss + config.image_weight * F.mse_loss(marked, x) / run.watermarker.epsilon**2
+    if config.adversarial_weight:
+        with run.accelerator.autocast():
+            scores = to_float32(run.discriminator(marked))
+        loss = loss + config.adversarial_weight * (scores - 1).square().mean()
     return list(torch.autograd.grad(-loss, leaves))
 
 
