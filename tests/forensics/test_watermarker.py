@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.forensics import Watermarker
 from art_idguard.images import from_uint8
@@ -176,3 +177,13 @@ def test_manipulators_take_part_once_the_steps_alone_are_over(workplace, tmp_pat
     train_watermarker(config(workplace, tmp_path, alone=3), verbose=False)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [list(line["errors"]) for line in lines] == [["photo"]] * 3 + [["stargan", "relgan"]]
+
+
+@pytest.mark.usefixtures("labels")
+@pytest.mark.parametrize("name", ["watermark-celeba64", "watermark-celeba128"])
+def test_every_recipe_trains_a_step_from_the_command_line(name, workplace, tmp_path, capsys):
+    tiny = {"size": 32, "channels": 4, "bits": 12, "steps": 1, "batch-size": 4, "manipulators": workplace / "stargan"}
+    words = [str(word) for option, value in tiny.items() for word in (f"--{option}", value)]
+    places = ["--faces", str(workplace / "faces"), "--output", str(tmp_path), "--precision", "no"]
+    assert main(["watermark", "train", "--recipe", name, *places, *words, "--quiet"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "watermarker")

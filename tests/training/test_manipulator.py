@@ -32,7 +32,7 @@ from tests.training.trainings import STEPS, gan_config
 RECIPES = sorted(
     path.name
     for path in (ROOT / "hub" / "recipes").glob("*-celeba128.toml")
-    if not path.name.startswith("protector") and "-at-" not in path.name  # those are of `harden`
+    if not path.name.startswith(("protector", "watermark")) and "-at-" not in path.name  # of other commands
 )
 
 
