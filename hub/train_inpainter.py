@@ -80,10 +80,14 @@ def measure(model: FaceInpainter, images: Tensor) -> dict[str, Estimate]:
 
 def save_report(output: Path, found: dict[str, Estimate], metadata: dict[str, object]) -> None:
     """Write quality.json and quality.md, for the card."""
-    summary = {name: of.json() for name, of in found.items()}
+    errors = {name: of.json() for name, of in found.items()}
+    summary = {"where it was masked": {"mean squared error": errors.pop("learned")}}
     lines = ["| Restorer | mean squared error where it was masked↓ |", "|---|---:|"]
     lines += [f"| {name} | {of.text(4, bounds=True)} |" for name, of in found.items()]
-    write_text(output / "quality.json", json.dumps({"metadata": metadata, "summary": summary}, indent=1) + "\n")
+    write_text(
+        output / "quality.json",
+        json.dumps({"metadata": metadata, "summary": summary, "beside": errors}, indent=1) + "\n",
+    )
     write_text(output / "quality.md", "\n".join(lines) + "\n")
 
 
