@@ -28,7 +28,7 @@ from art_idguard.restorers.inpainter import SIZE, FaceInpainter
 from art_idguard.restorers.opencv import navier_stokes, telea
 
 HOLE_WEIGHT = 6.0
-"""Of the error where something is missing, beside that of the rest (Liu et al., ECCV 2018)."""
+"""Of the error where something is missing, beside that of the whole (Liu et al., ECCV 2018)."""
 
 
 def random_masks(count: int) -> Tensor:

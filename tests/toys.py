@@ -31,6 +31,8 @@ CONFIGS = {
     "mobilefacenet": {"width": 4},
     "mobilefacenet_192d": {"width": 4},
     "attributes": {"channels": 4},
+    "watermarker": {"bits": 12, "size": 16, "channels": 4},
+    "inpainter": {"channels": 4},
     "arcface": {"blocks": (1, 1, 1, 1), "width": 16, "normalisation": "imagenet"},
     "vggface": {"width": 1, "classes": 3},
 }

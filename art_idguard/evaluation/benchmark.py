@@ -36,6 +36,7 @@ from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator, shipped_manipulators
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.precision import faster_precision
 from art_idguard.perturbation.refined import RefinedProtector
 from art_idguard.recognizers import load as load_recognizer
 from art_idguard.recognizers.base import Recognizer
@@ -165,6 +166,9 @@ class Parts:
         sources += [*self.specs, *recognizers]
         names = (*self.guards, *self.targets, *self.recognizers)
         self.weights = {name: weights_sha256(spec) for name, spec in zip(names, sources, strict=True)}
+        self.precision = config.attack_precision  # as it came to be, for a report and for who resumes it elsewhere
+        if self.precision == "auto":
+            self.precision = faster_precision(torch.device(self.device))
         self.known = list(self.recognizers)[:-1] or list(self.recognizers)  # the last of several takes part in nothing
 
     def pictures(self, stem: Path, report: Report, own: Rows, faces: Faces) -> list[Picture]:
@@ -219,7 +223,7 @@ class Parts:
         if not config.refine:
             return {}, {}
         targets = self._manipulators(config.refine_against) or list(self.targets.values())
-        precision = config.attack_precision
+        precision = self.precision
         protector = RefinedProtector(self.guard, targets, self._known(), steps=config.refine, precision=precision)
         against = [weights_sha256(spec) for spec in config.refine_against or self.specs]
         about = {"steps": config.refine, "precision": precision, "against": against, "recognizers": self.known}
@@ -266,7 +270,7 @@ class Parts:
         if not config.reference_faces:
             return {}, {}
         steps, restarts = config.reference_steps, config.reference_restarts
-        how: dict[str, Any] = {"steps": steps, "precision": config.attack_precision}
+        how: dict[str, Any] = {"steps": steps, "precision": self.precision}
         options: dict[str, Any] = {"epsilon": self.guard.epsilon, "seed": config.seed, **how}
         aimed = criterion_white_box(self._known(), restarts=restarts, **options)
         about = {**how, "restarts": restarts, "recognizers": self.known}

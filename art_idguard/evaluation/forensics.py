@@ -10,7 +10,9 @@ import torch
 
 from art_idguard import manipulators, recognizers
 from art_idguard.data.spec import DataSpec
+from art_idguard.distortions import parse
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.benchmark import ProtectorSpec
 from art_idguard.evaluation.checks import check_size, named
 from art_idguard.evaluation.config import ForensicsConfig
 from art_idguard.evaluation.document import Document, Section, Table, facts
@@ -83,12 +85,18 @@ def evaluate_watermarkers(config: ForensicsConfig, *, verbose: bool = True) -> F
         IDGuardError: unusable weights, data, operations or sizes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    spec, sources = DataSpec.parse(config.data), dict(map(_named, config.watermarkers))
+    spec, operations = DataSpec.parse(config.data), {text: parse(text) for text in config.operations}
+    named_sources = [ProtectorSpec.parse(text) for text in config.watermarkers]
+    sources = {name or Path(source).resolve().name: source for name, source in named_sources}
     rows = {name: Watermarker.from_pretrained(source).to(device) for name, source in sources.items()}
-    if len(rows) < len(config.watermarkers) or len({row.size for row in rows.values()}) > 1:
-        raise IDGuardError("watermarkers of one name, or of several sizes; give each its own NAME=FOLDER, and one size")
     specs = config.manipulators or manipulators.shipped_manipulators()
     targets = named([manipulators.load(text).to(device) for text in specs])
+    alone = len(rows) == len(config.watermarkers) and not rows.keys() & {*targets, "protector"}
+    if not alone or len({row.size for row in rows.values()}) > 1:
+        raise IDGuardError(
+            "watermarkers of one name, of a manipulator's, or of several sizes; give each its own NAME=FOLDER, and one "
+            "size"
+        )
     size = next(iter(rows.values())).size
     check_size(targets.values(), size)
     faces = spec.read(size=size, limit=config.limit, cache=Path(config.output) / "regions.safetensors").to(device)
@@ -102,17 +110,16 @@ def evaluate_watermarkers(config: ForensicsConfig, *, verbose: bool = True) -> F
         "n": len(faces),
         "size": size,
         "weights": {name: weights_sha256(source) for name, source in sources.items()},
+        "epsilon": ", ".join(f"{row.epsilon:g}" for row in rows.values()),
+        "bits": {name: row.bits for name, row in rows.items()},
+        "edits": config.edits,
+        "operations": [*operations],
         "seed": config.seed,
         **environment_info(torch.device(device)),
     }
-    run = Watermarks(config, rows, targets, protector, recognizer.to(device))
+    run = Watermarks(config, rows, targets, protector, recognizer.to(device), operations)
     report = ForensicsReport(run.measure(faces, verbose=verbose), metadata)
     stem = Path(config.output, spec.name)
     write_text(stem.with_name(f"{spec.name}.json"), json.dumps(report.json(), indent=1, allow_nan=False) + "\n")
     write_text(stem.with_name(f"{spec.name}.md"), report.document().markdown())
     return report
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, separator, source = text.partition("=")
-    return (name, source) if separator else (Path(text).resolve().name, text)

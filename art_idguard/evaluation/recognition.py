@@ -12,6 +12,7 @@ from tqdm import tqdm
 from art_idguard.baselines.base import Protection
 from art_idguard.data.faces import FaceBatch, Faces
 from art_idguard.evaluation.config import Edits
+from art_idguard.evaluation.turns import forgeries
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.recognizers.base import Recognizer
@@ -132,16 +133,12 @@ def _missed(
     edits: Edits,
 ) -> dict[str, Float[Tensor, "B E"]]:
     """Of each system and way: 1 for each face and edit whose forgery it does not recognise."""
-    names = [f"face {start + i}" for i in range(len(images))]
-    every = manipulator.edits(batch.attributes)
-    columns: dict[str, list[Tensor]] = {}
-    for edit in every:
-        forged = manipulator(images, edit).output
-        for system in systems:
-            for way, found in system.recognised(forged, batch.landmarks, names).items():
-                columns.setdefault(f"{system.name}, {way}", []).append((~found).float())
-    missed = {way: torch.stack(column, dim=1) for way, column in columns.items()}
-    if edits == "all":
-        return missed
-    turn = ((start + torch.arange(len(images), device=images.device)) % len(every))[:, None]
-    return {way: values.gather(1, turn) for way, values in missed.items()}
+    forged = forgeries(manipulator, images, batch.attributes, start, edits)
+    times = forged.shape[1]
+    names = [f"face {start + i}" for i in range(len(images)) for _ in range(times)]
+    landmarks = batch.landmarks.repeat_interleave(times, dim=0)
+    return {
+        f"{system.name}, {way}": (~found).float().unflatten(0, (len(images), times))
+        for system in systems
+        for way, found in system.recognised(forged.flatten(0, 1), landmarks, names).items()
+    }

@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from art_idguard.data.faces import FaceBatch, Faces
-from art_idguard.distortions import Operation, parse
+from art_idguard.distortions import Operation
 from art_idguard.evaluation.config import ForensicsConfig
 from art_idguard.evaluation.statistics import Estimate, estimate
+from art_idguard.evaluation.turns import Forgeries, forgeries
 from art_idguard.forensics.payload import decode, encode, payload_length
 from art_idguard.forensics.watermarker import Watermarker
 from art_idguard.manipulators.base import Manipulator
@@ -30,8 +31,6 @@ Cell = tuple[str, str, str]
 Values = Iterator[tuple[Cell, Float[Tensor, "B E"]]]
 """Of some faces and their edits."""
 
-Forgeries = Float[Tensor, "B E 3 H W"]
-
 
 @dataclass(frozen=True)
 class Watermarks:
@@ -42,6 +41,8 @@ class Watermarks:
     manipulators: Mapping[str, Manipulator]
     protector: Protector | None
     recognizer: Recognizer
+    operations: Mapping[str, Operation]
+    """What pictures go through before they are read, by specification."""
 
     @torch.no_grad()
     def measure(self, faces: Faces, *, verbose: bool) -> dict[Cell, Estimate]:
@@ -51,11 +52,7 @@ class Watermarks:
             batch = faces.batch(slice(start, start + size))
             for cell, found in (*self._unprotected(batch, start), *self._protected(batch, start)):
                 values.setdefault(cell, []).append(found.cpu())
-        of_one_trial = self.config.edits == "cycle"
-        return {
-            cell: estimate(torch.cat(parts), share=cell[2] == "payload" and of_one_trial)
-            for cell, parts in values.items()
-        }
+        return {cell: estimate(torch.cat(parts), share=cell[2] == "payload") for cell, parts in values.items()}
 
     def _unprotected(self, batch: FaceBatch, start: int) -> Values:
         for row in self.watermarkers:
@@ -89,23 +86,19 @@ class Watermarks:
         yield (row, PHOTO, "ssim"), ssim(marked, images)[:, None]
         yield (row, PHOTO, "psnr"), psnr(marked, images)[:, None]
         forged = self._forgeries(marked, batch, start)
-        for text in self.config.operations:
+        for text, operation in self.operations.items():
             for column, pictures in {PHOTO: marked[:, None], **forged}.items():
                 place = (row, column if text == "none" else f"{column}, {text}")
-                yield from _read(watermarker, place, pictures, parse(text), message.to(images.device), contents)
+                yield from _read(watermarker, place, pictures, operation, message.to(images.device), contents)
         if clean:
             yield from self._disrupted(row, clean, forged, batch)
 
     def _forgeries(self, images: Images, batch: FaceBatch, start: int) -> dict[str, Forgeries]:
-        """What each manipulator makes of faces under each of their edits."""
-        every = torch.arange(len(images), device=images.device)
-        found = {}
-        for name, manipulator in self.manipulators.items():
-            edits = manipulator.edits(batch.attributes)
-            forged = torch.stack([manipulator(images, edit).output for edit in edits], dim=1)
-            turn = (start + every) % len(edits)
-            found[name] = forged if self.config.edits == "all" else forged[every, turn][:, None]
-        return found
+        """What each manipulator makes of faces."""
+        return {
+            name: forgeries(manipulator, images, batch.attributes, start, self.config.edits)
+            for name, manipulator in self.manipulators.items()
+        }
 
     def _disrupted(
         self, row: str, clean: Mapping[str, Forgeries], forged: Mapping[str, Forgeries], batch: FaceBatch

@@ -33,6 +33,11 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name, path in NAMES.items() if fnmatch(name, pattern) and shipped(path).is_dir())
 
 
+def short_name(model: str) -> str:
+    """The short name of what ships in this folder, which another installation knows as well; any other as it is."""
+    return next((name for name, path in NAMES.items() if model == str(shipped(path))), model)
+
+
 _ROOMS = sorted({path.partition("/")[0] for path in NAMES.values()})
 _PATH = re.compile(rf"(?:hub/)?((?:{'|'.join(_ROOMS)})/[\w-]+)/?")
 

@@ -116,7 +116,9 @@ class EmbedConfig(Settings):
         try:
             bytes.fromhex(self.payload)
         except ValueError as error:
-            raise IDGuardError(f"payload is {self.payload!r}; expected hexadecimal digits, such as 1f2e") from error
+            raise IDGuardError(
+                f"payload is {self.payload!r}; expected an even number of hexadecimal digits, such as 1f2e"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

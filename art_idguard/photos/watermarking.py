@@ -1,7 +1,8 @@
 """`art-idguard watermark embed` and `extract`: a payload in every face of a photo, and read from pictures."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from art_idguard.forensics.payload import Payload
 from art_idguard.forensics.watermarker import Watermarker
 from art_idguard.photos.config import EmbedConfig, ExtractConfig
 from art_idguard.photos.finding import find_photos
-from art_idguard.photos.job import protect_file
-from art_idguard.photos.protect import Crop, Frame, face_crop, face_frames
+from art_idguard.photos.job import Written, protect_file
+from art_idguard.photos.protect import Crop, face_crop, face_frames
 from art_idguard.pixels import resize
 
 RESULTS = {"png": ".watermarked.png", "jpeg": ".watermarked.jpg", "webp": ".watermarked.webp"}
@@ -24,7 +25,9 @@ RESULTS = {"png": ".watermarked.png", "jpeg": ".watermarked.jpg", "webp": ".wate
 
 
 def embed_files(config: EmbedConfig, *, verbose: bool = True) -> int:
-    """Write <name>.watermarked.png for every photo, and read it back; returns how many failed.
+    """Write <name>.watermarked.png for every photo, where it can be read back; returns how many failed.
+
+    What is read back is the file, its faces found anew. Results of earlier runs in folders are no photos.
 
     Args:
         config: the settings.
@@ -35,34 +38,42 @@ def embed_files(config: EmbedConfig, *, verbose: bool = True) -> int:
     """
     watermarker = Watermarker.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
     content = bytes.fromhex(config.payload)
-    marker = watermarker.marker(content)
+    marker, detector = watermarker.marker(content), FaceDetector()
+    targets = _targets(config)
+    shared = {target for target, count in Counter(targets.values()).items() if count > 1}
 
     def embed(path: Path) -> str:
-        folder = path.parent if config.output is None else Path(config.output)
-        target = folder / f"{path.stem}{RESULTS[config.format]}"
+        if (target := targets[path]) in shared:
+            raise IDGuardError(f"another photo's result would be {target}, too; name them apart, or embed one by one")
         if target.exists() and not config.overwrite:
             raise IDGuardError(f"{target} is there already; use --overwrite or --output")
+        read: list[Payload] = []
+
+        def read_back(done: Written, _: str) -> None:
+            found = read_payloads(watermarker, done.written, detector)
+            read.extend(payload for payload in found if payload and payload.content == content)
+            if not read:
+                raise IDGuardError(f"the payload is not read back from {target}, which is not kept")
+
         done = protect_file(
             path,
             target,
             marker,
-            FaceDetector(),
+            detector,
             whole=config.whole,
             format=config.format,
             quality=config.quality,
+            record=read_back,
         )
-        found = read_payload(watermarker, done.written, done.frames)
-        if found is None or found.content != content:
-            read = "nothing" if found is None else found.content.hex()
-            raise IDGuardError(f"{target} is written, but {read} is read from it")
         faces = f"{len(done.frames)} face(s)" if done.frames else "as a whole"
-        return f"-> {target}: {faces}, changed by at most {done.levels} of 255 levels; {_said(found)}"
+        back = f"read back from {min(len(read), len(done.frames))} of them" if done.frames else "read back"
+        return f"-> {target}: {faces}, changed by at most {done.levels} of 255 levels; payload {content.hex()}, {back}"
 
-    return _each(_photos(config.inputs), embed, verbose=verbose)
+    return _each(targets, embed, verbose=verbose)
 
 
 def extract_files(config: ExtractConfig, *, verbose: bool = True) -> int:
-    """Print what is read from every picture, of its faces or of the whole; returns from how many nothing is.
+    """Print what is read from every picture, of its faces and of the whole; returns from how many nothing is.
 
     Args:
         config: the settings.
@@ -75,39 +86,54 @@ def extract_files(config: ExtractConfig, *, verbose: bool = True) -> int:
     detector = FaceDetector()
 
     def extract(path: Path) -> str:
-        photo = read_photo(path)
-        frames = face_frames(detector.detect(photo.pixels), photo.pixels.shape[:2])
-        if (found := read_payload(watermarker, photo, frames)) is None:
+        read = read_payloads(watermarker, read_photo(path), detector)
+        found: dict[bytes, Payload] = {}
+        for payload in sorted(filter(None, read), key=lambda payload: payload.mended):
+            found.setdefault(payload.content, payload)
+        if not found:
             raise IDGuardError("no payload is read: there is none, or too much of it is lost")
-        return _said(found)
+        return "; ".join(_said(payload, looks=len(read)) for payload in found.values())
 
     return _each(_photos(config.inputs), extract, verbose=verbose)
 
 
-def read_payload(watermarker: Watermarker, photo: Photo, frames: Sequence[Frame]) -> Payload | None:
-    """The payload in the faces of a photo, or in the picture as a face crop, which a manipulator may have put out."""
+def read_payloads(watermarker: Watermarker, photo: Photo, detector: FaceDetector) -> list[Payload | None]:
+    """What is read from each face of a photo, and from the picture as a crop, which a manipulator may have put out."""
     side = watermarker.size
+    frames = face_frames(detector.detect(photo.pixels), photo.pixels.shape[:2])
     whole = resize(photo.pixels, (side, side)).transpose(2, 0, 1)[None] / np.float32(127.5) - 1
     crops: list[Crop] = [face_crop(photo.pixels, frame, side) for frame in frames]
-    return watermarker.find(np.concatenate([*crops, whole]).clip(-1, 1).astype(np.float32))
+    return watermarker.payloads(np.concatenate([*crops, whole]).clip(-1, 1).astype(np.float32))
 
 
-def _said(found: Payload) -> str:
+def _said(found: Payload, *, looks: int) -> str:
+    """With how often that much comes by chance where so many crops are looked at."""
     mended = f"{found.mended} of its symbols mended" if found.mended else "nothing mended"
-    return f"payload {found.content.hex()} ({mended}; of pictures without one {found.chance:.2%} read as some)"
+    chance = 1 - (1 - found.chance) ** looks
+    return f"payload {found.content.hex()} ({mended}; about {100 * chance:.2g} % of pictures without one read as some)"
 
 
-def _photos(inputs: Sequence[str]) -> list[Path]:
-    """In order; the results of earlier runs are photos like others, since they may be read."""
-    found = find_photos(inputs)
+def _targets(config: EmbedConfig) -> dict[Path, Path]:
+    """Each photo, and where its result goes: in the subfolder in which it lies in an input folder."""
+    named = {Path(text) for text in config.inputs}
+    return {
+        photo: (photo.parent if config.output is None else Path(config.output, within))
+        / f"{photo.stem}{RESULTS[config.format]}"
+        for photo, within in _photos(config.inputs).items()
+        if photo in named or not photo.name.endswith(tuple(RESULTS.values()))
+    }
+
+
+def _photos(inputs: Iterable[str]) -> Mapping[Path, Path]:
+    found = find_photos(list(inputs))
     for error in found.errors:
         _say(str(error), error=True)
-    return list(found.photos)
+    return found.photos
 
 
-def _each(paths: Sequence[Path], work: Callable[[Path], str], *, verbose: bool) -> int:
+def _each(paths: Iterable[Path], work: Callable[[Path], str], *, verbose: bool) -> int:
     """A line on each; one failure spares the others."""
-    failed = 0
+    paths, failed = list(paths), 0
     for path in tqdm(paths, unit="picture", disable=len(paths) < 2 or not verbose):
         try:
             _say(f"{path}: {work(path)}")

@@ -53,8 +53,13 @@ class ForensicsResult:
         head = ["Method", *(f"{column} {MEASURES[m][0]}" for column, of in first.items() for m in of)]
         cells = [[row, *(f"{v:.3f}" for of in columns.values() for v in of.values())] for row, columns in rows.items()]
         paper = Section(f"Reported by the paper, {data}", "256 px, the authors' manipulators.", Table(head, cells))
-        title = f"{TITLE} ({self.about['scale']} scale)"
-        return replace(document, title=title, sections=[*document.sections, paper])
+        seeds = ", ".join(map(str, self.about["seeds"]))
+        return replace(
+            document,
+            title=f"{TITLE} ({self.about['scale']} scale)",
+            facts={**document.facts, "seed": f"{seeds} (trainings)"},
+            sections=[*document.sections, paper],
+        )
 
 
 def reproduce_forensics(config: ReproductionConfig, *, verbose: bool) -> dict[str, ForensicsResult]:

@@ -90,8 +90,9 @@ def reproduce_recognition(
     baselines, budgets = parts.baselines(parts.learnt_from(spec))
     limits = calibration.get("thresholds", {})
     systems = [LocalSystem(name, r, limits.get(name, {})) for name, r in parts.recognizers.items()]
+    every, wanted = parts.own() | baselines, {name for of in names.values() for name in of}
     measured = misdirections(
-        parts.own() | baselines,
+        {name: protect for name, protect in every.items() if name in wanted},
         parts.forging,
         faces,
         systems,
@@ -138,5 +139,6 @@ def _pooled(
         for way in ways:
             each = {k: torch.cat([measured[name, k, way] for name in of], dim=1) for k in manipulators}
             cells |= {(row, k, way): estimate(values, share=True) for k, values in each.items()}
-            means[row, way] = estimate(torch.cat(list(each.values()), dim=1), share=True)
+            of_manipulators = torch.stack([values.nanmean(dim=1) for values in each.values()], dim=1)
+            means[row, way] = estimate(of_manipulators, share=True)
     return cells, means

@@ -15,6 +15,7 @@ from art_idguard.files.parsing import read_toml
 from art_idguard.files.recipe import SETTINGS
 from art_idguard.files.shipped import shipped
 from art_idguard.reproduction.config import ReproductionConfig
+from art_idguard.reproduction.experiments import MANIPULATORS
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
 from art_idguard.training.protector import ProtectorConfig, train_protector
@@ -118,9 +119,9 @@ class Workshop:
         return there
 
     def _watermarker(self, settings: Mapping[str, Any], seed: int, targets: Mapping[str, str]) -> Path | None:
-        names = settings.get("manipulators", tuple(targets))
+        names = settings.get("manipulators", MANIPULATORS)
         config = self._watermark_config({**settings, "manipulators": names}, seed)
-        name = _name("watermark", config, self._watermark_config({"manipulators": tuple(targets)}, 0))
+        name = _name("watermark", config, self._watermark_config({"manipulators": MANIPULATORS}, 0))
         output = self.folder / "watermarkers" / name
         found = self._found(name, output / "watermarker")
         if found or self.config.quick:

@@ -53,7 +53,9 @@ class FaceInpainter(HubModel):
         """The pictures, on the [-1, 1] scale, with something else where their mask is over a half."""
         holes = mask > 0.5
         size = (images.shape[-2], images.shape[-1])
-        filled = resize(self.fill(resize(images.masked_fill(holes, 0), (SIZE, SIZE)), _largest(holes)), size)
+        missing = _largest(holes)
+        known = resize(images.masked_fill(holes, 0), (SIZE, SIZE)) * (1 - missing)
+        filled = resize(self.fill(known, missing), size)
         return torch.where(holes, filled.clamp(-1, 1).to(images), images)
 
     def fill(self, known: Images, holes: Float[Tensor, "B 1 H W"]) -> Images:

@@ -151,7 +151,8 @@ class TrainingRun(ABC):
         Raises:
             IDGuardError: the run began with other inputs.
         """
-        if changed := [name for name, digest in self.inputs.items() if state["inputs"].get(name) != digest]:
+        before, now = state["inputs"], self.inputs
+        if changed := [name for name in now | before if before.get(name) != now.get(name)]:
             raise IDGuardError(
                 f"cannot resume {self.folder}: {', '.join(changed)} changed since it began; "
                 "bring them back, or choose another output folder"

@@ -117,6 +117,7 @@ def ascend(
     weighting: TaskWeighting,
     *,
     kpi_scale: Float[Tensor, " K"] | float = 1.0,
+    kpi_floor: float = 0.0,
     beside: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
 ) -> Weighed:
     """One step up to the update: sets `.grad` of all parameters to minus the ascent direction.
@@ -126,6 +127,7 @@ def ascend(
         gradients: what is shared and trained; the tasks' gradients are added to it.
         weighting: the task weights lambda_k.
         kpi_scale: what K_k is a share of.
+        kpi_floor: K_k is no less.
         beside: the gradient, by the leaves, of what is maximised beside the tasks.
     """
     leaves, statistics = cut(gradients.shared), []
@@ -134,7 +136,7 @@ def ascend(
         gradients.add(found.cotangent)
         statistics.append(torch.stack([found.objective, found.kpi]))
     objectives, kpis = gradients.accelerator.reduce(torch.stack(statistics, dim=1), "mean")
-    kpis = kpis / kpi_scale
+    kpis = (kpis / kpi_scale).clamp_min(kpi_floor)
     weights = weighting(TaskStatistics(objectives, kpis, gradients.gramian))
     ascent = gradients.gradient(weights, beside(leaves) if beside else None)
     trained = [*gradients.parameters, *gradients.rest]

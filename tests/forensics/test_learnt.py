@@ -1,6 +1,7 @@
 """A watermarker that has learnt: what it reads, photos with a payload, and Table VIII, by the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_message_is_learnt_first_from_photos_then_through_the_manipulator(learnt, workplace):
     watermarker = Watermarker.from_pretrained(learnt)
-    assert watermarker.epsilon == 0.5
+    assert watermarker.epsilon == 0.25
     log = [json.loads(line) for line in (learnt.parent / "log.jsonl").read_text().splitlines()]
     assert [list(line["errors"]) for line in (log[0], log[-1])] == [["photo"], ["stargan"]]
     assert log[-1]["errors"]["stargan"] < 0.1 < log[0]["errors"]["photo"]
@@ -52,38 +53,70 @@ def run(*words):
     return main(["watermark", *map(str, words), "--quiet"])
 
 
-def face_in(photo, of, target):
-    """A crop of `photo` where the face of the photo `of` lies, as a manipulator's user makes it."""
-    pixels = read_photo(of).pixels
+def test_a_payload_is_put_into_a_whole_photo_and_read_from_the_file_and_from_a_crop(learnt, photo, tmp_path, capsys):
+    assert run("embed", photo, "--model", learnt, "--payload", "C5") == 0
+    said = capsys.readouterr().out
+    marked = tmp_path / "me.watermarked.png"
+    assert said.startswith(f"{photo}: -> {marked}: 1 face(s), changed by at most")
+    assert said.endswith("payload c5, read back from 1 of them\n")
+    before, after = read_photo(photo).pixels.astype(int), read_photo(marked).pixels.astype(int)
+    assert 0 < abs(after - before).max() <= 32  # epsilon 0.25
+    assert (after[-100:] == before[-100:]).all()  # below the face
+    crop = face_in(marked, tmp_path / "crop.png")
+    assert run("extract", marked, crop, "--model", learnt) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert (
+        first == f"{marked}: payload c5 (nothing mended; about 0.78 % of pictures without one read as some)"
+    )  # 2 looks
+    assert second.startswith(f"{crop}: payload c5 (")
+
+
+def face_in(photo, target):
+    """A crop of its face, as a manipulator's user makes it."""
+    pixels = read_photo(photo).pixels
     (frame,) = face_frames([FaceDetector().largest(pixels)], pixels.shape[:2])
-    crop = to_array(torch.from_numpy(face_crop(read_photo(photo).pixels, frame, 64)).clamp(-1, 1))
+    crop = to_array(torch.from_numpy(face_crop(pixels, frame, 64)).clamp(-1, 1))
     Image.fromarray(crop[0]).save(target)
     return target
 
 
-def test_a_payload_is_put_into_a_whole_photo_and_read_from_the_file_and_from_a_crop(learnt, photo, tmp_path, capsys):
-    """The bound of this toy, 0.5, moves the face for a detector, so that it is the command that reads the photo."""
-    assert run("embed", photo, "--model", learnt, "--payload", "c5") == 0
-    said = capsys.readouterr().out
-    marked = tmp_path / "me.watermarked.png"
-    assert said.startswith(f"{photo}: -> {marked}: 1 face(s), changed by at most")
-    assert "payload c5 (nothing mended; of pictures without one 0.39% read as some)" in said
-    before, after = read_photo(photo).pixels.astype(int), read_photo(marked).pixels.astype(int)
-    assert 0 < abs(after - before).max() <= 64  # epsilon 0.5
-    assert (after[-100:] == before[-100:]).all()  # below the face
-    crop = face_in(marked, photo, tmp_path / "crop.png")
-    assert run("extract", crop, "--model", learnt) == 0
-    assert capsys.readouterr().out.startswith(f"{crop}: payload c5 (")
+def test_results_of_two_photos_do_not_meet_and_are_no_photos(learnt, photo, tmp_path, capsys):
+    for folder in ("x", "y"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        shutil.copy(photo, tmp_path / "in" / folder / "me.png")
+    assert run("embed", tmp_path / "in", "--model", learnt, "--payload", "c5", "--output", tmp_path / "out") == 0
+    results = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.png"))
+    assert [str(path) for path in results] == ["x/me.watermarked.png", "y/me.watermarked.png"]
+    assert run("embed", tmp_path / "out", "--model", learnt, "--payload", "c5") == 0  # nothing but results
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
+    Image.open(photo).convert("RGB").save(tmp_path / "in" / "x" / "me.jpg")
+    capsys.readouterr()
+    assert run("embed", tmp_path / "in" / "x", "--model", learnt, "--payload", "c5") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("another photo's result would be") == 2
+
+
+def test_what_cannot_be_read_back_is_not_kept(photo, tmp_path, capsys):
+    """By a watermarker that has learnt nothing; what an earlier run left there stays."""
+    Watermarker(bits=30, size=64, channels=8).save_pretrained(tmp_path / "new")
+    (tmp_path / "me.watermarked.png").write_text("mine")
+    assert run("embed", photo, "--model", tmp_path / "new", "--payload", "c5c5", "--overwrite") == 1
+    assert "the payload is not read back from" in capsys.readouterr().err
+    assert (tmp_path / "me.watermarked.png").read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
 
 
 def test_a_picture_without_a_payload_is_said_and_spares_the_others(learnt, photo, tmp_path, capsys):
     """The code of 16 bits reads a quarter of all random messages, so the grey is one that it does not."""
     assert run("embed", photo, "--model", learnt, "--payload", "c5") == 0
-    crop = face_in(tmp_path / "me.watermarked.png", photo, tmp_path / "crop.png")
+    crop = face_in(tmp_path / "me.watermarked.png", tmp_path / "crop.png")
     capsys.readouterr()
     watermarker = Watermarker.from_pretrained(learnt)
     greys = np.arange(256, dtype=np.uint8)
-    silent = next(g for g in greys if watermarker.find(np.full((1, 3, 64, 64), g / 127.5 - 1, np.float32)) is None)
+    silent = next(
+        g for g in greys if watermarker.payloads(np.full((1, 3, 64, 64), g / 127.5 - 1, np.float32)) == [None]
+    )
     Image.new("L", (64, 64), int(silent)).save(tmp_path / "grey.png")
     (tmp_path / "text.png").write_text("no picture")
     code = run("extract", tmp_path / "grey.png", tmp_path / "text.png", crop, "--model", learnt)
@@ -98,7 +131,7 @@ def test_a_picture_without_a_payload_is_said_and_spares_the_others(learnt, photo
 def test_what_cannot_be_embedded_is_named_and_nothing_is_written(learnt, photo, tmp_path, capsys):
     for payload, expected in (
         ("c5c5", "the payload has 2 bytes; a message of 16 bits holds 1"),
-        ("me", "payload is 'me'; expected hexadecimal digits"),
+        ("me", "payload is 'me'; expected an even number of hexadecimal digits"),
     ):
         before = set(tmp_path.iterdir())
         assert run("embed", photo, "--model", learnt, "--payload", payload) == 1
@@ -143,7 +176,7 @@ def test_table_viii_says_what_a_plain_loop_finds(settings, learnt, workplace):
             seen = [stargan(marked, edit).output for edit in stargan.edits(batch.attributes)]
             wrong["photo"].append((watermarker.read(marked).gt(0.5) != message).float().mean().item())
             wrong["stargan"] += [(watermarker.read(y).gt(0.5) != message).float().mean().item() for y in seen]
-        payload = watermarker.find(marked.numpy())
+        (payload,) = watermarker.payloads(marked.numpy())
         whole.append(payload is not None and payload.content == content)
     for column, errors in wrong.items():
         assert report.cells["ours", column, "ber"].mean == pytest.approx(np.mean(errors), abs=1e-6)
@@ -169,9 +202,9 @@ def test_the_report_is_written_and_goes_by_the_command(settings, tmp_path, capsy
 
 
 def test_watermarkers_have_names_of_their_own_and_one_size(settings, learnt, tmp_path):
-    with pytest.raises(IDGuardError, match="of one name, or of several sizes"):
+    with pytest.raises(IDGuardError, match="of one name, of a manipulator's, or of several sizes"):
         evaluate_watermarkers(ForensicsConfig(**vars(settings) | {"watermarkers": (f"a={learnt}",) * 2}))
     Watermarker(bits=12, size=32, channels=4).save_pretrained(tmp_path / "small")
     both = (f"a={learnt}", f"b={tmp_path / 'small'}")
-    with pytest.raises(IDGuardError, match="of one name, or of several sizes"):
+    with pytest.raises(IDGuardError, match="of one name, of a manipulator's, or of several sizes"):
         evaluate_watermarkers(ForensicsConfig(**vars(settings) | {"watermarkers": both}))

@@ -19,7 +19,7 @@ from art_idguard.training.edits import edits_of
 from art_idguard.training.seeding import batch_index, seed_step
 from art_idguard.training.watermark import WatermarkConfig, train_watermarker
 from art_idguard.training.watermark.run import build_run
-from art_idguard.training.watermark.step import AT_CHANCE, WIDEST, bound, train_step
+from art_idguard.training.watermark.step import AT_CHANCE, KPI_FLOOR, WIDEST, bound, train_step
 from art_idguard.weighting import TaskWeighting
 from tests.training.trainings import contents
 
@@ -122,7 +122,8 @@ def test_a_step_has_the_gradients_of_the_textbook(workplace, tmp_path):
     for mine, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(report.objective, -torch.stack(losses).detach())
-    torch.testing.assert_close(report.kpi, (1 - torch.stack(losses).detach() / AT_CHANCE).clamp(0, 1))
+    expected = (1 - torch.stack(losses).detach() / AT_CHANCE).clamp_min(KPI_FLOOR)
+    torch.testing.assert_close(report.kpi, expected)
     shared = [marked, *run.watermarker.decoder.parameters()]
     rows = [torch.autograd.grad(loss, shared, retain_graph=True) for loss in losses]
     matrix = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).double()
@@ -174,9 +175,23 @@ def test_the_bound_is_wide_until_the_message_is_learnt_then_falls_to_epsilon(wor
 
 @pytest.mark.usefixtures("labels")
 def test_manipulators_take_part_once_the_steps_alone_are_over(workplace, tmp_path):
-    train_watermarker(config(workplace, tmp_path, alone=3), verbose=False)
+    with pytest.warns(UserWarning, match="the bound had not fallen to epsilon yet; give it more steps"):
+        train_watermarker(config(workplace, tmp_path, alone=3), verbose=False)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [list(line["errors"]) for line in lines] == [["photo"]] * 3 + [["stargan", "relgan"]]
+    with pytest.warns(UserWarning, match="no manipulator took part yet"):
+        train_watermarker(config(workplace, tmp_path / "alone", alone=9), verbose=False)
+
+
+@pytest.mark.usefixtures("labels")
+def test_a_run_that_began_elsewhere_does_not_go_on_from_scratch(workplace, tmp_path):
+    Watermarker(**TINY).save_pretrained(tmp_path / "start")
+    started = {"start": str(tmp_path / "start"), "bits": 30, "channels": 32, "alone": 2000}
+    run = build_run(config(workplace, tmp_path / "run", **started))
+    train_step(run)
+    run.save_checkpoint()
+    with pytest.raises(IDGuardError, match="run: start changed since it began"):
+        build_run(config(workplace, tmp_path / "run", channels=32, bits=30, alone=2000), resume=True)
 
 
 @pytest.mark.usefixtures("labels")
@@ -185,5 +200,6 @@ def test_every_recipe_trains_a_step_from_the_command_line(name, workplace, tmp_p
     tiny = {"size": 32, "channels": 4, "bits": 12, "steps": 1, "batch-size": 4, "manipulators": workplace / "stargan"}
     words = [str(word) for option, value in tiny.items() for word in (f"--{option}", value)]
     places = ["--faces", str(workplace / "faces"), "--output", str(tmp_path), "--precision", "no"]
-    assert main(["watermark", "train", "--recipe", name, *places, *words, "--quiet"]) == 0
+    with pytest.warns(UserWarning, match="no manipulator took part yet"):
+        assert main(["watermark", "train", "--recipe", name, *places, *words, "--quiet"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "watermarker")

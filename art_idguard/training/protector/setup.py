@@ -16,7 +16,7 @@ from art_idguard.data.reading import read_faces
 from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import cached, digest
-from art_idguard.hub.shipped import NAMES, shipped
+from art_idguard.hub.shipped import short_name
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.manipulators import shipped_manipulators
 from art_idguard.manipulators.base import Manipulator
@@ -113,8 +113,7 @@ def _targets(config: ProtectorConfig) -> list[str]:
 
 def _named(config: ProtectorConfig) -> ProtectorConfig:
     """With the names of all manipulators that ship, where these are meant: another version may ship others."""
-    names = {str(shipped(path)): name for name, path in NAMES.items()}
-    return replace(config, manipulators=tuple(names.get(target, target) for target in _targets(config)))
+    return replace(config, manipulators=tuple(map(short_name, _targets(config))))
 
 
 def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:

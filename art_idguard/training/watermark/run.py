@@ -1,6 +1,6 @@
 """Run of a watermarker's training: networks, faces, optimisers, made from its settings or at its checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import digest
 from art_idguard.forensics.networks import Discriminator
 from art_idguard.forensics.watermarker import Watermarker
+from art_idguard.hub.shipped import short_name
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.manipulators import shipped_manipulators
 from art_idguard.manipulators.base import Manipulator
@@ -85,7 +86,7 @@ def build_run(config: WatermarkConfig, *, resume: bool = False) -> WatermarkRun:
     images, attributes = _labelled(config, watermarker.size)
     discriminator = Discriminator(channels=config.channels).train().to(device)
     run = WatermarkRun(
-        config=config,
+        config=replace(config, manipulators=tuple(map(short_name, names))),
         accelerator=accelerator,
         inputs={
             "faces": digest([images]),

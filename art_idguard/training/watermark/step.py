@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.checks import distinct
 from art_idguard.images import from_uint8
 from art_idguard.losses import to_float32
 from art_idguard.training.cut_graph import Found, TaskGradients, ascend
@@ -33,8 +34,14 @@ WIDEST = 0.5
 LEARNT = 0.05
 """Share of the bits that are misread from the photo alone, from which on manipulators take part."""
 
+LOOKED_AT = 10
+"""Steps between looks at that, each of which waits for the device."""
+
 AT_CHANCE = 0.25
 """Mean squared error of a message of which nothing is known."""
+
+KPI_FLOOR = 0.01
+"""Of the share of chance's error that is gone, whose sign is noise at chance: beta of Eq. (13) is 4.6 there, not 30."""
 
 Forge = Callable[[Images], Images]
 
@@ -95,11 +102,12 @@ def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
         edits, _ = edits_of(run.manipulators, attributes, step, places)
         forges = [lambda images, m=m, e=e: m(images, e).output for m, e in zip(run.manipulators, edits, strict=True)]
         tasks = [partial(task, forge) for forge in forges]
-        seen = ascend(tasks, gradients, run.weighting, beside=partial(_beside, run, x, message, distortion))
+        beside = partial(_beside, run, x, message, distortion)
+        seen = ascend(tasks, gradients, run.weighting, beside=beside, kpi_floor=KPI_FLOOR)
     share = (marked.detach() - x).square().mean().sqrt() / run.watermarker.epsilon
-    names = ("photo",) if run.begun is None else tuple(manipulator.name for manipulator in run.manipulators)
+    names = ["photo"] if run.begun is None else distinct([manipulator.name for manipulator in run.manipulators])
     misread, change = reduce((torch.stack(errors), share), "mean")
-    report = WatermarkReport(*seen, misread, change, names)
+    report = WatermarkReport(*seen, misread, change, tuple(names))
     if (step + 1) % config.log_every == 0:
         _require_finite(run, report)
     for optimizer in (run.optimizer, run.discriminator_optimizer):
@@ -108,8 +116,9 @@ def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
     if config.adversarial_weight:
         _discriminate(run, x, marked.detach())
     run.step += 1
-    if run.begun is None and (run.step >= config.alone or bool(report.errors[0] <= LEARNT)):
-        run.begun = run.progress()
+    if run.begun is None:
+        looked = run.step % LOOKED_AT == 0 and bool(report.errors[0] <= LEARNT)
+        run.begun = run.progress() if looked or run.step >= config.alone else None
     return report
 
 
@@ -127,7 +136,7 @@ def _task(
     loss, scores = _reading(run, message, distortion.images(forged))
     cotangent = torch.autograd.grad(-loss, leaves)
     errors.append(((scores.detach() > 0.5) != message.bool()).float().mean())
-    return Found(-loss.detach(), (1 - loss.detach() / AT_CHANCE).clamp(0, 1), cotangent)
+    return Found(-loss.detach(), 1 - loss.detach() / AT_CHANCE, cotangent)
 
 
 def _reading(

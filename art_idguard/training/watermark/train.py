@@ -65,8 +65,8 @@ class WatermarkTraining(Training[WatermarkRun]):
         line: dict[str, Any] = {"step": run.step, "seconds": round(run.elapsed, 2)}
         line |= {field: dict(zip(report.names, values.tolist(), strict=True)) for field, values in groups.items()}
         line["change"] = {"epsilon": run.watermarker.epsilon, "share of it": float(report.change)}
-        seen = {"misread bits": float(report.errors.mean()), "change": float(report.change)}
-        self.write(bar, line, lr={"watermarker": run.optimizer.param_groups[0]["lr"]}, seen=seen)
+        seen = {"loss": -float(report.objective.mean()), "misread bits": float(report.errors.mean())}
+        self.write(bar, line, lr={"generator": run.optimizer.param_groups[0]["lr"]}, seen=seen)
 
     @torch.no_grad()
     def sample(self) -> Path:
@@ -89,6 +89,9 @@ class WatermarkTraining(Training[WatermarkRun]):
     def finish(self) -> Path:
         """Save the watermarker."""
         run = self.run
+        if run.progress() >= 1 and (run.begun is None or run.watermarker.epsilon > 1.01 * run.epsilon):
+            told = "no manipulator took part yet" if run.begun is None else "the bound had not fallen to epsilon yet"
+            warnings.warn(f"at the end of {run.folder} {told}; give it more steps", stacklevel=2)
         folder = run.folder / "watermarker"
         if self.is_main:
             run.watermarker.epsilon = run.epsilon
