@@ -24,12 +24,14 @@ from torch import Tensor
 
 from art_idguard.cli import main
 from art_idguard.files.digests import sha256
+from art_idguard.forensics import Watermarker
 from art_idguard.hub.loading import load_member
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.models.loading import MODELS, load
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import RECOGNIZERS
+from art_idguard.restorers import FaceInpainter
 from tests.hub.server import Repository, serving
 from tests.torture import run_files, weight_files
 from tests.torture.run_files import refused, tried
@@ -90,6 +92,10 @@ def _answer(model: torch.nn.Module) -> Tensor:
         return model(faces).specific
     if isinstance(model, Manipulator):
         return model(faces, model.edits(torch.zeros(1, 5))[-1]).output
+    if isinstance(model, Watermarker):
+        return model.read(model(faces, torch.ones(1, model.bits)))
+    if isinstance(model, FaceInpainter):
+        return model(faces, (faces[:, :1] > 0).float())
     return model(faces)
 
 
