@@ -114,17 +114,21 @@ def reproduce_recognition(
         **environment_info(faces.images.device),
     }
     result = RecognitionResult(*_pooled(measured, {UNPROTECTED: [UNPROTECTED], **names}), metadata)
-    stem = folder / spec.name
-    write_text(stem.with_name(f"{spec.name}.json"), json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
-    write_text(stem.with_name(f"{spec.name}.md"), result.document().markdown())
+    _write(result, folder, spec.name)
+    return {spec.name: result}
+
+
+def _write(result: RecognitionResult, folder: Path, name: str) -> None:
+    stem = folder / name
+    write_text(stem.with_name(f"{name}.json"), json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
+    write_text(stem.with_name(f"{name}.md"), result.document().markdown())
     ways = dict.fromkeys(way for _, way in result.means)
     panels = [
         Panel(f"misdirected: {way}", {row: {"mean": of} for (row, k), of in result.means.items() if k == way})
         for way in ways
     ]
-    plot = save_plot(stem.with_name(f"{spec.name}-bars.png"), bars(panels), "Mean over manipulators, 95 % intervals.")
+    plot = save_plot(stem.with_name(f"{name}-bars.png"), bars(panels), "Mean over manipulators, 95 % intervals.")
     write_html(folder / PAGE, [result.document([plot])])
-    return {spec.name: result}
 
 
 def _pooled(
