@@ -1,13 +1,15 @@
 """A few bytes as a message: Reed-Solomon over symbols of four bits (reedsolo), which mends some misread bits."""
 
 from math import comb
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
-from reedsolo import ReedSolomonError, RSCodec
 
 from art_idguard.errors import IDGuardError
+
+if TYPE_CHECKING:
+    from reedsolo import RSCodec
 
 SYMBOL, LONGEST = 4, 15
 """Bits of a symbol; symbols of a code word over the 16 values that it has."""
@@ -63,6 +65,8 @@ def encode(content: bytes, bits: int) -> Bits:
 
 def decode(message: Bits) -> Payload | None:
     """The payload of a message as it was read; None where more bits are wrong than the code can mend."""
+    from reedsolo import ReedSolomonError
+
     bits = len(message)
     symbols = (message ^ SCRAMBLED[:bits])[: SYMBOL * _symbols(bits)].reshape(-1, SYMBOL)
     word = bytearray(np.packbits(symbols, axis=1).ravel() >> SYMBOL)
@@ -78,7 +82,9 @@ def _symbols(bits: int) -> int:
     return min(bits // SYMBOL, LONGEST)
 
 
-def _codec(bits: int) -> RSCodec:
+def _codec(bits: int) -> "RSCodec":
+    from reedsolo import RSCodec  # not on every training machine
+
     symbols = _symbols(bits)
     return RSCodec(symbols - 2 * payload_length(bits), nsize=LONGEST, c_exp=SYMBOL)
 
