@@ -91,7 +91,7 @@ def protect_photo(
     size = photo.pixels.shape[:2]
     faces = detector.detect(photo.pixels)
     if not faces and not whole:
-        raise NoFaceError("no face found; if there is one, protect the picture as a whole with --whole")
+        raise NoFaceError("no face found; if there is one, take the picture as a whole with --whole")
     pixels = photo.pixels.copy()
     frames = face_frames(faces, size)
     side = protector.side
