@@ -43,6 +43,7 @@ PUBLIC = {
     "art_idguard.estimators": ("PyTorchManipulator",),
     "art_idguard.evaluation": ("evaluate",),
     "art_idguard.faces": ("FaceDetector", "arcface_frame"),
+    "art_idguard.forensics": ("Payload", "Watermarker", "decode", "encode"),
     "art_idguard.hub": ("HubModel", "shipped"),
     "art_idguard.models": ("load",),
     "art_idguard.photos": ("protect_photo",),

@@ -1,8 +1,8 @@
 """Settings that all trainings have; imports nothing heavy, so that the command line can list them."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,3 +150,16 @@ def require_multiple(size: int, of: int) -> None:
     """Raises IDGuardError for a side of faces that the networks cannot halve."""
     if size % of:
         raise IDGuardError(f"size is {size}; expected a multiple of {of}, such as 128 or 256")
+
+
+def require_one_each(alpha: Sequence[float] | None, manipulators: Sequence[str]) -> None:
+    """Raises IDGuardError for prior weights that are not one for each manipulator."""
+    if alpha is not None and len(alpha) != len(manipulators):
+        raise IDGuardError(f"{len(alpha)} prior weights for {len(manipulators)} manipulators; give one each")
+
+
+def require_of_start(config: TrainingConfig, names: Sequence[str]) -> None:
+    """Raises IDGuardError where settings are given of which what a run starts from has its own."""
+    defaults, start = {field.name: field.default for field in fields(config)}, getattr(config, "start", None)
+    if start and (given := [name for name in names if getattr(config, name) != defaults[name]]):
+        raise IDGuardError(f"{start} has its own {', '.join(given)}; leave out what you give, or start")

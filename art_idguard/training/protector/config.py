@@ -1,11 +1,11 @@
 """The settings of a protector's training, and of its distillation."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from art_idguard.errors import IDGuardError
-from art_idguard.training.config import ScheduledConfig, require_multiple
+from art_idguard.training.config import ScheduledConfig, require_multiple, require_of_start, require_one_each
 
 OF_A_PROTECTOR = ("generator", "norm", "channels", "epsilon", "bound", "prior", "prior_faces")
 """Settings of a new protector; one to go on from has its own."""
@@ -125,14 +125,9 @@ class ProtectorConfig(ScheduledConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_multiple(self.size, 4)
-        if self.alpha is not None and len(self.alpha) != len(self.manipulators):
-            raise IDGuardError(
-                f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
-            )
+        require_one_each(self.alpha, self.manipulators)
         _check_ema(self.ema)
-        defaults = {field.name: field.default for field in fields(self)}
-        if self.start and (given := [name for name in OF_A_PROTECTOR if getattr(self, name) != defaults[name]]):
-            raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
+        require_of_start(self, OF_A_PROTECTOR)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,9 @@
 """The settings of a watermarker's training; imports nothing heavy, so that the command line can list them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from art_idguard.errors import IDGuardError
-from art_idguard.training.config import ScheduledConfig, require_multiple
+from art_idguard.training.config import ScheduledConfig, require_multiple, require_of_start, require_one_each
 
 OF_A_WATERMARKER = ("bits", "channels", "epsilon", "alone")
 """Settings of a new watermarker; one to go on from has its own."""
@@ -61,13 +60,8 @@ class WatermarkConfig(ScheduledConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_multiple(self.size or 8, 8)
-        if self.alpha is not None and len(self.alpha) != len(self.manipulators):
-            raise IDGuardError(
-                f"{len(self.alpha)} prior weights for {len(self.manipulators)} manipulators; give one each"
-            )
-        defaults = {field.name: field.default for field in fields(self)}
-        if self.start and (given := [name for name in OF_A_WATERMARKER if getattr(self, name) != defaults[name]]):
-            raise IDGuardError(f"{self.start} has its own {', '.join(given)}; leave out what you give, or start")
+        require_one_each(self.alpha, self.manipulators)
+        require_of_start(self, OF_A_WATERMARKER)
 
     @property
     def falls_from(self) -> float:
