@@ -45,7 +45,7 @@ bits = 12
 channels = 4
 alone = 1
 batch_size = 4
-steps = 2
+steps = 3
 faces = ""
 output = ""
 """
