@@ -1,4 +1,7 @@
-"""The manipulator adapted to protected faces: LoRA patching, and fine-tuning of all its weights."""
+"""The manipulator adapted to protected faces: LoRA patching, and fine-tuning of all its weights.
+
+What comes of it is kept as a manipulator's folder, so that a protector can be trained against it.
+"""
 
 import math
 from collections.abc import Callable
@@ -91,4 +94,5 @@ def _adapted(setting: AdversarySetting, name: str, learner: Manipulator, attack:
         return torch.stack([F.mse_loss(answer, target) for answer in answers]).sum()
 
     learnt = learn(original, loss, setting, name, steps=setting.steps, lr=lr, learner=learner)
+    learnt[setting.steps].save_pretrained(setting.folder / f"{setting.name}-{name}")  # any command takes it as a target
     return {f"{name}, {steps} steps": adapted for steps, adapted in learnt.items()}

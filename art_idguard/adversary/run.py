@@ -54,6 +54,7 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
     reports, documents = {}, []
     for name, target in parts.targets.items():
         setting = AdversarySetting(
+            name=name,
             manipulator=target,
             protector=parts.protector,
             faces=parts.others,

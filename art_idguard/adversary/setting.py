@@ -15,6 +15,7 @@ class AdversarySetting:
     """The adversary has the manipulator and the released protector, and faces of other people.
 
     Attributes:
+        name: of the manipulator in the report.
         manipulator: the one to forge with, frozen.
         protector: as it is released, frozen: anyone can make pairs of clean and protected faces with it.
         faces: to train on; None where no attempt learns.
@@ -22,10 +23,11 @@ class AdversarySetting:
         cleaner_steps: of training the cleaner.
         taef2: specification of the tiny autoencoder, if it is at hand.
         seed: of everything random.
-        folder: keeps what is trained, so that a rerun trains nothing.
+        folder: keeps what is trained, so that a rerun trains nothing, and adapted manipulators, as NAME-ATTEMPT.
         verbose: show progress bars.
     """
 
+    name: str
     manipulator: Manipulator
     protector: Protector
     faces: Faces | None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from art_idguard import manipulators
 from art_idguard.adversary import adapting, cleaner
 from art_idguard.adversary.adapting import fine_tuning, lora, lora_patched
 from art_idguard.adversary.cleaner import Cleaner, cleaners
@@ -57,6 +58,7 @@ def protector():
 def setting(place, tmp_path):
     (manipulator,) = tiny_manipulators(("stargan",))
     return AdversarySetting(
+        name="stargan",
         manipulator=manipulator,
         protector=protector(),
         faces=read_faces(place / "others", size=SIZE),
@@ -115,6 +117,15 @@ def test_fine_tuning_changes_all_and_nothing_of_the_original(setting):
     assert all(not torch.equal(p, before[name]) for name, p in adapted.named_parameters())
     assert all(torch.equal(p, before[name]) for name, p in setting.manipulator.named_parameters())
     assert not any(p.requires_grad for p in adapted.parameters())
+
+
+def test_an_adapted_manipulator_is_a_folder_that_any_command_takes(setting):
+    x = setting.faces.batch(slice(2)).images
+    edit = setting.manipulator.edits(x.new_zeros(2, 5))[0]
+    for name, family in (("lora", lora), ("fine-tuning", fine_tuning)):
+        (*_, adapted) = family(setting).values()
+        loaded = manipulators.load(str(setting.folder / f"stargan-{name}"))
+        torch.testing.assert_close(loaded(x, edit).output, adapted(x, edit).output)
 
 
 def test_a_cleaner_learns_to_take_a_constant_perturbation_away(setting, monkeypatch):

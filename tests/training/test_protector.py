@@ -360,6 +360,14 @@ def test_the_log_has_each_terms_share_of_the_gradient(workplace, tmp_path):
         assert all(part > 0 for part in parts)
 
 
+def test_two_manipulators_of_a_kind_have_lines_of_their_own(workplace, tmp_path):
+    """Such as one and what an adversary's LoRA made of it."""
+    twice = (str(workplace / "stargan"),) * 2
+    train_protector(protector_config(workplace, tmp_path, steps=1, manipulators=twice, alpha=(1.0, 1.0)), verbose=False)
+    record = json.loads((tmp_path / "log.jsonl").read_text())
+    assert list(record["kpi"]) == list(record["L2_face"]) == ["stargan", "stargan-2"]
+
+
 @pytest.mark.slow
 def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
     SFace(width=6).save_pretrained(tmp_path / "other")

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.baselines.idguard import id_guard, p_pert
+from art_idguard.evaluation.checks import named
 from art_idguard.losses import TERMS
 from art_idguard.metrics import forgery_distance
 from art_idguard.training.edits import edits_of
@@ -19,7 +20,7 @@ COLUMNS = "photo | protected | forged | when protected | P-Pert | 10 x change"
 
 def record(run: ProtectorRun, report: StepReport) -> dict[str, Any]:
     """A line of the log: objective, KPI and weight of each manipulator in the step that the run has just finished."""
-    names = [m.name for m in run.manipulators]
+    names = list(named(run.manipulators))
     line: dict[str, Any] = {"step": run.step, "seconds": round(run.elapsed, 2)}
     values = report._replace(shares=None)._asdict()
     line |= {field: dict(zip(names, v.tolist(), strict=True)) for field, v in values.items() if v is not None}
@@ -47,14 +48,14 @@ def look(run: ProtectorRun) -> Sample:
     photos, protected, prior = batch.images, id_guard(run.trained)(batch), p_pert(run.trained)(batch)
     edits, choices = edits_of(run.manipulators, batch.attributes, 0, torch.arange(len(photos)))
     sample = Sample([], [], {"L2_face": {}, "similarity": {}})
-    for k, (target, edit, choice) in enumerate(zip(run.manipulators, edits, choices, strict=True)):
+    targets = named(run.manipulators).items()
+    for k, ((name, target), edit, choice) in enumerate(zip(targets, edits, choices, strict=True)):
         forged = [target(images, edit).output for images in (photos, protected, prior)]
         distances = forgery_distance(forged[0], forged[1], batch.landmarks, run.recognizers[0])
         for values, distance in zip(sample.effect.values(), distances, strict=True):
-            values[target.name] = distance.mean().item()
+            values[name] = distance.mean().item()
         i = k % len(photos)
-        name = target.edits(batch.attributes)[int(choice[i])].name
-        sample.captions.append(f"{target.name}, {name}: {COLUMNS}")
+        sample.captions.append(f"{name}, {target.edits(batch.attributes)[int(choice[i])].name}: {COLUMNS}")
         sample.rows.append([photos[i], protected[i], *(images[i] for images in forged), 10 * (protected - photos)[i]])
     run.protector.train()
     return sample

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
+from art_idguard.evaluation.checks import named
 from art_idguard.losses import TERMS, LossConfig, to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted
@@ -210,7 +211,7 @@ def _require_finite(run: ProtectorRun, report: StepReport) -> None:
     gradients = torch.stack([p.grad.abs().sum() for p in run.protector.parameters() if p.grad is not None])
     if bool(report.objective.isfinite().all() & report.weights.isfinite().all() & gradients.isfinite().all()):
         return
-    bad = [t.name for t, o in zip(run.manipulators, report.objective, strict=True) if not o.isfinite()]
+    bad = [name for name, o in zip(named(run.manipulators), report.objective, strict=True) if not o.isfinite()]
     raise IDGuardError(
         f"step {run.step + 1}: the objective of {', '.join(bad) or 'some manipulator (its gradient)'} is not finite. "
         f"Check the weights and the faces. {run.recovery_hint()}"

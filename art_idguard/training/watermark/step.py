@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation.checks import distinct
+from art_idguard.evaluation.checks import named
 from art_idguard.images import from_uint8
 from art_idguard.losses import to_float32
 from art_idguard.training.cut_graph import Found, TaskGradients, ascend
@@ -105,7 +105,7 @@ def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
         beside = partial(_beside, run, x, message, distortion)
         seen = ascend(tasks, gradients, run.weighting, beside=beside, kpi_floor=KPI_FLOOR)
     share = (marked.detach() - x).square().mean().sqrt() / run.watermarker.epsilon
-    names = ["photo"] if run.begun is None else distinct([manipulator.name for manipulator in run.manipulators])
+    names = ["photo"] if run.begun is None else list(named(run.manipulators))
     misread, change = reduce((torch.stack(errors), share), "mean")
     report = WatermarkReport(*seen, misread, change, tuple(names))
     if (step + 1) % config.log_every == 0:
