@@ -71,14 +71,14 @@ def follow(average: nn.Module, current: nn.Module, decay: float, updates: int) -
 
 
 def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict[str, Any] | None]:
-    """The processes, which share a batch evenly, and the checkpoint if there is one to resume.
+    """The processes, which mostly share a batch evenly, and the checkpoint if there is one to resume.
 
     Raises:
         IDGuardError: the batch has no even shares, a tracker is unknown or not installed, or the folder holds a run
             that these settings cannot go on with.
     """
     accelerator = make_accelerator()
-    if config.batch_size % accelerator.num_processes:
+    if config.shares_faces and config.batch_size % accelerator.num_processes:
         raise IDGuardError(
             f"batch size {config.batch_size} cannot be shared by {accelerator.num_processes} processes evenly"
         )

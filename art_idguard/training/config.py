@@ -12,7 +12,7 @@ from art_idguard.files.recipe import SETTINGS, Settings
 
 MAY_CHANGE = (
     *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions"),
-    *("micro_batch",),
+    *("micro_batch", "spread"),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
     *("clean_cache", "faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
 )
@@ -93,6 +93,11 @@ class TrainingConfig(Settings):
     def falls_from(self) -> float:
         """Share of the budget after which learning rates fall; 1 where they never do."""
         return 1.0
+
+    @property
+    def shares_faces(self) -> bool:
+        """Whether processes share out the faces of a batch."""
+        return True
 
     def check_steps(self, saved: Mapping[str, Any], *, step: int, elapsed: float) -> None:
         """Whether a run may go on with this many steps: those so far have to be what they would have been with these.

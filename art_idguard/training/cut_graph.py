@@ -9,7 +9,7 @@ Notation (name here -> the paper's symbol):
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -37,6 +37,9 @@ class Found(NamedTuple):
 
 Task = Callable[[Sequence[Tensor]], Found]
 
+Spread = Literal["faces", "tasks"]
+"""What processes share out: the faces of a batch, or the tasks, each of which then one process asks, of all faces."""
+
 
 class TaskGradients:
     """The gradients of K objectives by what they share, and what follows from them by linearity.
@@ -46,6 +49,7 @@ class TaskGradients:
         parameters: those of the network that makes the first of `shared`.
         rest: those behind the others of `shared`, which may be these parameters themselves.
         accelerator: the processes.
+        spread: what they share out.
     """
 
     def __init__(
@@ -54,24 +58,36 @@ class TaskGradients:
         parameters: Iterable[nn.Parameter],
         rest: Iterable[nn.Parameter],
         accelerator: Accelerator,
+        spread: Spread = "faces",
     ) -> None:
-        self.shared, self.accelerator = shared, accelerator
+        self.shared, self.accelerator, self.spread = shared, accelerator, spread
         self.parameters, self.rest = list(parameters), list(rest)
         self.cotangents: list[tuple[Tensor, ...]] = []
         self._rows: Float[Tensor, "K P"] | None = None
 
-    def add(self, cotangent: Sequence[Tensor]) -> None:
-        """Append v_k, the gradient of the k-th objective by what is shared."""
-        self.cotangents.append(tuple(cotangent))
+    def ask(self, tasks: Iterable[Task], leaves: Sequence[Tensor]) -> Float[Tensor, "2 K"]:
+        """v_k of every task, which are kept; its objectives and KPIs, equal on every process."""
+        rank, count = self.accelerator.process_index, self.accelerator.num_processes
+        zero = leaves[0].new_zeros(())
+        nothing = Found(zero, zero, tuple(torch.zeros_like(leaf) for leaf in leaves))
+        found = [
+            task(leaves) if self.spread == "faces" or k % count == rank else nothing for k, task in enumerate(tasks)
+        ]
+        values = torch.stack([torch.stack([objective, kpi]) for objective, kpi, _ in found], dim=1)
+        self.cotangents = [cotangent for _, _, cotangent in found]
+        if self.spread == "faces":
+            return self.accelerator.reduce(values, "mean")
+        self.cotangents = [tuple(self.accelerator.reduce(v, "sum") for v in cotangent) for cotangent in self.cotangents]
+        return self.accelerator.reduce(values, "sum")
 
     def gramian(self, space: str) -> Float[Tensor, "K K"]:
         """G = V V^T of the global objective, in float64, equal on every process."""
         if space == "parameters":
             own = sum(p.numel() for p in self.parameters)
             return _gram(self._parameter_rows()[:, :own])
-        # Each process holds other images, that is, other coordinates of the gradient of a mean over R processes.
         images = _gram(torch.stack([v[0].flatten() for v in self.cotangents]))
-        images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
+        if self.spread == "faces":  # each process holds other coordinates of the gradient of a mean over R processes
+            images = self.accelerator.reduce(images, "sum") / self.accelerator.num_processes**2
         if len(self.shared) == 1:
             return images
         rest = torch.stack([self._backward(self.shared[1:], self.rest, v[1:]) for v in self.cotangents])
@@ -123,19 +139,15 @@ def ascend(
     """One step up to the update: sets `.grad` of all parameters to minus the ascent direction.
 
     Args:
-        tasks: each is asked once; its graph is freed before the next.
+        tasks: each is asked once, by one process or by all; its graph is freed before the next.
         gradients: what is shared and trained; the tasks' gradients are added to it.
         weighting: the task weights lambda_k.
         kpi_scale: what K_k is a share of.
         kpi_floor: K_k is no less.
         beside: the gradient, by the leaves, of what is maximised beside the tasks.
     """
-    leaves, statistics = cut(gradients.shared), []
-    for task in tasks:
-        found = task(leaves)
-        gradients.add(found.cotangent)
-        statistics.append(torch.stack([found.objective, found.kpi]))
-    objectives, kpis = gradients.accelerator.reduce(torch.stack(statistics, dim=1), "mean")
+    leaves = cut(gradients.shared)
+    objectives, kpis = gradients.ask(tasks, leaves)
     kpis = (kpis / kpi_scale).clamp_min(kpi_floor)
     weights = weighting(TaskStatistics(objectives, kpis, gradients.gramian))
     ascent = gradients.gradient(weights, beside(leaves) if beside else None)

@@ -57,7 +57,7 @@ def measure(suite: Suite, options: Namespace) -> None:
 
     def step(targets: Sequence[Manipulator], prior: bool, kept: bool) -> Callable[[], object]:
         parts = protector, targets, edits, recognizers, rule, masked, accelerator, LOG
-        return lambda: cut_graph_step(*parts, prior=prior, clean=clean if kept else None)
+        return lambda: cut_graph_step(*parts, prior=prior, clean=clean.__getitem__ if kept else None)
 
     sets = {"": manipulators} | ({COMPILED: compiled(manipulators)} if options.compile else {})
     steps = {n + suffix: step(sets[suffix], *KINDS[n]) for suffix in sets for n in (MIXED if suffix else KINDS)}

@@ -135,7 +135,7 @@ def test_what_is_shared_may_be_parameters_themselves():
     network, own = torch.nn.Linear(3, 2), torch.nn.Parameter(torch.rand(4))
     out = network(torch.rand(5, 3))
     gradients = TaskGradients([out, own], network.parameters(), [own], Accelerator(cpu=True))
-    gradients.add([torch.zeros_like(out), torch.arange(4.0)])
+    gradients.cotangents.append((torch.zeros_like(out), torch.arange(4.0)))
     assert torch.equal(gradients.gradient(torch.tensor([2.0]))[-4:], 2 * torch.arange(4.0))
 
 

@@ -137,7 +137,7 @@ def test_gramian_in_perturbation_space_is_that_of_the_images_and_the_prior():
     rows = []
     for _ in range(3):
         v = (torch.randn_like(x), torch.randn_like(x))
-        tasks.add(v)
+        tasks.cotangents.append(v)
         rows.append(torch.cat([v[0].flatten(), v[1].sum(0).flatten()]))
     matrix = torch.stack(rows)
     torch.testing.assert_close(tasks.gramian("perturbation"), matrix @ matrix.T)
@@ -157,7 +157,7 @@ def test_a_prior_that_is_not_trained_stays_and_has_no_part_in_the_gramian(workpl
     tasks = task_gradients(protector, [images], Accelerator(cpu=True))
     rows = [torch.randn_like(images) for _ in range(2)]
     for row in rows:
-        tasks.add([row])
+        tasks.cotangents.append((row,))
     if space == "parameters":
         own = list(protector.generator.parameters())
         rows = [torch.cat([g.flatten() for g in torch.autograd.grad(images, own, r, retain_graph=True)]) for r in rows]
@@ -181,18 +181,32 @@ def one_and_two(workplace, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("spread", ["faces", "tasks"])
 @pytest.mark.parametrize("name", [*WEIGHTINGS, "mgda-parameters"])
-def test_two_processes_give_the_update_of_one(one_and_two, name):
+def test_two_processes_give_the_update_of_one(one_and_two, name, spread):
     one, two = one_and_two
     assert int(two["processes"]) == 2
     for dtype in (dtype for dtype, names in NAMES.items() if name in names):
-        a, b = one[f"{name}.{dtype}"], two[f"{name}.{dtype}"]
+        key = f"{name}.{spread}.{dtype}"
+        a, b = one[key], two[key]
         relative = 1e-9 if dtype == torch.float64 else 1e-4  # float32 rounds differently in other batch sizes
         assert a.norm() > 0
         assert (a - b).norm() <= relative * a.norm()
         assert (a - b).abs().max() <= relative * a.abs().max()
-        weights = f"{name}.{dtype}.weights"
-        torch.testing.assert_close(two[weights], one[weights], rtol=relative, atol=0)
+        for said in ("weights", "objective", "kpi"):
+            torch.testing.assert_close(two[f"{key}.{said}"], one[f"{key}.{said}"], rtol=relative, atol=0)
+
+
+@pytest.mark.slow
+def test_tasks_are_shared_out_by_processes(one_and_two):
+    """Of three tasks the first process asks two, of all faces, so that terms have the same shares, too."""
+    one, two = one_and_two
+    for dtype, names in NAMES.items():
+        assert 2 * one[f"tasks.{dtype}.asked"] == 3 * two[f"tasks.{dtype}.asked"]
+        assert two[f"faces.{dtype}.asked"] == one[f"faces.{dtype}.asked"]
+        for name in names:
+            shares = (found[f"{name}.tasks.{dtype}.shares"] for found in one_and_two)
+            torch.testing.assert_close(*shares, rtol=1e-3 if dtype == torch.float32 else 1e-8, atol=0)
 
 
 @pytest.mark.parametrize("verbose", [True, False])

@@ -1,6 +1,7 @@
 """A step of every weighting in this number of processes; saves gradients and weights. See test_training.py."""
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -25,26 +26,33 @@ def main(workplace, output):
     accelerator = Accelerator(cpu=True)
     rank, count = accelerator.process_index, accelerator.num_processes
     faces = heat_maps(read_faces(workplace / "faces", size=32), default())
-    batch = faces.batch(torch.arange(4)[rank::count])
+    whole = torch.arange(4)
     found = {"processes": torch.tensor(count)}
-    for dtype in (torch.float32, torch.float64):
+    for dtype, spread in product(NAMES, ("faces", "tasks")):
+        batch = faces.batch(whole[rank::count] if spread == "faces" else whole)
         view = masked_faces(FaceBatch(*(None if t is None else t.to(dtype) for t in batch)))
         torch.manual_seed(0)
         recognizers = [ToyRecognizer().to(dtype).requires_grad_(False)]
-        targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan")]
-        edits = [t.edits(batch.attributes.to(dtype))[3] for t in targets]
+        targets = [load(str(workplace / name)).to(dtype) for name in ("stargan", "relgan", "stargan")]
+        asked: list[object] = []
+        for target in targets:
+            target.register_forward_pre_hook(lambda *_, asked=asked: asked.append(None))
+        edits = [t.edits(batch.attributes.to(dtype))[i] for i, t in enumerate(targets)]
         for name in NAMES[dtype]:
             torch.manual_seed(0)
             protector = Protector(size=32, generator_config={"channels": 8, "norm": "instance"}).to(dtype)
             protector.prior.data.uniform_(-0.05, 0.05)
             weighting, _, space = name.partition("-")
-            rule = make_weighting(weighting, alpha=(1.0, 10.0), space=space or "perturbation").to(dtype)
+            rule = make_weighting(weighting, alpha=(1.0, 10.0, 3.0), space=space or "perturbation").to(dtype)
             for _ in range(2):  # KPI's first weights are its prior ones
-                report = cut_graph_step(protector, targets, edits, recognizers, rule, view, accelerator, PAPER)
-            found[f"{name}.{dtype}"] = torch.cat(
-                [p.grad.flatten() for p in protector.parameters() if p.grad is not None]
-            )
-            found[f"{name}.{dtype}.weights"] = report.weights
+                report = cut_graph_step(
+                    protector, targets, edits, recognizers, rule, view, accelerator, PAPER, shares=True, spread=spread
+                )
+            key = f"{name}.{spread}.{dtype}"
+            found[key] = torch.cat([p.grad.flatten() for p in protector.parameters() if p.grad is not None])
+            found |= {f"{key}.weights": report.weights, f"{key}.shares": report.shares}
+            found |= {f"{key}.objective": report.objective, f"{key}.kpi": report.kpi}
+        found[f"{spread}.{dtype}.asked"] = torch.tensor(len(asked))
     if accelerator.is_main_process:
         save_file(found, output / f"{count}.safetensors")
     accelerator.end_training()

@@ -111,6 +111,9 @@ class ProtectorConfig(ScheduledConfig):
     micro_batch: int | None = None
     """Faces that a manipulator sees at a time, over which its gradients are accumulated: what a large batch does, in
     the memory of a small one. Default: all of a process's share of the batch."""
+    spread: Literal["faces", "tasks"] = "faces"
+    """What processes share out: the faces of a batch, or the manipulators, each of which sees all of them in one
+    process: for more processes than faces."""
     steps: int = 10_000
     """Budget of steps."""
     lr: float = 1e-4
@@ -128,6 +131,11 @@ class ProtectorConfig(ScheduledConfig):
         require_one_each(self.alpha, self.manipulators)
         _check_ema(self.ema)
         require_of_start(self, OF_A_PROTECTOR)
+
+    @property
+    def shares_faces(self) -> bool:
+        """Whether processes share out the faces of a batch."""
+        return self.spread == "faces"
 
 
 @dataclass(frozen=True, kw_only=True)

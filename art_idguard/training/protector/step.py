@@ -7,7 +7,7 @@ Notation (name here -> the paper's symbol):
     specific, prior -> x + G(cat(x, delta_p)), x + delta_p
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from art_idguard.perturbation import Protector
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.regions import MaskedFaces, masked_faces
 from art_idguard.training.base import follow
-from art_idguard.training.cut_graph import Found, TaskGradients, ascend
+from art_idguard.training.cut_graph import Found, Spread, TaskGradients, ascend
 from art_idguard.training.edits import edits_of
 from art_idguard.training.protector.parts import Part, differentiate, parts_of
 from art_idguard.training.protector.run import ProtectorRun, loss_config
@@ -58,9 +58,10 @@ def cut_graph_step(
     *,
     kpi_scale: Float[Tensor, " K"] | float = 1.0,
     prior: bool = True,
-    clean: Sequence[Reference | None] | None = None,
+    clean: Callable[[int], Reference] | None = None,
     shares: bool = False,
     micro_batch: int | None = None,
+    spread: Spread = "faces",
 ) -> StepReport:
     """Eq. (3) and (4), lines 18-20 of Algorithm 1 up to the update: sets `.grad` to minus the ascent direction.
 
@@ -76,36 +77,41 @@ def cut_graph_step(
         distortion: its gradient is part of v_k.
         kpi_scale: what K_k is a share of, see `LossConfig.kpi`.
         prior: whether z_p takes part in this step.
-        clean: what each manipulator makes of the clean faces (as distorted), where it is known.
+        clean: what the k-th manipulator makes of the clean faces (as distorted), where it is known.
         shares: find each term's share of the gradients, at the cost of going through each manipulator thrice more.
         micro_batch: faces that a manipulator sees at a time, which bounds its memory; default: all.
+        spread: what processes share out; where it is tasks, all have the same faces.
     """
     # 1. One generator forward; the protected images are what the tasks share.
     with accelerator.autocast():
         protected = [to_float32(images) for images in protector(masked.images)[: 1 + prior] if images.requires_grad]
-    view, lengths = distorted(masked, distortion), list[Float[Tensor, "3"]]()
+    view = distorted(masked, distortion)
+    lengths = masked.images.new_zeros(len(manipulators), len(TERMS))
 
     # 2. Each manipulator's v_k.
     def task(k: int, leaves: Sequence[Tensor]) -> Found:
         arriving = [distortion.images(images) for images in leaves]
-        known = clean[k] if clean else None
+        known = clean(k) if clean else None
         parts = parts_of(manipulators[k], edits[k], recognizers, view, loss, known, accelerator, micro_batch)
         (total, kpi), by_arriving = differentiate(parts, arriving, accelerator)
         cotangent = torch.autograd.grad(arriving, leaves, by_arriving)
         if shares:
-            lengths.append(_lengths(parts, distortion, leaves, accelerator))
+            lengths[k] = _lengths(parts, distortion, leaves, accelerator)
         return Found(total, kpi, cotangent)
 
     # 3. The weights, and one generator backward with their sum.
     tasks = [partial(task, k) for k in range(len(manipulators))]
-    weighed = ascend(tasks, task_gradients(protector, protected, accelerator), weighting, kpi_scale=kpi_scale)
-    return StepReport(*weighed, _as_shares(lengths, accelerator))
+    gradients = task_gradients(protector, protected, accelerator, spread)
+    weighed = ascend(tasks, gradients, weighting, kpi_scale=kpi_scale)
+    return StepReport(*weighed, _as_shares(lengths, accelerator) if shares else None)
 
 
-def task_gradients(protector: Protector, protected: Sequence[Images], accelerator: Accelerator) -> TaskGradients:
+def task_gradients(
+    protector: Protector, protected: Sequence[Images], accelerator: Accelerator, spread: Spread = "faces"
+) -> TaskGradients:
     """Of the generator by x + G(cat(x, delta_p)), of the prior, where it is trained, by x + delta_p as well."""
     prior = [protector.prior] if protector.prior.requires_grad else []
-    return TaskGradients(protected, protector.generator.parameters(), prior, accelerator)
+    return TaskGradients(protected, protector.generator.parameters(), prior, accelerator, spread)
 
 
 def _lengths(
@@ -124,10 +130,8 @@ def _lengths(
     return torch.stack(lengths)
 
 
-def _as_shares(lengths: Sequence[Float[Tensor, "3"]], accelerator: Accelerator) -> Float[Tensor, "K 3"] | None:
-    if not lengths:
-        return None
-    mean = accelerator.reduce(torch.stack(list(lengths)), "mean")
+def _as_shares(lengths: Float[Tensor, "K 3"], accelerator: Accelerator) -> Float[Tensor, "K 3"]:
+    mean = accelerator.reduce(lengths, "mean")
     return mean / mean.sum(dim=1, keepdim=True).clamp(min=torch.finfo(mean.dtype).tiny)
 
 
@@ -140,14 +144,15 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     """
     config, accelerator, step = run.config, run.accelerator, run.step
     whole = batch_index(step, len(run.faces), config.batch_size, config.seed)
-    places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
+    rank, count = (0, 1) if config.spread == "tasks" else (accelerator.process_index, accelerator.num_processes)
+    places = torch.arange(len(whole))[rank::count]
     index = sent(whole[places], accelerator.device)
     batch = run.faces.batch(index)
     view = masked_faces(batch, aligned=config.aligned)
     edits, choices = edits_of(run.manipulators, batch.attributes, step, places)
     loss, distortion = loss_config(config), sample_distortion(config.augment, seed=step_seed(config.seed, step))
     recognizers = _recognizers(run)
-    seed_step(config.seed, step, accelerator.process_index)  # dropout
+    seed_step(config.seed, step, rank)  # dropout
     report = cut_graph_step(
         run.protector,
         run.manipulators,
@@ -160,9 +165,10 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         distortion,
         kpi_scale=run.kpi_scale,
         prior=step % config.prior_every == 0,
-        clean=clean_references(run, index, choices, edits, recognizers, view, loss) if distortion is NOTHING else None,
+        clean=_clean(run, index, choices, edits, recognizers, view, loss) if distortion is NOTHING else None,
         shares=(step + 1) % config.shares_every == 0,
         micro_batch=config.micro_batch,
+        spread=config.spread,
     )
     if (step + 1) % config.log_every == 0:
         _require_finite(run, report)
@@ -186,7 +192,7 @@ def _recognizers(run: ProtectorRun) -> list[Recognizer]:
     return [run.recognizers[int(torch.randint(len(run.recognizers), (), generator=chance))]]
 
 
-def clean_references(
+def _clean(
     run: ProtectorRun,
     index: Int64[Tensor, " B"],
     choices: Sequence[Int64[Tensor, " B"]],
@@ -194,17 +200,19 @@ def clean_references(
     recognizers: Sequence[Recognizer],
     view: MaskedFaces,
     loss: LossConfig,
-) -> list[Reference] | None:
-    """What the manipulators make of the clean faces, from the run's caches; None where it has none."""
+) -> Callable[[int], Reference] | None:
+    """What the k-th manipulator makes of the clean faces, from the run's caches; None where it has none."""
     if run.clean is None:
         return None
-    chosen = [run.recognizers.index(recognizer) for recognizer in recognizers]
-    references = []
-    with torch.no_grad(), run.accelerator.autocast():
-        for cache, choice, manipulator, edit in zip(run.clean, choices, run.manipulators, edits, strict=True):
-            row = cache.reference(index, choice, manipulator, edit, run.recognizers, view, loss)
-            references.append(row._replace(identities=tuple(row.identities[j] for j in chosen)))
-    return references
+    caches, chosen = run.clean, [run.recognizers.index(recognizer) for recognizer in recognizers]
+
+    @torch.no_grad()
+    def made(k: int) -> Reference:
+        with run.accelerator.autocast():
+            row = caches[k].reference(index, choices[k], run.manipulators[k], edits[k], run.recognizers, view, loss)
+        return row._replace(identities=tuple(row.identities[j] for j in chosen))
+
+    return made
 
 
 def _require_finite(run: ProtectorRun, report: StepReport) -> None:
