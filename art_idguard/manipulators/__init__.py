@@ -12,6 +12,7 @@ from art_idguard.manipulators.celeba_vae import CelebAVAE
 from art_idguard.manipulators.dpr import DPR
 from art_idguard.manipulators.fpgan import FixedPointGAN
 from art_idguard.manipulators.hisd import HiSD, HiSDDiscriminator
+from art_idguard.manipulators.photo import Photo
 from art_idguard.manipulators.relgan import RelGAN, RelGANDiscriminator
 from art_idguard.manipulators.stargan import StarGAN
 from art_idguard.manipulators.stargan_family import Discriminator
@@ -29,7 +30,7 @@ MANIPULATORS: Registry[type[Manipulator]] = Registry(
 
 
 def load(spec: str | Path, **config: Any) -> Manipulator:
-    """A frozen manipulator: a folder, a Hub id, or name=file; see `hub.loading.load_member`.
+    """A frozen manipulator: a folder, a Hub id, or name=file, see `hub.loading.load_member`; or "photo".
 
     `config` has the model's options where they differ from its config.json or its defaults, such as sign=-1
     for weights that the PyTorch repository of RelGAN trained.
@@ -41,6 +42,8 @@ def load(spec: str | Path, **config: Any) -> Manipulator:
     Raises:
         WeightsError: what `load_member` raises, or the name alone of a manipulator whose weights are its authors'.
     """
+    if spec == Photo.name:
+        return Photo().eval()
     if (member := published(spec)) is not None:
         raise WeightsError(f"{spec} does not ship: get {member.published}, and name it as {spec}=FILE")
     return load_member(MANIPULATORS, spec, **config)
@@ -68,6 +71,7 @@ __all__ = [
     "HiSD",
     "HiSDDiscriminator",
     "Manipulator",
+    "Photo",
     "RelGAN",
     "RelGANDiscriminator",
     "StarGAN",
