@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.recognizers.layers import PReLU
+from art_idguard.recognizers.layers import Conv2d, PReLU
 
 
 class MobileFaceNet(Recognizer):
@@ -31,8 +31,8 @@ class MobileFaceNet(Recognizer):
         self.conv_45 = _bottleneck(2 * width, 8 * width, 2 * width, stride=2)
         self.conv_5 = _residuals(2, 2 * width, 4 * width)
         self.conv_6_sep = _convolution(2 * width, 8 * width, 1)
-        self.conv_6_dw = nn.Sequential(nn.Conv2d(8 * width, 8 * width, 7, groups=8 * width))
-        self.conv_6_pw = nn.Sequential(nn.Conv2d(8 * width, 512, 1))
+        self.conv_6_dw = nn.Sequential(Conv2d(8 * width, 8 * width, 7, groups=8 * width))
+        self.conv_6_pw = nn.Sequential(Conv2d(8 * width, 512, 1))
 
     def backbone(self, faces: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C h w"]:
         """(B, 512, 7, 7), before the depthwise convolution that spans it."""
@@ -53,14 +53,14 @@ class _Residual(nn.Sequential):
 
 
 def _convolution(before: int, after: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups), PReLU(after))
+    return nn.Sequential(Conv2d(before, after, kernel, stride, kernel // 2, groups=groups), PReLU(after))
 
 
 def _bottleneck(before: int, middle: int, after: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         _convolution(before, middle, 1),
         _convolution(middle, middle, 3, stride=stride, groups=middle),
-        nn.Sequential(nn.Conv2d(middle, after, 1)),
+        nn.Sequential(Conv2d(middle, after, 1)),
     )
 
 

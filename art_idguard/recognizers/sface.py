@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.recognizers.layers import Normalised, PReLU
+from art_idguard.recognizers.layers import Conv2d, Normalised, PReLU
 
 # Output channels and stride of each depthwise-separable block, as multiples of the stem's width.
 _BLOCKS = ((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), *[(16, 1)] * 5, (32, 2), (32, 1))
@@ -54,7 +54,7 @@ class SFace(Recognizer):
 
 def _convolution(before: int, after: int, kernel: int, *, stride: int = 1, groups: int = 1) -> Normalised:
     return Normalised(
-        nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
+        Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(after, eps=1e-3),
         PReLU(after),
     )

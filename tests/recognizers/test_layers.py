@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from art_idguard.recognizers import SFace
-from art_idguard.recognizers.layers import Normalised, PReLU
+from art_idguard.recognizers.layers import Conv2d, Normalised, PReLU
 
 
 def through(layer, x, gradient):
@@ -42,10 +43,36 @@ def test_prelu_under_autocast_keeps_the_dtype_of_the_gradient():
     assert gradient.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 4)])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_frozen_depthwise_convolution_goes_back_as_pytorchs(dtype, stride, kernel, size):
+    theirs, ours = (layer(6, 6, kernel, stride, kernel // 2, groups=6) for layer in (nn.Conv2d, Conv2d))
+    ours.load_state_dict(theirs.state_dict())
+    for layer in (theirs, ours):
+        layer.to(dtype).requires_grad_(False)
+    x = torch.randn(2, 6, *size, dtype=dtype)
+    (y, a), (expected, b) = (through(layer, x, torch.ones_like(theirs(x)) / 3) for layer in (ours, theirs))
+    assert torch.equal(y, expected)
+    torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_a_convolution_that_is_trained_finds_its_weights_gradient(groups):
+    layer, x = Conv2d(6, 6, 3, 2, 1, groups=groups), torch.randn(2, 6, 8, 8, requires_grad=True)
+    layer(x).square().sum().backward()
+    expected = torch.autograd.grad(
+        F.conv2d(x, layer.weight, layer.bias, 2, 1, groups=groups).square().sum(), [x, *layer.parameters()]
+    )
+    for found, wanted in zip((x, *layer.parameters()), expected, strict=True):
+        torch.testing.assert_close(found.grad, wanted)
+
+
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 6)])
 def test_a_frozen_convolution_takes_its_normalisation_in(stride, groups):
     layer = Normalised(
-        nn.Conv2d(6, 6, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(6, eps=1e-3), PReLU(6)
+        Conv2d(6, 6, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(6, eps=1e-3), PReLU(6)
     ).double()
     for _ in range(3):
         layer(torch.randn(4, 6, 8, 8, dtype=torch.float64))  # statistics that are not 0 and 1
