@@ -273,7 +273,7 @@ def _measure(model: Manipulator, x: np.ndarray, attack: str, recognizer: Recogni
 
 def _quality(models: Mapping[str, Manipulator], faces: Faces, recognizer: Recognizer) -> dict[str, Quality] | str:
     """As `evaluate-manipulator` measures it, or why it cannot be: too few faces, or no labels."""
-    classifier = attributes.default().to(faces.images.device)
+    classifier = attributes.default().to(faces.device)
     try:
         return {name: measure_quality(model, faces, classifier, recognizer) for name, model in models.items()}
     except IDGuardError as error:

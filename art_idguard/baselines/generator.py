@@ -79,7 +79,7 @@ def trained(
             new = Protector(generator_config=GENERATOR, epsilon=setting.epsilon, size=faces.size)
         batch = faces.batch(slice(None))
         train_generator(
-            new.to(faces.images.device),
+            new.to(faces.device),
             batch.images,
             batch.attributes,
             aim(),
@@ -89,7 +89,7 @@ def trained(
             title=f"training {name}",
             **TRAINING,
         ).save_pretrained(folder)
-    return id_guard(Protector.from_pretrained(folder).to(faces.images.device).requires_grad_(False))
+    return id_guard(Protector.from_pretrained(folder).to(faces.device).requires_grad_(False))
 
 
 def budget(setting: BaselineSetting) -> dict[str, Any]:

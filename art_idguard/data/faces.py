@@ -32,16 +32,18 @@ class FaceBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Faces:
-    """A set of N square faces in memory."""
+    """A set of N square faces."""
 
     names: tuple[str, ...]
-    images: UInt8[Tensor, "N 3 S S"]
+    images: UInt8[Tensor, "M 3 S S"]
     attributes: Attributes
     landmarks: Landmarks
     heat: Float[Tensor, "N 1 h w"] | None = None
     annotation: UInt8[Tensor, "N S S"] | None = None
     files: tuple[str, ...] = ()
     """What each picture was made from: unlike pixels, the same under every version of the JPEG decoder."""
+    rows: Int64[Tensor, " N"] | None = None
+    """Where in `images` each face is, which are on disk then and stay there; None: face i is row i, and M is N."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,10 +53,22 @@ class Faces:
         """Side of the faces in pixels."""
         return self.images.shape[-1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.attributes.device
+
+    def pixels(self, index: Tensor | slice) -> UInt8[Tensor, "B 3 S S"]:
+        """The bytes of the faces at `index`, on the device of the set."""
+        if self.rows is None:
+            return self.images[index]
+        rows = self.rows[index if isinstance(index, slice) else index.cpu()]
+        return self.images[rows].to(self.device)
+
     def batch(self, index: Tensor | slice) -> FaceBatch:
         """The faces at `index`, on the device of the set."""
         return FaceBatch(
-            from_uint8(self.images[index]),
+            from_uint8(self.pixels(index)),
             self.attributes[index],
             self.landmarks[index],
             None if self.heat is None else self.heat[index],
@@ -70,8 +84,12 @@ class Faces:
         """The faces at these positions; the set itself, and no copy, where these are all."""
         if keep == list(range(len(self))):
             return self
-        texts = {f: tuple(getattr(self, f)[i] for i in keep) for f in ("names", "files") if getattr(self, f)}
-        return self._each(lambda t: t[keep], **texts)
+        others: dict[str, Any] = {
+            f: tuple(getattr(self, f)[i] for i in keep) for f in ("names", "files") if getattr(self, f)
+        }
+        if self.rows is not None:
+            others["rows"] = self.rows[keep]
+        return self._each(lambda t: t[keep], **others)
 
     def digest(self) -> str:
         """A name for these very faces, in this order."""
@@ -89,6 +107,7 @@ class Faces:
         return self._each(lambda t: t.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Faces":
-        tensors = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("names", "files"))
+        stays = ("names", "files", "rows", *(() if self.rows is None else ("images",)))
+        tensors = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in stays)
         changed: dict[str, Any] = {name: None if t is None else change(t) for name, t in tensors}
         return replace(self, **changed, **others)

@@ -1,7 +1,7 @@
 """Faces: CelebAMask-HQ, CelebA, LFW, FFHQ, any folder or tar of pictures, decoded once and kept as uint8.
 
-A set of faces is small enough to keep whole (10,000 of 128 px are 0.5 GB), so there is no loader: a batch is
-an index into tensors that may live on the GPU.
+Most sets of faces are small enough to keep whole (10,000 of 128 px are 0.5 GB), so there is no loader: a batch is
+an index into tensors that may live on the GPU, or in a file.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from art_idguard.data.faces import Faces
+from art_idguard.data.pixels import Decoded, decoded, on_disk
 from art_idguard.data.sources import Entry, entries
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import CELEBA_TEMPLATE, align, template_frame
@@ -46,6 +47,7 @@ def read_faces(
     limit: int | None = None,
     framing: Framing = "resize",
     cache: str | Path | None = None,
+    decoded_in: str | Path | None = None,
 ) -> Faces:
     """Decode a set of faces and find their five points.
 
@@ -70,6 +72,8 @@ def read_faces(
         framing: resize the central square of each picture, or warp the face to CelebA's framing at full resolution,
             which leaves annotations out.
         cache: file that keeps the landmarks, so that the next start needs no detector.
+        decoded_in: folder that keeps the faces as bytes, of which a batch reads its own, so that a set may be larger
+            than memory, and the next start decodes nothing.
 
     Faces that the detector does not find are left out, with a warning.
 
@@ -77,31 +81,29 @@ def read_faces(
         IDGuardError: there is no picture, none with a face, or one that cannot be read; see also `sources.entries`.
     """
     found = entries(Path(source), split, limit)
-    images = torch.zeros(len(found), 3, size, size, dtype=torch.uint8)
+    kept = decoded(decoded_in, [entry.name for entry in found], size, framing)
     annotated = framing == "resize" and all(entry.mask is not None for entry in found)
     annotation = torch.zeros(len(found), size, size, dtype=torch.uint8) if annotated else None
 
     def decode(i: int, entry: Entry) -> str:
         content = _content(entry)
-        pixels = _pixels(entry, content)
-        face = _framed(pixels, size, framing)
-        if face is not None:  # black otherwise, wherein no face is found below
-            images[i] = face
+        oblong = _decode(entry, content, kept, i, framing)
         if annotation is not None:
             annotation[i] = _classes(entry, size)
         # Points of oblong pictures may be kept from versions that squashed them.
-        shape = "-square" if framing == "resize" and pixels.shape[0] != pixels.shape[1] else ""
+        shape = "-square" if framing == "resize" and oblong else ""
         return f"{hashlib.sha256(content).hexdigest()[:16]}-{size}-{framing}{shape}"
 
     files = _each(found, decode)
     return _with_landmarks(
         Faces(
             names=tuple(entry.name for entry in found),
-            images=images,
+            images=kept.images,
             attributes=torch.tensor([entry.attributes for entry in found]),
             landmarks=torch.zeros(len(found), 5, 2),
             annotation=annotation,
             files=tuple(files),
+            rows=torch.arange(len(found)) if on_disk(kept.images) else None,
         ),
         cache,
     )
@@ -119,7 +121,13 @@ def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = N
 
 
 def read_labelled(
-    source: str | Path, *, attributes: Sequence[str], size: int, split: str = "train", limit: int | None = None
+    source: str | Path,
+    *,
+    attributes: Sequence[str],
+    size: int,
+    split: str = "train",
+    limit: int | None = None,
+    decoded_in: str | Path | None = None,
 ) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N A"]]:
     """Pictures, the central square of each, and their labels; needs no detector.
 
@@ -129,18 +137,15 @@ def read_labelled(
         size: side of the pictures in pixels.
         split: which part of a data set, as for `read_faces`.
         limit: use this many pictures at most, in the order of the source.
+        decoded_in: folder that keeps the pictures as bytes, as for `read_faces`; see `pixels.taken`.
 
     Raises:
         IDGuardError: there is no picture, or one without labels or that cannot be read; see also `sources.entries`.
     """
     found = entries(Path(source), split, limit, required=attributes)
-    images = torch.zeros(len(found), 3, size, size, dtype=torch.uint8)
-
-    def decode(i: int, entry: Entry) -> None:
-        images[i] = _channels_first(_square(Image.fromarray(_pixels(entry, _content(entry))), size))
-
-    _each(found, decode)
-    return images, torch.tensor([entry.attributes for entry in found])
+    kept = decoded(decoded_in, [entry.name for entry in found], size, "resize")
+    _each(found, lambda i, entry: _decode(entry, _content(entry), kept, i, "resize"))
+    return kept.images, torch.tensor([entry.attributes for entry in found])
 
 
 Result = TypeVar("Result")
@@ -149,6 +154,17 @@ Result = TypeVar("Result")
 def _each(found: Sequence[Entry], decode: Callable[[int, Entry], Result]) -> list[Result]:
     with ThreadPoolExecutor() as pool:
         return list(pool.map(decode, range(len(found)), found))
+
+
+def _decode(entry: Entry, content: bytes, kept: Decoded, i: int, framing: Framing) -> bool:
+    """Put the face in its place, unless it is there; whether the picture is oblong."""
+    number = 2 * int.from_bytes(hashlib.sha256(content).digest()[:7], "little")  # and 1 for an oblong picture
+    if (known := int(kept.of[i])) not in (number, number + 1):
+        pixels = _pixels(entry, content)
+        face = _framed(pixels, kept.images.shape[-1], framing)
+        kept.images[i] = 0 if face is None else face  # black, wherein no face is found
+        kept.of[i] = known = number + (pixels.shape[0] != pixels.shape[1])
+    return known != number
 
 
 def _square(picture: Image.Image, size: int, method: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
@@ -200,7 +216,7 @@ def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
 
 def _with_landmarks(faces: Faces, cache: str | Path | None) -> Faces:
     landmarks = cached_rows(
-        cache, "points", faces.content_ids(), lambda keep: find_landmarks(faces.select(keep).images)
+        cache, "points", faces.content_ids(), lambda keep: find_landmarks(faces.pixels(torch.tensor(keep)))
     )
     has_face = landmarks.isfinite().all(dim=(1, 2)).tolist()
     lost = [name for name, found in zip(faces.names, has_face, strict=True) if not found]

@@ -178,7 +178,7 @@ class _Protocol:
             f"Published: {published()['source']}."
         )
         measured = {"epsilon": EPSILON, "n": len(faces), "size": faces.size, "of": of, "about": text}
-        metadata = {**about, **self.setting(), **measured, **environment_info(faces.images.device)}
+        metadata = {**about, **self.setting(), **measured, **environment_info(faces.device)}
         return Leaderboard(self.defences, tuple(self.generators), values, metadata)
 
 

@@ -245,7 +245,7 @@ class _Evaluation:
                 "n": len(faces),
                 "size": faces.size,
                 "range": "[-1, 1]",
-                **environment_info(faces.images.device),
+                **environment_info(faces.device),
             },
             tuple(self._warnings(values, photos, edits)),
         )

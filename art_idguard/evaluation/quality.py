@@ -148,7 +148,7 @@ def measure_quality(
         "seed": SEED,
         "size": faces.size,
         "recognizer": recognizer.name,
-        **environment_info(faces.images.device),
+        **environment_info(faces.device),
     }
     return Quality(names, values, kid | {"photos": kid_estimate(photos[::2], photos[1::2])}, about)
 

@@ -73,4 +73,4 @@ def heat_maps(
 
     owner = f"{recognizer.name}-{digest(recognizer.state_dict().values())}"
     key = f"heat.{owner}.{method}.{'aligned' if aligned else 'whole'}"
-    return replace(faces, heat=cached_rows(cache, key, faces.content_ids(), compute).to(faces.images.device))
+    return replace(faces, heat=cached_rows(cache, key, faces.content_ids(), compute).to(faces.device))

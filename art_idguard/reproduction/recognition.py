@@ -111,7 +111,7 @@ def reproduce_recognition(
         "weights": parts.weights,
         **budgets,
         **calibration,
-        **environment_info(faces.images.device),
+        **environment_info(faces.device),
     }
     result = RecognitionResult(*_pooled(measured, {UNPROTECTED: [UNPROTECTED], **names}), metadata)
     _write(result, folder, spec.name)

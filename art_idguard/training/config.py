@@ -14,10 +14,11 @@ MAY_CHANGE = (
     *("output", "steps", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions"),
     *("micro_batch", "spread"),
     *("lr", "mapper_lr", "protector_lr", "clip", "precision", "seed"),
-    *("clean_cache", "faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
+    *("faces", "manipulators", "recognizers", "teacher", "start", "start_discriminator", "protector"),
+    *("clean_cache", "decoded_in"),
 )
 """Settings that a resumed run may change: the second line helps where memory ends, the third where a loss was not
-finite; the last says where things lie, whose contents have to be the same (`TrainingRun.inputs`). Of steps see
+finite; the last two say where things lie, whose contents have to be the same (`TrainingRun.inputs`). Of steps see
 `TrainingConfig.check_steps`."""
 
 POSITIVE = ("minutes", "clip", "epsilon")
@@ -44,6 +45,9 @@ class TrainingConfig(Settings):
     """Budget of time, over all launches of the run; learning rates fall with whichever budget ends first."""
     limit: int | None = None
     """Use this many faces at most."""
+    decoded_in: str | None = None
+    """Folder that keeps the faces as bytes, of which each step reads its own: for more faces than memory holds, and
+    for a next start that decodes nothing. Default: in memory."""
     batch_size: int
     """Faces in one step, over all processes."""
     precision: Literal["no", "bf16"] = "no"

@@ -53,6 +53,15 @@ def test_a_broken_and_resumed_run_leaves_what_an_unbroken_one_leaves(training, t
         assert contents(tmp_path / name) == expected, name
 
 
+def test_faces_on_disk_make_the_same_steps(training, tmp_path):
+    config, train = training
+    options = {"steps": 2, "sample_every": 1}
+    train(config(tmp_path / "memory", **options))
+    train(config(tmp_path / "disk", decoded_in=str(tmp_path / "decoded"), **options))
+    assert len(list((tmp_path / "decoded").iterdir())) == 2
+    assert contents(tmp_path / "disk") == contents(tmp_path / "memory")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "harden"])  # and the torture's corpora
 def test_kill_9_loses_no_more_than_the_steps_since_the_checkpoint(name, labelled, tmp_path):

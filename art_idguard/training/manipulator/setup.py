@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from art_idguard import manipulators
+from art_idguard.data.pixels import placed, taken
 from art_idguard.data.reading import read_labelled
 from art_idguard.errors import IDGuardError
 from art_idguard.files.tensors import digest
@@ -80,14 +81,15 @@ class ManipulatorRun(TrainingRun):
         return discriminator | {"generator": self.generator}
 
     def faces(self, index: Int64[Tensor, " B"]) -> Images:
-        """Faces cropped and mirrored at random, in one gather from the bytes on the device."""
-        device, size, count = self.images.device, self.config.size, len(index)
+        """Faces cropped and mirrored at random, in one gather from their bytes."""
+        device, size, count = index.device, self.config.size, len(index)
         rows, columns = torch.randint(self.config.margin + 1, (2, count, 1), device=device)
         span = torch.arange(size, device=device)
         mirrored = torch.rand(count, 1, device=device) < 0.5
         rows, columns = rows + span, columns + torch.where(mirrored, size - 1 - span, span)
         channels = torch.arange(3, device=device)[:, None, None]
-        pictures = self.images[index[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]]
+        faces, each = taken(self.images, index), torch.arange(count, device=device)[:, None, None, None]
+        pictures = faces[each, channels, rows[:, None, :, None], columns[:, None, None, :]]
         return from_uint8(pictures).contiguous(memory_format=memory_format(device))
 
     def state(self) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def build_run(
         accelerator=accelerator,
         inputs=_digests(config, (images, labels), teacher, average, discriminator, attack),
         objective=objective,
-        images=images.to(device),
+        images=placed(images, device),
         labels=labels.to(device),
         generator=generator,
         discriminator=None if config.distill else discriminator,
@@ -204,7 +206,14 @@ def _labelled(
     config: ManipulatorConfig, kind: type[GANObjective[Any, Any]]
 ) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N A"]]:
     size = config.size + config.margin
-    return read_labelled(config.faces, attributes=kind.attributes, size=size, split=config.split, limit=config.limit)
+    return read_labelled(
+        config.faces,
+        attributes=kind.attributes,
+        size=size,
+        split=config.split,
+        limit=config.limit,
+        decoded_in=config.decoded_in,
+    )
 
 
 def _teacher(config: ManipulatorConfig, start: Manipulator) -> Manipulator:

@@ -143,7 +143,9 @@ def save_sample(run: ManipulatorRun) -> Path:
     """A row a face: the photo, then each edit of the averaged generator."""
     edge, size = run.config.margin // 2, run.config.size
     crop = slice(edge, edge + size)
-    photos = from_uint8(run.images[:SAMPLES, :, crop, crop]).contiguous(memory_format=memory_format(run.images.device))
+    device = run.labels.device
+    pictures = from_uint8(run.images[:SAMPLES, :, crop, crop].to(device))
+    photos = pictures.contiguous(memory_format=memory_format(device))
     known = [run.objective.attributes.index(name) for name in ATTRIBUTES]
     forged = [run.average(photos, edit).output for edit in run.average.edits(run.labels[:SAMPLES, known])]
     columns: list[Float[Tensor, "B 3 H W"]] = [photos, *forged]

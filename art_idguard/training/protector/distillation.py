@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from art_idguard.data.pixels import placed, taken
 from art_idguard.data.reading import read_labelled
 from art_idguard.errors import IDGuardError
 from art_idguard.files.grid import save_grid
@@ -96,7 +97,14 @@ class DistillationRun(TrainingRun):
 def build_run(config: DistillationConfig, *, resume: bool = False) -> DistillationRun:
     """Pictures, teacher, student and optimiser of a run, at its checkpoint if it resumes."""
     accelerator, checkpoint = open_run(config, resume=resume)
-    images, _ = read_labelled(config.faces, attributes=(), size=config.size, split=config.split, limit=config.limit)
+    images, _ = read_labelled(
+        config.faces,
+        attributes=(),
+        size=config.size,
+        split=config.split,
+        limit=config.limit,
+        decoded_in=config.decoded_in,
+    )
     if len(images) < config.batch_size:
         raise IDGuardError(f"{len(images)} faces do not fill a batch of {config.batch_size}")
     teacher = Protector.from_pretrained(config.teacher).requires_grad_(False)
@@ -106,7 +114,7 @@ def build_run(config: DistillationConfig, *, resume: bool = False) -> Distillati
         config=config,
         accelerator=accelerator,
         inputs={"faces": digest([images]), "teacher": digest(teacher.state_dict().values())},
-        images=images.to(accelerator.device),
+        images=placed(images, accelerator.device),
         teacher=teacher.to(accelerator.device),
         student=student,
         average=deepcopy(student).requires_grad_(False).eval(),
@@ -144,7 +152,7 @@ def train_step(run: DistillationRun, *, progress: float = 0.0) -> Float[Tensor, 
     whole = batch_index(run.step, len(run.images), config.batch_size, config.seed)
     index = sent(whole[accelerator.process_index :: accelerator.num_processes], accelerator.device)
     seed_step(config.seed, run.step, accelerator.process_index)
-    x = from_uint8(run.images[index])
+    x = from_uint8(taken(run.images, index))
     x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(-1), x)
     with accelerator.autocast():
         loss = distance(run.student, run.teacher, x)
@@ -181,7 +189,7 @@ class Distillation(Training[DistillationRun]):
     def sample(self) -> Path:
         """A row a face."""
         run = self.run
-        photos = from_uint8(run.images[:SAMPLES])
+        photos = from_uint8(run.images[:SAMPLES].to(run.accelerator.device))
         both = [protector(photos).specific for protector in (run.teacher, run.average)]
         columns = [photos, *both, *(10 * (protected - photos) for protected in both)]
         path = run.folder / "samples" / f"{run.step:06d}.png"

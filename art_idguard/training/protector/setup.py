@@ -120,7 +120,14 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | N
     if parts:
         return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
     cache = _cache(config)
-    faces = read_faces(config.faces, split=config.split, size=config.size, limit=config.limit, cache=cache)
+    faces = read_faces(
+        config.faces,
+        split=config.split,
+        size=config.size,
+        limit=config.limit,
+        cache=cache,
+        decoded_in=config.decoded_in,
+    )
     if len(faces) < config.batch_size:
         raise IDGuardError(f"{len(faces)} faces do not fill a batch of {config.batch_size}")
     return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=cache)
@@ -233,7 +240,7 @@ def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> 
         "-".join(map(str, (*settings, faces.digest()))),
         lambda: initial_prior(
             config.prior,
-            faces.images[: config.prior_faces],
+            faces.pixels(slice(config.prior_faces)),
             epsilon=config.epsilon,
             seed=config.seed,
             progress=progress,

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from art_idguard.data.pixels import placed
 from art_idguard.data.reading import read_labelled
 from art_idguard.distortions import require_known
 from art_idguard.errors import IDGuardError
@@ -94,7 +95,7 @@ def build_run(config: WatermarkConfig, *, resume: bool = False) -> WatermarkRun:
             "manipulators": digest(tensor for target in targets for tensor in target.state_dict().values()),
             **({"start": digest(watermarker.state_dict().values())} if config.start else {}),
         },
-        images=images.to(device),
+        images=placed(images, device),
         attributes=attributes.to(device),
         manipulators=targets,
         watermarker=watermarker,
@@ -112,7 +113,12 @@ def build_run(config: WatermarkConfig, *, resume: bool = False) -> WatermarkRun:
 
 def _labelled(config: WatermarkConfig, size: int) -> tuple[UInt8[Tensor, "N 3 S S"], Float[Tensor, "N 5"]]:
     found = read_labelled(
-        config.faces, attributes=ATTRIBUTES, size=config.size or size, split=config.split, limit=config.limit
+        config.faces,
+        attributes=ATTRIBUTES,
+        size=config.size or size,
+        split=config.split,
+        limit=config.limit,
+        decoded_in=config.decoded_in,
     )
     if len(found[0]) < config.batch_size:
         raise IDGuardError(f"{len(found[0])} faces do not fill a batch of {config.batch_size}")

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from art_idguard.data.pixels import taken
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.checks import named
@@ -85,7 +86,7 @@ def train_step(run: WatermarkRun, *, progress: float = 0.0) -> WatermarkReport:
     places = torch.arange(len(whole))[accelerator.process_index :: accelerator.num_processes]
     index = sent(whole[places], accelerator.device)
     seed_step(config.seed, step, accelerator.process_index)
-    x, attributes = from_uint8(run.images[index]), run.attributes[index]
+    x, attributes = from_uint8(taken(run.images, index)), run.attributes[index]
     message = torch.randint(2, (len(x), run.watermarker.bits), device=x.device).to(x)
     run.watermarker.epsilon = bound(run, progress)
     with accelerator.autocast():

@@ -73,7 +73,7 @@ class WatermarkTraining(Training[WatermarkRun]):
         """A row a manipulator, each of another face."""
         run, rows, captions = self.run, [], []
         count = min(len(run.manipulators), len(run.images))
-        photos, attributes = from_uint8(run.images[:count]), run.attributes[:count]
+        photos, attributes = from_uint8(run.images[:count].to(run.accelerator.device)), run.attributes[:count]
         chance = torch.Generator().manual_seed(run.config.seed)
         message = torch.randint(2, (count, run.watermarker.bits), generator=chance).to(photos)
         marked = run.watermarker(photos, message)
