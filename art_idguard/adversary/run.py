@@ -50,7 +50,7 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
     Raises:
         IDGuardError: unusable weights, data or numbers, or an unknown family of attempts.
     """
-    parts = _Parts(config)
+    parts = _Parts(config, verbose=verbose)
     reports, documents = {}, []
     for name, target in parts.targets.items():
         setting = AdversarySetting(
@@ -92,8 +92,8 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
 class _Parts:
     """The networks and faces of a run."""
 
-    def __init__(self, config: AdversaryConfig) -> None:
-        self.config, self.output = config, Path(config.output)
+    def __init__(self, config: AdversaryConfig, *, verbose: bool) -> None:
+        self.config, self.output, self.verbose = config, Path(config.output), verbose
         if unknown := [name for name in config.attempts if name not in FAMILIES]:
             raise IDGuardError(f"unknown attempts: {', '.join(unknown)}; choose from: {', '.join(FAMILIES.names())}")
         self.families = [FAMILIES[name] for name in config.attempts or FAMILIES.names()]
@@ -114,7 +114,8 @@ class _Parts:
 
     def _read(self, spec: DataSpec, limit: int) -> Faces:
         cache = self.output / "regions.safetensors"
-        return spec.read(size=self.size, limit=limit, cache=cache).to(self.protector.prior.device)
+        faces = spec.read(size=self.size, limit=limit, cache=cache, verbose=self.verbose)
+        return faces.to(self.protector.prior.device)
 
     def _others(self) -> Faces | None:
         """What the adversary learns on; None where no attempt learns."""

@@ -65,7 +65,8 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
     check_size(models.values(), config.size)
     recognizer = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
     spec, output = DataSpec.parse(config.data), Path(config.output)
-    faces = spec.read(size=config.size, limit=config.limit, cache=output / "regions.safetensors")
+    cache = output / "regions.safetensors"
+    faces = spec.read(size=config.size, limit=config.limit, cache=cache, verbose=verbose)
     x = to_unit(from_uint8(faces.images)).numpy()
     table = white_box_table(
         models,

@@ -48,6 +48,7 @@ def read_faces(
     framing: Framing = "resize",
     cache: str | Path | None = None,
     decoded_in: str | Path | None = None,
+    verbose: bool = True,
 ) -> Faces:
     """Decode a set of faces and find their five points.
 
@@ -74,6 +75,7 @@ def read_faces(
         cache: file that keeps the landmarks, so that the next start needs no detector.
         decoded_in: folder that keeps the faces as bytes, of which a batch reads its own, so that a set may be larger
             than memory, and the next start decodes nothing.
+        verbose: show a progress bar of the search for faces, where they are many.
 
     Faces that the detector does not find are left out, with a warning.
 
@@ -106,6 +108,7 @@ def read_faces(
             rows=torch.arange(len(found)) if on_disk(kept.images) else None,
         ),
         cache,
+        verbose=verbose,
     )
 
 
@@ -117,7 +120,7 @@ def faces_of(images: UInt8[Tensor, "N 3 S S"], attributes: Attributes | None = N
     """
     names = tuple(f"picture {i}" for i in range(len(images)))
     labels = images.new_zeros(len(images), len(ATTRIBUTES), dtype=torch.float32) if attributes is None else attributes
-    return _with_landmarks(Faces(names, images, labels, landmarks=torch.zeros(len(images), 5, 2)), cache=None)
+    return _with_landmarks(Faces(names, images, labels, landmarks=torch.zeros(len(images), 5, 2)), None, verbose=False)
 
 
 def read_labelled(
@@ -214,25 +217,36 @@ def _classes(entry: Entry, size: int) -> UInt8[Tensor, "S S"]:
         ) from error
 
 
-def _with_landmarks(faces: Faces, cache: str | Path | None) -> Faces:
-    landmarks = cached_rows(
-        cache, "points", faces.content_ids(), lambda keep: find_landmarks(faces.pixels(torch.tensor(keep)))
-    )
+def _with_landmarks(faces: Faces, cache: str | Path | None, *, verbose: bool) -> Faces:
+    def found(missing: list[int]) -> Landmarks:
+        detector = FaceDetector()
+        shown = tqdm(missing, "finding faces", disable=not verbose or len(missing) < BAR_FROM)
+        # One by one: they may be more than memory holds.
+        return torch.stack([_points(faces.pixels(torch.tensor([i]))[0], detector) for i in shown])
+
+    landmarks = cached_rows(cache, "points", faces.content_ids(), found)
     has_face = landmarks.isfinite().all(dim=(1, 2)).tolist()
-    lost = [name for name, found in zip(faces.names, has_face, strict=True) if not found]
+    lost = [name for name, known in zip(faces.names, has_face, strict=True) if not known]
     if len(lost) == len(faces):
         raise IDGuardError(f"no face found in the {len(faces)} pictures, {faces.names[0]} the first")
     if lost:
         names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         warnings.warn(f"{len(lost)} of {len(faces)} pictures left out: no face found ({names})", stacklevel=3)
-    return replace(faces, landmarks=landmarks).select([i for i, found in enumerate(has_face) if found])
+    return replace(faces, landmarks=landmarks).select([i for i, known in enumerate(has_face) if known])
+
+
+BAR_FROM = 500
+"""Pictures from which on the search for faces takes long enough for a progress bar."""
 
 
 def find_landmarks(images: UInt8[Tensor, "N 3 H W"]) -> Landmarks:
     """The five points of the largest face of each picture; NaN where there is none."""
-    detector = FaceDetector()
-    landmarks = torch.full((len(images), 5, 2), torch.nan)
-    for i, image in enumerate(tqdm(images, desc="finding faces", disable=len(images) < 500)):
-        if face := detector.largest(image.permute(1, 2, 0).numpy()):
-            landmarks[i] = torch.from_numpy(face.landmarks)
-    return landmarks
+    detector, found = FaceDetector(), torch.full((len(images), 5, 2), torch.nan)
+    for i, image in enumerate(images):
+        found[i] = _points(image, detector)
+    return found
+
+
+def _points(image: UInt8[Tensor, "3 H W"], detector: FaceDetector) -> Float[Tensor, "5 2"]:
+    face = detector.largest(image.permute(1, 2, 0).numpy())
+    return torch.from_numpy(face.landmarks) if face else torch.full((5, 2), torch.nan)

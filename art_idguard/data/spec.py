@@ -36,7 +36,7 @@ class DataSpec(NamedTuple):
         """What a report says of it: no folder of this machine."""
         return self._asdict() | {"path": Path(self.path).name}
 
-    def read(self, *, size: int, limit: int | None, cache: Path) -> Faces:
+    def read(self, *, size: int, limit: int | None, cache: Path, verbose: bool = True) -> Faces:
         """The faces, with their landmarks kept in the file `cache`."""
         return read_faces(
             self.path,
@@ -45,4 +45,5 @@ class DataSpec(NamedTuple):
             limit=limit,
             framing=self.framing,
             cache=cache,
+            verbose=verbose,
         )

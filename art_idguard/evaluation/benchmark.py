@@ -198,7 +198,8 @@ class Parts:
 
     def read(self, spec: DataSpec, limit: int | None) -> Faces:
         """Faces of a data set."""
-        return spec.read(size=self.size, limit=limit, cache=self.output / "regions.safetensors").to(self.device)
+        cache = self.output / "regions.safetensors"
+        return spec.read(size=self.size, limit=limit, cache=cache, verbose=self.verbose).to(self.device)
 
     def calibration(self) -> dict[str, Any]:
         """Where the recognisers' thresholds are, and from whom; nothing where no faces are given for it."""

@@ -99,7 +99,8 @@ def evaluate_watermarkers(config: ForensicsConfig, *, verbose: bool = True) -> F
         )
     size = next(iter(rows.values())).size
     check_size(targets.values(), size)
-    faces = spec.read(size=size, limit=config.limit, cache=Path(config.output) / "regions.safetensors").to(device)
+    cache = Path(config.output) / "regions.safetensors"
+    faces = spec.read(size=size, limit=config.limit, cache=cache, verbose=verbose).to(device)
     sources |= dict(zip(targets, specs, strict=True))
     protector = None
     if config.protector:

@@ -45,7 +45,9 @@ def evaluate_manipulators(config: QualityConfig, *, verbose: bool = True) -> dic
     loaded = [manipulators.load(model).to(device) for model in config.models]
     check_size(loaded, size)
     face = None if config.portrait is None else _face(Path(config.portrait), size).to(device)
-    faces = read_faces(spec.path, size=size, split=spec.split, limit=config.limit, framing=spec.framing).to(device)
+    faces = read_faces(
+        spec.path, size=size, split=spec.split, limit=config.limit, framing=spec.framing, verbose=verbose
+    ).to(device)
     recognizer = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
     classifier = attributes.default().to(device)
     trainings = [read_training(model) for model in config.models]

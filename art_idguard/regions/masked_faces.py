@@ -18,6 +18,9 @@ from art_idguard.regions.face import face_mask, face_mask_from_annotation
 from art_idguard.regions.heatmap import HeatMethod, heat_to_picture
 from art_idguard.types import Frames, Images, Region
 
+BAR_FROM = 8
+"""Batches from which on heat maps take long enough for a progress bar."""
+
 
 class MaskedFaces(NamedTuple):
     """Faces, where their identity shows, and how a recogniser looks at them (None: the whole picture)."""
@@ -48,8 +51,11 @@ def heat_maps(
     aligned: bool = True,
     batch_size: int = 32,
     cache: str | Path | None = None,
+    verbose: bool = True,
 ) -> Faces:
     """The faces with a heat map each, made once on the recogniser's device and kept by picture in the file `cache`.
+
+    A progress bar shows how far they are, where they are many, unless `verbose` is false.
 
     Raises:
         IDGuardError: the file is damaged, or does not have them and torchcam is not installed.
@@ -66,7 +72,7 @@ def heat_maps(
             ) from error
         device, maps = next(recognizer.parameters()).device, []
         total = -(-len(chosen) // batch_size)
-        for batch in tqdm(chosen.batches(batch_size), "heat maps", total, disable=total < 8):
+        for batch in tqdm(chosen.batches(batch_size), "heat maps", total, disable=not verbose or total < BAR_FROM):
             frame = arcface_frame(batch.landmarks.to(device), batch.images.shape[-2:]) if aligned else None
             maps.append(heat_map(batch.images.to(device), recognizer, frame, method=method))
         return torch.cat(maps)

@@ -337,12 +337,12 @@ def test_rows_are_computed_once_each(tmp_path):
 def test_points_are_found_once_for_a_picture_whatever_the_limit(tmp_path, monkeypatch):
     folder, regions, searched = write_portraits(tmp_path / "faces", 3), tmp_path / "regions.safetensors", []
     whole = read_faces(folder, size=64).landmarks
-    find = data.find_landmarks
-    monkeypatch.setattr(data, "find_landmarks", lambda images: (searched.append(len(images)), find(images))[1])
+    find = data._points
+    monkeypatch.setattr(data, "_points", lambda *parts: (searched.append(limit), find(*parts))[1])
     for limit in (2, 3, 1):
         assert torch.equal(read_faces(folder, size=64, limit=limit, cache=regions).landmarks, whole[:limit])
     read_faces(folder, size=48, limit=1, cache=regions)
-    assert searched == [2, 1, 1]
+    assert searched == [2, 2, 3, 1]  # two, another one, none, and one in another size
 
 
 def test_a_damaged_file_of_regions_is_named(tmp_path):

@@ -210,7 +210,10 @@ def test_tasks_are_shared_out_by_processes(one_and_two):
 
 
 @pytest.mark.parametrize("verbose", [True, False])
-def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path, monkeypatch):
+def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path, monkeypatch, capsys):
+    """Of however many faces: the search for them and for their heat maps."""
+    for module in ("data.reading", "regions.masked_faces"):  # the latter's name is a function's, too
+        monkeypatch.setattr(sys.modules[f"art_idguard.{module}"], "BAR_FROM", 1)
     shown = []
 
     def initial_prior(kind, images, *, progress, **_):
@@ -218,8 +221,11 @@ def test_quiet_runs_show_no_bar_while_they_prepare(verbose, workplace, tmp_path,
         return torch.zeros(1, *images.shape[1:])
 
     monkeypatch.setattr(setup, "initial_prior", initial_prior)
-    train_protector(protector_config(workplace, tmp_path, steps=1), verbose=verbose)
+    regions = str(tmp_path / "regions.safetensors")
+    train_protector(protector_config(workplace, tmp_path, steps=1, regions=regions), verbose=verbose)
     assert shown == [verbose]
+    bars = capsys.readouterr().err
+    assert all((what in bars) is verbose for what in ("finding faces", "heat maps", "1/1"))
 
 
 def test_the_prior_stays_in_its_ball(workplace, tmp_path):

@@ -43,7 +43,7 @@ def build_run(
     targets = [m.to(device) for m in (parts.manipulators if parts else map(load_manipulator, _targets(config)))]
     recognizers = _recognizers(config, device)
     with accelerator.main_process_first():  # one process fills the cache, the others read it
-        faces = _faces(config, recognizers[0], parts).to(device)
+        faces = _faces(config, recognizers[0], parts, verbose=verbose).to(device)
     torch.manual_seed(config.seed)
     protector = _protector(config, accelerator, parts)
     if not (checkpoint or config.start or parts):
@@ -116,9 +116,9 @@ def _named(config: ProtectorConfig) -> ProtectorConfig:
     return replace(config, manipulators=tuple(map(short_name, _targets(config))))
 
 
-def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None) -> Faces:
+def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | None, *, verbose: bool) -> Faces:
     if parts:
-        return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned)
+        return heat_maps(parts.faces, recognizer, method=config.heat, aligned=config.aligned, verbose=verbose)
     cache = _cache(config)
     faces = read_faces(
         config.faces,
@@ -127,10 +127,11 @@ def _faces(config: ProtectorConfig, recognizer: Recognizer, parts: Preloaded | N
         limit=config.limit,
         cache=cache,
         decoded_in=config.decoded_in,
+        verbose=verbose,
     )
     if len(faces) < config.batch_size:
         raise IDGuardError(f"{len(faces)} faces do not fill a batch of {config.batch_size}")
-    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=cache)
+    return heat_maps(faces, recognizer, method=config.heat, aligned=config.aligned, cache=cache, verbose=verbose)
 
 
 def _cache(config: ProtectorConfig) -> Path:
