@@ -30,7 +30,7 @@ from art_idguard.regions import heat_maps
 
 RECIPES = ROOT / "hub" / "recipes"
 FETCHED = ROOT / "runs" / "on_gpu"
-DEFAULT = ("protector-gpu", "stargan-celeba128")
+DEFAULT = ("protector-photo-gpu", "protector-gpu", "stargan-celeba128")
 
 MOST, TRAVELS = 60_000_000, 66_000_000
 """Bytes of a pack, or of each of its files, and together with this checkout's: 64 MiB may travel in a call."""
@@ -124,13 +124,13 @@ def pack(
             for part in plan(names, RECIPES):
                 packer.add(f"hub/recipes/{part.name}.toml", recipe_text(part, on=on).encode())
             parts = plan(names, packer.stage / "hub" / "recipes")
-            for network in dict.fromkeys(network for part in parts for network in networks(part.recipe)):
+            there = {part.result for part in parts}
+            for network in dict.fromkeys(n for part in parts for n in networks(part.recipe) if n not in there):
                 packer.add_network(network, weights)
             packer.add_packages()
             packer.add_faces(faces, raw, room)
-            for part in parts:
-                if "regions" in part.recipe:
-                    packer.add_regions(part.recipe)
+            for recipe in {part.recipe["regions"]: part.recipe for part in parts if "regions" in part.recipe}.values():
+                packer.add_regions(recipe)
         if made.stat().st_size > room:
             sys.exit(f"that is {made.stat().st_size / 1e6:.1f} of {room / 1e6:.1f} MB; pack fewer recipes at a time")
         split(made.read_bytes(), PACK, "pack", one)
@@ -162,7 +162,7 @@ def networks(recipe: Mapping[str, Any]) -> list[str]:
     """Folders and files of what a recipe's training starts from and learns against."""
     named = [*recipe.get("manipulators", ()), *recipe.get("recognizers", ())]
     named += [recipe[key] for key in ("start", "start_discriminator") if key in recipe]
-    return [name.rpartition("=")[2] for name in named]
+    return [name.rpartition("=")[2] for name in named if name != "photo"]
 
 
 def travelling() -> list[str]:

@@ -64,6 +64,11 @@ class Part(NamedTuple):
         """The run's folder."""
         return WORK / self.recipe["output"]
 
+    @property
+    def result(self) -> str:
+        """The trained model's place, from which a later part may start."""
+        return f"{self.recipe['output']}/{self.model}"
+
 
 def plan(names: Sequence[str], recipes: Path) -> list[Part]:
     """Each recipe has its own minutes, or what those before it leave."""
@@ -178,9 +183,12 @@ def check(parts: Sequence[Part], options: Sequence[str]) -> dict[str, Any]:
     """Some steps of each part: whether they are finite, for a training stops where they are not, and how fast."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     found: dict[str, Any] = {"gpu": gpu, "torch": torch.__version__, "python": platform.python_version()}
+    starts = {part.result: part.recipe.get("start") for part in parts}
     for part in parts:
         output = WORK / "runs" / f"check-{part.name}"
-        found[part.name] = {"exit code": train(part, [*FEW, f"--output={output}", *options], seconds=120)}
+        start = starts.get(part.recipe.get("start"))  # its own is not trained yet
+        words = [*FEW, f"--output={output}", *([f"--start={start}"] if start else []), *options]
+        found[part.name] = {"exit code": train(part, words, seconds=120)}
         if (log := output / "log.jsonl").is_file() and (lines := log.read_text().splitlines()):
             found[part.name]["images_per_second"] = json.loads(lines[-1])["images_per_second"]
         shutil.rmtree(output, ignore_errors=True)

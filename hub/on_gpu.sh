@@ -11,8 +11,8 @@
 #   here:   hub/on_gpu.sh rehearse [FACES]   all that on this CPU with some steps, in a bare environment, with the pack
 #                                            that is there or, as for pack, with a new one
 #
-# FACES is celeba128, FOLDER has the second recogniser's weights, RECIPE is protector-gpu and stargan-celeba128 unless
-# named. --on goes on from what was fetched of a recipe before. --transfers makes N files, each to be sent in a call of
+# FACES is celeba128, FOLDER has the second recogniser's weights, RECIPE is protector-photo-gpu, protector-gpu
+# and stargan-celeba128 unless named. --on goes on from what was fetched of a recipe before. --transfers makes N files, each to be sent in a call of
 # its own (run OUT 1), the last one with the call of 9 minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -48,7 +48,7 @@ def test_the_plan_fits_the_minutes_of_a_machine():
     assert sum(part.minutes for part in parts) + on_gpu.CHECK + on_gpu.SAVING <= 12
     assert sum(on_gpu.CALLS) <= 12
     assert max(on_gpu.CALLS) < 10
-    assert [part.minutes for part in parts] == [6, 3.5]
+    assert [part.minutes for part in parts] == [3, 4, 2.5]
     assert re.findall(r"run OUT (\d)", SCRIPT)[:2] == [f"{minutes:g}" for minutes in on_gpu.CALLS]
     assert "12.0 min  in calls of 9 and 3 minutes" in on_gpu.table(parts)
     with pytest.raises(SystemExit, match="take 12 minutes and more: none is left for protector-gpu; pack fewer"):
@@ -57,6 +57,7 @@ def test_the_plan_fits_the_minutes_of_a_machine():
 
 @pytest.mark.parametrize("names", [for_gpu.DEFAULT, *packed_names()], ids=" ".join)
 def test_recipes_options_and_files_exist(names):
+    made = set()
     for part in on_gpu.plan(names, for_gpu.RECIPES):
         words = part.words([*on_gpu.FEW, "--output=runs/check", *for_gpu.TINY, "--minutes=1"])
         given = vars(cli._parser().parse_args(words))
@@ -67,7 +68,8 @@ def test_recipes_options_and_files_exist(names):
         assert settings.faces == "data/celeba128"
         assert part.output == on_gpu.WORK / config.from_recipe(ROOT / recipe).output
         for network in for_gpu.networks(part.recipe):
-            assert network.startswith("weights/") or (ROOT / network / "config.json").is_file()
+            assert network in made or network.startswith("weights/") or (ROOT / network / "config.json").is_file()
+        made.add(part.result)
 
 
 def test_eight_bits_a_weight():
@@ -134,6 +136,27 @@ def test_a_pack_has_all_that_a_training_needs_without_art_opencv_and_torchcam(ch
     assert faces.attributes.sum() > 0
     load_recognizer(f"mobilefacenet={there}/weights/second.safetensors", width=4)
     load_manipulator(there / "hub" / "stargan")
+
+
+def test_a_part_starts_from_what_an_earlier_one_made(checkout, monkeypatch):
+    """Until that is trained, the self-check starts it from where the earlier one starts."""
+    tiny("protector").save_pretrained(checkout / "hub" / "start")
+    first = (for_gpu.RECIPES / "protector.toml").read_text()
+    second = first.replace('"runs/protector"', '"runs/second"') + '\nstart = "runs/protector/protector"\n'
+    (for_gpu.RECIPES / "protector.toml").write_text(f'{first}\nstart = "hub/start"\n')
+    (for_gpu.RECIPES / "second.toml").write_text(second.replace('["hub/stargan"]', '["photo"]'))
+    for_gpu.pack(checkout / "faces", names := ["protector", "second"], weights=checkout)
+    asked = []
+    monkeypatch.setattr(on_gpu, "train", lambda part, options, *, seconds: asked.append([part.name, *options]) or 0)
+    monkeypatch.setattr(on_gpu, "deliver", lambda part, *, whole: None)
+    (on_gpu.WORK / "outbox").mkdir(parents=True)
+    (checkout / "out").mkdir()
+    on_gpu.run(checkout / "out", 5, ["--steps=1"])
+    checks, runs = asked[:2], asked[2:]
+    assert [name for name, *_ in checks] == [name for name, *_ in runs] == names
+    assert [word for word in checks[1] if word.startswith("--start")] == ["--start=hub/start"]
+    assert not any(word.startswith("--start") for words in (checks[0], *runs) for word in words)
+    assert (on_gpu.WORK / "hub" / "start" / "model.safetensors").is_file()
 
 
 def test_what_is_too_much_or_missing_is_said(checkout, monkeypatch):
