@@ -84,6 +84,8 @@ def fine_tuning(setting: AdversarySetting) -> Attempts:
 
 def _adapted(setting: AdversarySetting, name: str, learner: Manipulator, attack: Attacker, lr: float) -> Attempts:
     original = setting.manipulator
+    if not list(original.parameters()):  # such as the photo itself
+        return {}
 
     def loss(batch: FaceBatch, step: int) -> Float[Tensor, ""]:
         edits = original.edits(batch.attributes)

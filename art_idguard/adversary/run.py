@@ -66,6 +66,9 @@ def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str,
             verbose=verbose,
         )
         attempts = {a: forger for family in parts.families for a, forger in family.attempts(setting).items()}
+        if not attempts:
+            tried = ", ".join(config.attempts)
+            raise IDGuardError(f"{name} has no weights to adapt; choose other attempts than {tried}")
         rows = parts.rows(setting)
         found = evaluate(
             rows,

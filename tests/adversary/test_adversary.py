@@ -128,6 +128,11 @@ def test_an_adapted_manipulator_is_a_folder_that_any_command_takes(setting):
         torch.testing.assert_close(loaded(x, edit).output, adapted(x, edit).output)
 
 
+def test_what_has_no_weights_is_not_adapted(adversary, capsys):
+    adversary("--manipulators", "photo", "--attempts", "lora", "fine-tuning", code=1)
+    assert "photo has no weights to adapt; choose other attempts than lora, fine-tuning" in capsys.readouterr().err
+
+
 def test_a_cleaner_learns_to_take_a_constant_perturbation_away(setting, monkeypatch):
     monkeypatch.setattr(cleaner, "Cleaner", partial(Cleaner, channels=8))
     shift = 0.05 * torch.tensor([1.0, -1.0, 1.0])[:, None, None].expand(3, SIZE, SIZE)
