@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
@@ -38,15 +37,15 @@ class _FrozenPReLU(torch.autograd.Function):
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's; depthwise and strided, it goes back ten times as fast in bfloat16 on a CPU where it is frozen."""
+    """PyTorch's; depthwise and strided, it goes back seven times as fast in bfloat16 on a CPU where it is frozen."""
 
     def _conv_forward(
         self, x: Float[Tensor, "B C H W"], weight: Float[Tensor, "D c k l"], bias: Float[Tensor, " D"] | None
     ) -> Float[Tensor, "B D h w"]:
         stride, padding = self.stride[0], self.padding[0]
-        frozen = not weight.requires_grad and x.requires_grad and x.device.type == "cpu"
+        frozen = not weight.requires_grad and x.requires_grad and x.device.type == "cpu" and x.dtype == torch.bfloat16
         depthwise = self.groups == len(weight) == self.in_channels
-        if frozen and depthwise and stride > 1 and padding == self.kernel_size[0] // 2:
+        if frozen and depthwise and stride > 1 and padding == (self.kernel_size[0] - 1) / 2:
             return _FrozenDepthwise.apply(x, weight, bias, stride, padding)
         return super()._conv_forward(x, weight, bias)
 
@@ -55,21 +54,18 @@ class _FrozenDepthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.of_x, ctx.stride, ctx.padding = (x.shape, x.dtype), stride, padding
+        ctx.shape, ctx.stride, ctx.padding = x.shape, stride, padding
         return F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """The gradient with zeros between its pixels, convolved by the mirrored kernel: one more forward pass."""
-        (weight,), (shape, dtype), stride, padding = ctx.saved_tensors, ctx.of_x, ctx.stride, ctx.padding
-        weight = weight.to(gradient)
-        if gradient.dtype != torch.bfloat16:
-            back = conv2d_input(shape, weight, gradient, stride, padding, groups=len(weight))
-            return back.to(dtype), None, None, None, None
-        apart = gradient.new_zeros(shape).contiguous(memory_format=torch.channels_last)
+        (weight,), stride = ctx.saved_tensors, ctx.stride
+        apart = gradient.new_zeros(ctx.shape).contiguous(memory_format=torch.channels_last)
         apart[:, :, ::stride, ::stride] = gradient
-        return F.conv2d(apart, weight.flip(2, 3), padding=padding, groups=len(weight)).to(dtype), None, None, None, None
+        mirrored = weight.to(gradient).flip(2, 3)
+        return F.conv2d(apart, mirrored, padding=ctx.padding, groups=len(weight)), None, None, None, None
 
 
 class Normalised(nn.Sequential):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from art_idguard import recognizers
 from art_idguard.faces.alignment import align, arcface_frame, celeba_landmarks
 from art_idguard.recognizers.base import Recognizer
-from art_idguard.recognizers.layers import Normalised, PReLU
+from art_idguard.recognizers.layers import Conv2d, Normalised, PReLU
 
 from .measuring import seconds, turns
 from .suite import Suite
@@ -21,6 +21,8 @@ def plain(recognizer: Recognizer) -> Recognizer:
     for module in copy.modules():
         if isinstance(module, PReLU):
             module.__class__ = nn.PReLU
+        elif isinstance(module, Conv2d):
+            module.__class__ = nn.Conv2d
         elif isinstance(module, Normalised):
             module.__class__ = nn.Sequential
     copy.crop = lambda images, frame: align(images, frame, copy.size)  # type: ignore[method-assign]

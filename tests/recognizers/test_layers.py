@@ -53,9 +53,10 @@ def test_a_frozen_depthwise_convolution_goes_back_as_pytorchs(dtype, stride, ker
     for layer in (theirs, ours):
         layer.to(dtype).requires_grad_(False)
     x = torch.randn(2, 6, *size, dtype=dtype)
-    (y, a), (expected, b) = (through(layer, x, torch.ones_like(theirs(x)) / 3) for layer in (ours, theirs))
+    gradient = torch.randn_like(theirs(x))  # of which a wrong pixel would show
+    (y, a), (expected, b) = (through(layer, x, gradient) for layer in (ours, theirs))
     assert torch.equal(y, expected)
-    torch.testing.assert_close(a, b)
+    assert (a - b).norm() <= (1e-2 if dtype == torch.bfloat16 else 0) * b.norm()
 
 
 @pytest.mark.parametrize("groups", [1, 3, 6])
