@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator
+from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, recognizers
 from art_idguard import attribute_classifier as attributes
 from art_idguard.attribute_classifier import predictions
 from art_idguard.distortions import NOTHING, crop, rescale, sample_distortion
 from art_idguard.faces.alignment import arcface_frame, celeba_landmarks
 from art_idguard.files.photo import read_photo
 from art_idguard.images import box_blur, from_array, resize
+from art_idguard.manipulators.photo import Photo
 from art_idguard.metrics import l2_face
 from art_idguard.perturbation import Protector, Visibility
 from art_idguard.perturbation import refined as refinement
@@ -74,7 +75,8 @@ def test_every_step_is_told_and_may_end_the_work(parts):
     assert told == [(0, 5), (1, 5), (2, 5)]
 
 
-def test_work_ends_where_it_is_enough_which_is_asked_after_each_round_of_edits(parts, x):
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_work_ends_where_it_is_enough_which_is_asked_after_each_round_of_edits(parts, x, count):
     protector, manipulators, recognizer = parts
     asked, steps = [], []
 
@@ -84,8 +86,9 @@ def test_work_ends_where_it_is_enough_which_is_asked_after_each_round_of_edits(p
         return len(asked) == 3
 
     options = {"enough": enough, "on_step": lambda done, most: steps.append(done)}
-    refined = RefinedProtector(protector, manipulators[:1], [recognizer], steps=20, **options)(x).specific
-    assert [done for done, _ in asked] == [0, 5, 10]
+    refined = RefinedProtector(protector, manipulators[:count], [recognizer], steps=40, **options)(x).specific
+    turns = 5 * max(1, count)
+    assert [done for done, _ in asked] == [0, turns, 2 * turns]
     assert torch.equal(asked[-1][1], refined)
     assert not torch.equal(asked[0][1], refined)
 
@@ -153,35 +156,55 @@ def test_no_step_is_the_protector(parts, x):
 
 
 @pytest.mark.parametrize("augment", [(), ("crop",)])
-def test_two_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(parts, augment):
-    """One picture without a face: CelebA's framing is assumed there."""
-    protector, manipulators, recognizer = parts
+@pytest.mark.parametrize("count", [0, 2])
+def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(parts, augment, count):
+    """The photo's own in each, a manipulator's by turns. One picture without a face: CelebA's framing is assumed."""
+    protector, manipulators, _ = parts
+    recognizer = recognizers.default()  # to one that learnt nothing all pictures are alike
     torch.manual_seed(1)
     x, labels = torch.rand(1, 3, SIZE, SIZE) - 0.5, torch.tensor([[1.0, 0, 0, 0, 1]])
     landmarks = celeba_landmarks((SIZE, SIZE))
     aligned, mask = arcface_frame(landmarks, (SIZE, SIZE)), face_mask(landmarks, (SIZE, SIZE))
     epsilon, free, direction = protector.epsilon, protector(x).specific - x, torch.zeros_like(x)
-    for step in range(2):
+    for step in range(3):
         seen = sample_distortion(augment, seed=step)
         free.requires_grad_()
         protected = (x + free).clamp(-1, 1)
-        total = 0
-        for manipulator in manipulators:
-            edit = manipulator.edits(labels)[step]
-            clean, disrupted = (manipulator(seen.images(images), edit).output for images in (x, protected))
+        before, after = (seen.images(images) for images in (x, protected))
+
+        def cosine(a, b, seen=seen):
+            return F.cosine_similarity(*(recognizer(y, seen.frame(aligned)) for y in (a, b)))
+
+        total = -2 * cosine(before, after)
+        if count:
+            manipulator = manipulators[step % 2]
+            edit = manipulator.edits(labels)[step // 2]
+            clean, disrupted = (manipulator(images, edit).output for images in (before, after))
             distance = l2_face(clean, disrupted, seen.maps(mask))
-            cosine = F.cosine_similarity(*(recognizer(y, seen.frame(aligned)) for y in (clean, disrupted)))
-            total = total + distance.clamp(max=0.08).log() - 2 * cosine.clamp(min=0.2)
+            total = total + distance.clamp(max=0.08).log() - 2 * cosine(clean, disrupted).clamp(min=0.2)
         (gradient,) = torch.autograd.grad(total.sum(), free)
         direction = 0.4 * direction + gradient / gradient.abs().mean()
-        length = 0.01 * (1 - step / 2)
+        length = 0.01 * (1 - step / 3)
         free = (free.detach() + length * direction.sign()).clamp(-epsilon, epsilon)
     expected = (x + free).clamp(-1, 1)
-    options = {"steps": 2, "step_size": 0.01, "augment": augment, "visibility": Visibility()}
-    refined = RefinedProtector(protector, manipulators, [recognizer], **options)
+    options = {"steps": 3, "step_size": 0.01, "augment": augment, "visibility": Visibility()}
+    refined = RefinedProtector(protector, manipulators[:count], [recognizer], **options)
     found = refined(x, labels).specific
     assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
     assert (expected - protector(x).specific).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_photo_itself_is_a_manipulator_that_is_there_anyway(parts, x, precision):
+    protector, manipulators, recognizer = parts
+    options = {"steps": 2, "precision": precision}
+    results = [
+        RefinedProtector(protector, targets, [recognizer], **options)(x).specific
+        for targets in ([], [Photo()], manipulators[:1], [manipulators[0], Photo()])
+    ]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[2], results[3])
+    assert not torch.equal(results[0], results[2])
 
 
 def test_unlabelled_faces_are_edited_as_the_classifier_sees_them(parts, x):
@@ -211,7 +234,7 @@ def test_what_is_refined_may_not_be_seen(parts, x):
 
 def test_automatic_steps_halve_and_end_where_no_more_is_won():
     """Rounds of five: the first win, then nothing does; four times too little is won."""
-    lengths, taken = _Lengths("auto", 0.02), []
+    lengths, taken = _Lengths("auto", 0.02, turns=5), []
     for step, length in enumerate(lengths):
         taken.append(length)
         lengths.note(min(step // 5, 3) * 0.1)
@@ -220,7 +243,7 @@ def test_automatic_steps_halve_and_end_where_no_more_is_won():
     for step, _ in enumerate(eleven):
         eleven.note((step % 11 == 0) + step // 11 * 0.1)
     assert len(eleven.values) == MOST
-    improving = _Lengths("auto", 0.02)
+    improving = _Lengths("auto", 0.02, turns=5)
     for step, _ in enumerate(improving):
         improving.note(step * 0.1)
     assert len(improving.values) == MOST
@@ -229,11 +252,11 @@ def test_automatic_steps_halve_and_end_where_no_more_is_won():
 @pytest.mark.slow
 def test_automatic_refinement_wins_more_than_a_few_steps(parts, x, monkeypatch):
     """By what it maximises, summed over the edits of faces without labels."""
-    monkeypatch.setattr(refinement, "MOST", 10)
+    monkeypatch.setattr(refinement, "MOST", 20)
     protector, manipulators, recognizer = parts
     refined = {s: RefinedProtector(protector, manipulators, [recognizer], steps=s) for s in (3, "auto")}
     objectives = _Objectives(manipulators, [recognizer], _faces(x, attributes.labels(refined[3].classifier, x)), "no")
-    won = {s: sum(objectives.ascent(r(x).specific, e, NOTHING)[0] for e in range(5)) for s, r in refined.items()}
+    won = {s: sum(objectives.ascent(r(x).specific, e, NOTHING)[0] for e in range(10)) for s, r in refined.items()}
     assert won["auto"] > won[3] + 0.1
     assert (refined["auto"](x).specific - x).abs().max() <= protector.epsilon + 1e-6
 
@@ -272,11 +295,10 @@ def test_celeba_points_are_the_template_in_pixels():
     torch.testing.assert_close(celeba_landmarks((224, 112))[0, 2], torch.tensor([55.0, 144.5]))
 
 
-@pytest.mark.parametrize(("count", "steps"), [(0, 10), (2, -1)])
-def test_senseless_refinement_is_refused(parts, count, steps):
+def test_senseless_refinement_is_refused(parts):
     protector, manipulators, recognizer = parts
-    with pytest.raises(IDGuardError, match=f"at least 0 steps, found {count} and {steps}"):
-        RefinedProtector(protector, manipulators[:count], [recognizer], steps=steps)
+    with pytest.raises(IDGuardError, match="expected at least 0 steps, found -1"):
+        RefinedProtector(protector, manipulators, [recognizer], steps=-1)
 
 
 def test_an_unknown_operation_is_refused(parts):
