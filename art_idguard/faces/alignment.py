@@ -56,3 +56,20 @@ def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) 
     with torch.autocast(images.device.type, enabled=False):  # bfloat16 is too coarse for coordinates
         grid = F.affine_grid(frame.to(dtype), [len(images), 3, size, size], align_corners=False)
         return F.grid_sample(images.to(dtype) + 1, grid, align_corners=False) - 1
+
+
+def nudged(frame: Frames, share: float, *, seed: int) -> Frames:
+    """Each frame turned, scaled and shifted at random, as where a face's points are found a little beside.
+
+    Args:
+        frame: see `types.Frames`.
+        share: at most; of its size, of half its side, and in radians.
+        seed: of the chance.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scale, turn, right, down = share * (2 * torch.rand(4, len(frame), generator=generator) - 1).to(frame)
+    along, across = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
+    square = torch.stack([along, -across, across, along], dim=1).view(-1, 2, 2)
+    linear = frame[..., :2] @ square
+    shift = frame[..., :2] @ torch.stack([right, down], dim=1)[..., None] + frame[..., 2:]
+    return torch.cat([linear, shift], dim=2)

@@ -24,7 +24,7 @@ from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import find_landmarks
 from art_idguard.distortions import NOTHING, Distortion, require_known, sample_distortion
 from art_idguard.errors import IDGuardError
-from art_idguard.faces.alignment import celeba_landmarks
+from art_idguard.faces.alignment import celeba_landmarks, nudged
 from art_idguard.images import to_uint8
 from art_idguard.losses import LOG, LossConfig
 from art_idguard.manipulators.base import Manipulator
@@ -49,6 +49,13 @@ step size is halved, and after so many halvings it is done. Met thresholds win n
 
 IN_PHOTO = replace(LOG, mask_weight=0.0, similarity_floor=-1.0)
 """Of the photo itself: Eq. (7), past the threshold as well, since manipulators pass on a part of it only."""
+
+NUDGE = 0.05
+"""How far recognisers look beside the face's frame, another way in each step, since others find its points elsewhere.
+
+Without, an attack is on one way to sample the pixels: on eight faces of CelebA's test split ten steps on the photo left
+a similarity of 0.73 on a recogniser that was not attacked, with it 0.69, and 0.74 and 0.70 in other frames.
+"""
 
 PHOTO = ("crop", "crop", "resize")
 """What a face goes through from the photo to a manipulator: framed by others, and resampled."""
@@ -235,7 +242,8 @@ class _Objectives:
     def ascent(self, protected: Images, step: int, distortion: Distortion) -> tuple[float, Images]:
         """L_k^adv of the photo and of the manipulator whose turn it is, and its gradient by the protected faces."""
         value, ascent = 0.0, torch.zeros_like(protected)
-        view = distorted(self.masked, distortion)
+        others = nudged(self.masked.frame, NUDGE, seed=step)  # type: ignore[arg-type]  # there is one, see _masked
+        view = distorted(self.masked._replace(frame=others), distortion)
         turn = [(*self.order[step % len(self.order)], LOG)] if self.order else []
         for manipulator, edit, loss in [(*self.photo, IN_PHOTO), *turn]:
             clean = self._reference(manipulator, edit, loss) if distortion is NOTHING else None

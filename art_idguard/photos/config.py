@@ -8,6 +8,9 @@ from typing import Any, Literal
 from art_idguard.errors import IDGuardError
 from art_idguard.files.recipe import Settings
 
+NEEDS_MORE = ("revision", "check", "until", "verify", "show", "refine")
+"""Settings that need more than an exported protector."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectConfig(Settings):
@@ -35,8 +38,10 @@ class ProtectConfig(Settings):
     whole: bool = False
     """Protect a picture without a face as a whole."""
     refine: int | Literal["auto"] = field(default=0, metadata={"metavar": "STEPS"})
-    """Go on with PGD against the shipped manipulators: no cast, in a whole photo hardly stronger; a minute for a face
-    with 12; auto: until no more is won, a few minutes."""
+    """Go on with PGD on the photo itself and one manipulator after the other; auto: until no more is won."""
+    refine_against: tuple[str, ...] = ()
+    """Manipulators that refining knows; photo: none, the photo itself alone, seconds for a face; default: all that
+    ship."""
     until: Literal["holds"] | None = None
     """Refine, as with --refine auto, until no manipulator that judges makes a recognisable you, also after JPEG 75,
     half the size and blur; --verify says whether it came to that."""
@@ -69,7 +74,7 @@ class ProtectConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        needs_more = {name: getattr(self, name) for name in ("revision", "check", "until", "verify", "show", "refine")}
+        needs_more = {name: getattr(self, name) for name in NEEDS_MORE}
         if self.check == "none":
             del needs_more["check"]
         if self.exported and any(needs_more.values()):
@@ -80,6 +85,8 @@ class ProtectConfig(Settings):
             )
         if self.until and self.strength != 1:
             raise IDGuardError(f"strength is {self.strength:g}; until {self.until} needs all of it: leave it out")
+        if self.refine_against and not self.refine:
+            raise IDGuardError("refine_against says whom refining knows, and nothing is refined; give refine, too")
         if self.minutes is not None and not self.refine:
             raise IDGuardError("minutes end the refining, and there is none; give refine or until, too")
         if (self.verify or self.until) and self.check == "none":

@@ -13,7 +13,7 @@ from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.refined import PHOTO, UNNOTICED_IN_PHOTO, refined_in_photo
+from art_idguard.perturbation.refined import IN_PHOTO, PHOTO, UNNOTICED_IN_PHOTO, refined_in_photo
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.job import PhotoJob
@@ -28,9 +28,11 @@ def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJo
     with float32():
         start = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
         all_asked = config.verify and config.check is None
-        tools = _shipped() if config.refine or config.show or all_asked else []
+        by_default = config.refine and not config.refine_against
+        tools = _loaded(manipulators.shipped_manipulators()) if by_default or config.show or all_asked else []
         judges = _judges(config, tools if all_asked else None, start.side, verbose=verbose)
-        protector, made_with = _protector(start, tools, judges, config, verbose=verbose)
+        known = _loaded(config.refine_against) or tools
+        protector, made_with = _protector(start, known, judges, config, verbose=verbose)
         job = PhotoJob(
             config=config,
             protector=protector,
@@ -42,19 +44,19 @@ def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJo
 
 
 def _protector(
-    protector: Protector, tools: Sequence[Manipulator], judges: Judges | None, config: ProtectConfig, *, verbose: bool
+    protector: Protector, known: Sequence[Manipulator], judges: Judges | None, config: ProtectConfig, *, verbose: bool
 ) -> tuple[Protector, dict[str, Any]]:
     """The protector of a run, and what a record says of it."""
     made_with: dict[str, Any] = {"protector": _digest(protector)}
     if config.refine:
-        made_with["refine"] = [config.refine, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, tools)]
+        made_with["refine"] = [config.refine, IN_PHOTO, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, known)]
         options: dict[str, Any] = {}
         if config.until and judges:
             options["enough"] = judges.hold
             made_with["until"] = [config.until, *map(_digest, judges.manipulators)]
         if config.minutes is not None:
             options["seconds"] = made_with["seconds"] = 60 * config.minutes
-        protector = refined_in_photo(protector, tools, steps=config.refine, verbose=verbose, **options)
+        protector = refined_in_photo(protector, known, steps=config.refine, verbose=verbose, **options)
     if config.strength != 1:
         made_with["strength"] = config.strength
         protector = WeakenedProtector(protector, config.strength)
@@ -67,8 +69,8 @@ def _digest(model: HubModel) -> str:
     return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
 
 
-def _shipped() -> list[Manipulator]:
-    return [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
+def _loaded(specs: Sequence[str]) -> list[Manipulator]:
+    return [manipulators.load(spec) for spec in specs]
 
 
 def _judges(config: ProtectConfig, tools: Sequence[Manipulator] | None, side: int, *, verbose: bool) -> Judges | None:

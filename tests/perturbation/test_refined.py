@@ -10,7 +10,7 @@ from art_idguard import IDGuardAttack, IDGuardError, PyTorchManipulator, recogni
 from art_idguard import attribute_classifier as attributes
 from art_idguard.attribute_classifier import predictions
 from art_idguard.distortions import NOTHING, crop, rescale, sample_distortion
-from art_idguard.faces.alignment import arcface_frame, celeba_landmarks
+from art_idguard.faces.alignment import arcface_frame, celeba_landmarks, nudged
 from art_idguard.files.photo import read_photo
 from art_idguard.images import box_blur, from_array, resize
 from art_idguard.manipulators.photo import Photo
@@ -20,6 +20,7 @@ from art_idguard.perturbation import refined as refinement
 from art_idguard.perturbation.precision import autocast
 from art_idguard.perturbation.refined import (
     MOST,
+    NUDGE,
     PHOTO,
     UNNOTICED,
     UNNOTICED_IN_PHOTO,
@@ -171,9 +172,11 @@ def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(p
         free.requires_grad_()
         protected = (x + free).clamp(-1, 1)
         before, after = (seen.images(images) for images in (x, protected))
+        beside = seen.frame(nudged(aligned, NUDGE, seed=step))
+        frames = (beside if augment else aligned, beside)  # what is made of the clean face is kept where it can be
 
-        def cosine(a, b, seen=seen):
-            return F.cosine_similarity(*(recognizer(y, seen.frame(aligned)) for y in (a, b)))
+        def cosine(*pictures, frames=frames):
+            return F.cosine_similarity(*(recognizer(y, frame) for y, frame in zip(pictures, frames, strict=True)))
 
         total = -2 * cosine(before, after)
         if count:

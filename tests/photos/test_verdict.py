@@ -214,6 +214,10 @@ def test_refining_ends_with_the_time(protect, monkeypatch):
     [
         ({"until": "holds", "strength": 0.5}, "strength is 0.5; until holds needs all of it"),
         ({"minutes": 3}, "minutes end the refining, and there is none; give refine or until, too"),
+        (
+            {"refine_against": ("photo",)},
+            "refine_against says whom refining knows, and nothing is refined; give refine",
+        ),
     ],
 )
 def test_senseless_limits_of_refining_are_refused(options, message):
