@@ -7,7 +7,14 @@ import torch
 from skimage import data, transform
 
 from art_idguard.faces import detection
-from art_idguard.faces.alignment import ARCFACE_TEMPLATE, CELEBA_TEMPLATE, align, arcface_frame, template_frame
+from art_idguard.faces.alignment import (
+    ARCFACE_TEMPLATE,
+    CELEBA_TEMPLATE,
+    align,
+    arcface_frame,
+    nudged,
+    template_frame,
+)
 from art_idguard.faces.detection import FaceDetector
 from art_idguard.images import from_array, resize
 
@@ -48,6 +55,24 @@ def test_template_in_place_gives_the_identity():
     torch.testing.assert_close(frame, torch.eye(2, 3)[None], rtol=0, atol=1e-6)
     picture = torch.rand(1, 3, 112, 112) * 2 - 1
     torch.testing.assert_close(align(picture, frame, 112), picture, rtol=0, atol=1e-4)
+
+
+def test_a_nudged_frame_lies_a_little_beside_by_its_own_scale_turn_and_shift():
+    """Against skimage's similarity between the corners of both."""
+    frames = arcface_frame(some_points(32), (112, 112))
+    beside = nudged(frames, 0.05, seed=3)
+    corners = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    found = []
+    for frame, other in zip(frames.numpy(), beside.numpy(), strict=True):
+        seen = (corners @ other[:, :2].T + other[:, 2] - frame[:, 2]) @ np.linalg.inv(frame[:, :2]).T  # in the frame
+        moved = transform.estimate_transform("similarity", corners, seen)
+        np.testing.assert_allclose(moved(corners), seen, atol=1e-9)
+        found.append([moved.scale - 1, moved.rotation, *moved.translation])
+    assert abs(np.array(found)).max(axis=0).min() > 0.04
+    assert abs(np.array(found)).max() <= 0.05 + 1e-9
+    assert torch.equal(nudged(frames, 0.05, seed=3), beside)
+    assert not torch.equal(nudged(frames, 0.05, seed=4), beside)
+    torch.testing.assert_close(nudged(frames, 0.0, seed=3), frames)
 
 
 def test_align_agrees_with_opencv():
