@@ -39,7 +39,7 @@ SCALE = {
     "manipulators": ([1, 2, 5, 10], [1, 5, 10], "of step: numbers of them"),
     "images": (256, 16, "of attack and growth: images to protect"),
     "pgd-images": (2, 1, "of attack: images for PGD, which takes long"),
-    "refine-steps": (12, 2, "of refine: steps"),
+    "refine-steps": (20, 2, "of refine: steps"),
     "tasks": ([2, 5, 10, 20], [2, 20], "of mgda: numbers of tasks"),
     "ratios": ([1.0, 1e4, 1e8], [1.0, 1e8], "of mgda: largest norm of a gradient as a multiple of the least"),
     "problems": (20, 5, "of mgda: problems of each kind"),

@@ -107,7 +107,7 @@ SECTIONS = {
         ["IDGuardAttack.generate, protector-small, bf16", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"],
     ),
     "recognizer": ([], ["PyTorch's layers, float32", "ours, bfloat16"]),
-    "refine": (["--refine-steps", "1"], ["refine, 1 manipulators", "refine, 4 manipulators"]),
+    "refine": (["--refine-steps", "1"], ["refine, 0 manipulators", "refine, 1 manipulators", "refine, 4 manipulators"]),
     "mgda": (["--tasks", "3"], ["exact, norms 1 : 1e+08, 3 tasks", "TorchJD, norms 1 : 1, 3 tasks"]),
     "growth": (["--images", "4", "--pixels", "32"], ["generate, 4 images", "generate, 32 pixels"]),
     "photos": (["--photos", "1"], ["torch, 512 px", "torch, 1600 px"]),

@@ -25,7 +25,7 @@ from art_idguard.recognizers.base import Recognizer
 from art_idguard.types import Images
 
 MAX_PIXELS = 50_000_000  # of a photo, for which others wait
-REFINE_STEPS = 12
+REFINE_STEPS = 20
 
 Note = Callable[[float, str], object]
 """Told the share of the work that is done, and what comes next; what it raises ends the work."""
@@ -52,7 +52,7 @@ class Choices:
     strength: object = 1.0
     """Share of the protector's bound to use, in (0, 1]."""
     refined: bool = False
-    """Go on with PGD, as `protect --refine 12` does."""
+    """Go on with PGD, as `protect --refine 20` does."""
     gallery: Sequence[Manipulator] = ()
     """Those of `Models.manipulators` whose forgeries to show, and to judge by."""
     edit: str = "Blond_Hair"

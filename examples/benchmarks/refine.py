@@ -28,13 +28,13 @@ def face(size: int) -> Tensor:
 
 
 def measure(suite: Suite, options: Namespace) -> None:
-    """Seconds of a face, against one manipulator and against all."""
+    """Seconds of a face, against the photo itself alone, one manipulator, and all."""
     steps = options.refine_steps
     precision = {"no": "float32", "bf16": "bfloat16"}[faster_precision(torch.device("cpu"))]
     suite.about(f"A face of {options.size} px, {steps} steps, through what happens to a photo, in {precision}.")
     x, protector = face(options.size), Protector.from_pretrained().requires_grad_(False)
     models = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]
-    for count in (1, len(models)):
+    for count in (0, 1, len(models)):
         refined = {n: refined_in_photo(protector, models[:count], steps=n) for n in {1, 2, steps}}
         work = operations_of_steps(lambda n, refined=refined: refined[n](x), steps)
         for _ in range(options.repeats):

@@ -45,7 +45,7 @@ def test_the_file_is_what_protect_gives(photo, models, tmp_path):
 
 @pytest.mark.slow
 def test_stronger_is_what_protect_refines_and_is_told_step_by_step(photo, models, tmp_path, monkeypatch):
-    assert work.REFINE_STEPS == 12
+    assert work.REFINE_STEPS == 20
     monkeypatch.setattr(work, "REFINE_STEPS", 2)
     told = []
     said = protect(photo, tmp_path / "p.png", models, lambda *all_: told.append(all_), refined=True)[1]
