@@ -1,7 +1,7 @@
 """Beyond the paper: PGD on Eq. (9) for the very face at hand, from the generator's answer on.
 
 The paper protects in one forward pass. Here that pass is the start of an attack on the photo itself, in every step, and
-on one manipulator after the other. The photo, Eq. (7) alone, costs a fifteenth of a manipulator, and what recognisers
+on one manipulator after the other. The photo, Eq. (7) alone, costs a thirteenth of a manipulator, and what recognisers
 no longer see in it, GANs that keep most of a face pass on. What is added is a fine pattern that survives no resampling,
 unless every step looks through another one (`augment`; expectation over transformations, Athalye et al., ICML 2018).
 `refined_in_photo` does.
