@@ -3,7 +3,6 @@
 import { clip, cut, resize, round, sample } from "./pixels.js";
 
 const TAPER = 0.1;
-const ROUNDS = 2;
 const TEMPLATE_SIZE = 112;
 // prettier-ignore
 const CELEBA_POINTS = [[43.1, 57.4], [67.5, 57.3], [55.0, 72.0], [45.2, 84.0], [65.8, 83.7]];
@@ -23,7 +22,7 @@ export async function protectPhoto(photo, faces, protector, onFace) {
     const frame = celebaFrame(points);
     const crop = faceCrop(photo, frame, protector.side);
     const delta = difference(await protector.protect(crop), crop, protector.side);
-    add(sharpened(delta, frame, photo, protector.levels), frame, photo, made, protector.levels);
+    warpBack(delta, frame, photo, made, protector.levels);
   }
   return made;
 }
@@ -106,40 +105,8 @@ function difference(made, crop, side) {
   return { width: side, height: side, data };
 }
 
-/** `_sharpened` */
-function sharpened(delta, frame, photo, levels) {
-  const side = delta.width;
-  const where = rectangle(frame, photo);
-  const shrink = Math.max(1, Math.hypot(frame.a, frame.b) / side);
-  const [width, height] = [where.right - where.left, where.bottom - where.top].map((l) => Math.ceil(l / shrink));
-  const small = {
-    a: frame.a / shrink,
-    b: frame.b / shrink,
-    x: (frame.x - where.left) / shrink,
-    y: (frame.y - where.top) / shrink,
-  };
-  const made = { width: side, height: side, data: delta.data.slice() };
-  const picture = { width, height, data: new Float32Array(3 * width * height) };
-  for (let round = 0; round < ROUNDS; round++) {
-    warpBack(made, small, picture, (pixel, added) =>
-      picture.data.set(added.map((value) => clip(value, -levels, levels)), 3 * pixel),
-    );
-    const arrived = faceCrop(picture, small, side);
-    for (let i = 0; i < side * side; i++) {
-      const [u, v] = [i % side, Math.floor(i / side)].map((pixel) => (2 * pixel + 1) / side - 1);
-      for (let c = 0; c < 3; c++) {
-        made.data[3 * i + c] += edge(u, v) * delta.data[3 * i + c] - 127.5 * (arrived[c * side * side + i] + 1);
-      }
-    }
-  }
-  return made;
-}
-
-/** `_edge` */
-const edge = (u, v) => clip((1 - Math.max(Math.abs(u), Math.abs(v))) / TAPER, 0, 1);
-
-/** `_warp_back`: tells of each pixel of a photo that the frame covers what comes to it. */
-function warpBack(delta, frame, photo, onPixel) {
+/** `_warp_back` and `_add`: adds to `made`, which stays within `levels` of `photo`. */
+function warpBack(delta, frame, photo, made, levels) {
   const { a, b, x, y } = frame;
   const { left, top, right, bottom } = rectangle(frame, photo);
   const area = a * a + b * b;
@@ -147,22 +114,16 @@ function warpBack(delta, frame, photo, onPixel) {
     for (let column = left; column < right; column++) {
       const [dx, dy] = [column + 0.5 - x, row + 0.5 - y];
       const [u, v] = [(a * dx + b * dy) / area, (a * dy - b * dx) / area];
-      const share = edge(u, v);
-      if (share === 0) continue;
+      const edge = clip((1 - Math.max(Math.abs(u), Math.abs(v))) / TAPER, 0, 1);
+      if (edge === 0) continue;
       const [across, down] = [u, v].map((place) => ((place + 1) * delta.width - 1) / 2);
-      const added = sample(delta, across, down).map((value) => share * value);
-      onPixel(row * photo.width + column, added);
+      const added = sample(delta, across, down);
+      const first = 4 * (row * photo.width + column);
+      for (let c = 0; c < 3; c++) {
+        const clean = photo.data[first + c];
+        const total = made.data[first + c] - clean + edge * added[c];
+        made.data[first + c] = clean + clip(round(total), -levels, levels); // the array keeps to 0..255
+      }
     }
   }
-}
-
-/** `_add`: adds to `made`, which stays within `levels` of `photo`. */
-function add(delta, frame, photo, made, levels) {
-  warpBack(delta, frame, photo, (pixel, added) => {
-    added.forEach((value, c) => {
-      const clean = photo.data[4 * pixel + c];
-      const total = made.data[4 * pixel + c] - clean + value;
-      made.data[4 * pixel + c] = clean + clip(round(total), -levels, levels); // the array keeps to 0..255
-    });
-  });
 }
