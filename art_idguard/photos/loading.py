@@ -29,9 +29,13 @@ def torch_job(config: ProtectConfig, *, verbose: bool) -> Iterator[tuple[PhotoJo
         start = Protector.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
         all_asked = config.verify and config.check is None
         by_default = config.refine and not config.refine_against
-        tools = _loaded(manipulators.shipped_manipulators()) if by_default or config.show or all_asked else []
+        tools = (
+            list(map(manipulators.load, manipulators.shipped_manipulators()))
+            if by_default or config.show or all_asked
+            else []
+        )
         judges = _judges(config, tools if all_asked else None, start.side, verbose=verbose)
-        known = _loaded(config.refine_against) or tools
+        known = list(map(manipulators.load, config.refine_against)) or tools
         protector, made_with = _protector(start, known, judges, config, verbose=verbose)
         job = PhotoJob(
             config=config,
@@ -67,10 +71,6 @@ def _digest(model: HubModel) -> str:
     """Of weights and options."""
     options: Any = model._hub_mixin_config
     return settings_digest({"weights": digest(model.state_dict().values()), "options": options or {}})
-
-
-def _loaded(specs: Sequence[str]) -> list[Manipulator]:
-    return [manipulators.load(spec) for spec in specs]
 
 
 def _judges(config: ProtectConfig, tools: Sequence[Manipulator] | None, side: int, *, verbose: bool) -> Judges | None:
