@@ -25,7 +25,7 @@ def learnt(workplace, labels, tmp_path_factory):
         output=str(tmp_path_factory.mktemp("watermark")),
         manipulators=(str(workplace / "stargan"),),
         **{"bits": 16, "size": 64, "channels": 8, "epsilon": 0.25, "lr": 3e-3},
-        **{"weighting": "uniform", "image_weight": 0.0, "adversarial_weight": 0.0, "steps": 280},
-        **{"checkpoint_every": 280, "sample_every": 280, "log_every": 40},
+        **{"weighting": "uniform", "image_weight": 0.0, "adversarial_weight": 0.0, "steps": 400},
+        **{"checkpoint_every": 400, "sample_every": 400, "log_every": 40},
     )
     return train_watermarker(config, verbose=False)
