@@ -22,7 +22,8 @@ from art_idguard.errors import IDGuardError
 from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
-from art_idguard.perturbation import Protector, pgd
+from art_idguard.objective import objective
+from art_idguard.perturbation import GENERATORS, Protector, pgd
 from art_idguard.perturbation.precision import faster_precision
 from art_idguard.perturbation.prior import kept_surrogate
 from art_idguard.recognizers import SFace
@@ -163,6 +164,72 @@ def test_a_prior_that_is_not_trained_stays_and_has_no_part_in_the_gramian(workpl
         rows = [torch.cat([g.flatten() for g in torch.autograd.grad(images, own, r, retain_graph=True)]) for r in rows]
     matrix = torch.stack([row.flatten() for row in rows])
     torch.testing.assert_close(tasks.gramian(space), matrix @ matrix.T)
+
+
+@pytest.mark.parametrize("space", ["perturbation", "parameters"])
+def test_a_prior_that_learns_alone_is_a_universal_perturbation_and_no_generator_runs(workplace, tmp_path, space):
+    settings = {"train_generator": False, "weighting": "mgda", "mgda_space": space, "steps": 2, "lr": 0.01}
+    run = build_run(protector_config(workplace, tmp_path, **settings))
+    before = {name: value.clone() for name, value in run.protector.state_dict().items()}
+    run.protector.generator.register_forward_pre_hook(lambda *_: pytest.fail("the generator runs"))
+    for _ in range(2):
+        train_step(run)
+    changed = [name for name, value in run.protector.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed == ["prior"]
+
+
+def test_the_step_of_a_prior_alone_is_that_of_its_own_gradient():
+    protector, targets, edits, recognizers, masked = double_setting("perturbation")
+    protector.generator.requires_grad_(False)
+    rule = make_weighting("uniform", alpha=(1.0,) * 4, space="perturbation")
+    report = cut_graph_step(protector, targets, edits, recognizers, rule, masked, Accelerator(cpu=True), LOG)
+    protected = (masked.images + protector.universal(masked.images)).clamp(-1, 1)
+    found = [
+        objective(target, edit, recognizers, masked, [protected], LOG)
+        for target, edit in zip(targets, edits, strict=True)
+    ]
+    total = torch.stack([task.total for task in found])
+    (expected,) = torch.autograd.grad(total @ report.weights, protector.prior)
+    torch.testing.assert_close(report.objective, total.detach(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(-protector.prior.grad, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_a_new_residual_generator_begins_with_what_the_prior_does(generator, workplace, tmp_path):
+    settings = {"bound": "residual", "generator": generator, "size": 128 if generator == "unet" else 32}
+    config = protector_config(workplace, tmp_path, **settings)
+    protector = setup._new(config).eval()
+    protector.prior.data.uniform_(-0.05, 0.05)
+    x = torch.rand(2, 3, config.size, config.size) - 0.5
+    torch.testing.assert_close(protector(x).specific, x + 0.9 * protector.universal(x))
+
+
+def test_recognisers_look_beside_the_frame_in_another_way_each_step(workplace, tmp_path):
+    frames = {}
+    for nudge in (0.0, 0.1):
+        run = build_run(protector_config(workplace, tmp_path / str(nudge), loss="log", nudge=nudge))
+        seen = []
+        run.recognizers[0].register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[1][:4]))
+        for _ in range(2):
+            train_step(run)
+        frames[nudge] = torch.stack(seen).unflatten(0, (2, -1))  # step, pass: all of a step are alike
+        assert (frames[nudge] == frames[nudge][:, :1]).all()
+    first, second = (frames[0.1] - frames[0.0])[:, 0]
+    assert all(0.01 < beside.abs().max() < 0.3 for beside in (first, second, first - second))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_generator": False, "train_prior": False}, "nothing would learn"),
+        ({"nudge": 0.6}, "between 0 and 0.5"),
+        ({"nudge": -0.1}, "between 0 and 0.5"),
+        ({"nudge": 0.1, "aligned": False}, "the frame of aligned faces"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_refused(settings, message, workplace, tmp_path):
+    with pytest.raises(IDGuardError, match=message):
+        protector_config(workplace, tmp_path, **settings)
 
 
 def test_every_epoch_shows_every_face_once():

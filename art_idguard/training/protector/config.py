@@ -10,6 +10,9 @@ from art_idguard.training.config import ScheduledConfig, require_multiple, requi
 OF_A_PROTECTOR = ("generator", "norm", "channels", "epsilon", "bound", "prior", "prior_faces")
 """Settings of a new protector; one to go on from has its own."""
 
+MOST_NUDGED = 0.5
+"""Beyond it a recogniser would see another part of the picture."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectorConfig(ScheduledConfig):
@@ -33,6 +36,9 @@ class ProtectorConfig(ScheduledConfig):
     """How the heat map of Eq. (6) is made."""
     aligned: bool = True
     """Recognise faces aligned to the ArcFace template; the official code resizes the whole picture."""
+    nudge: float = 0.0
+    """How far recognisers look beside a face's frame, as a share of its size, another way in each step, since others
+    find its points elsewhere; refinement takes 0.05."""
 
     weighting: str = "kpi"
     """Task weighting: uniform, prior, hmm, dtp, kpi (S-II) or mgda (S-I)."""
@@ -61,6 +67,8 @@ class ProtectorConfig(ScheduledConfig):
     wait (for a short run); or noise."""
     prior_faces: int = 2000
     """Faces over which the gradient prior is averaged."""
+    train_generator: bool = True
+    """Train the generator; otherwise delta_p learns alone, as a universal perturbation, and no generator runs."""
     train_prior: bool = True
     """Train delta_p along with the generator; otherwise P-Pert stays as it is, at two thirds of the time of a step."""
     prior_every: int = 1
@@ -131,6 +139,12 @@ class ProtectorConfig(ScheduledConfig):
         require_one_each(self.alpha, self.manipulators)
         _check_ema(self.ema)
         require_of_start(self, OF_A_PROTECTOR)
+        if not (self.train_generator or self.train_prior):
+            raise IDGuardError("neither train_generator nor train_prior: nothing would learn")
+        if not 0 <= self.nudge <= MOST_NUDGED:
+            raise IDGuardError(f"nudge is {self.nudge}; expected a share of the frame between 0 and {MOST_NUDGED}")
+        if self.nudge and not self.aligned:
+            raise IDGuardError("nudge moves the frame of aligned faces; leave it out where they are not aligned")
 
     @property
     def shares_faces(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_idguard.data.faces import Faces
 from art_idguard.data.reading import read_faces
@@ -151,7 +151,8 @@ def _protector(config: ProtectorConfig, accelerator: Accelerator, parts: Preload
         protector = Protector.from_pretrained(within if within.is_dir() else config.start, **_visibility(config))
     else:
         protector = _new(config)
-    protector.requires_grad_().train()
+    protector.train()
+    protector.generator.requires_grad_(config.train_generator)
     protector.prior.requires_grad_(config.train_prior)
     if not accelerator.use_distributed:
         return protector
@@ -165,7 +166,7 @@ def _new(config: ProtectorConfig) -> Protector:
     options: dict[str, Any] = {"channels": GENERATORS[config.generator].width * config.channels // 64}
     if config.generator == "resnet":
         options["norm"] = config.norm
-    return Protector(
+    protector = Protector(
         generator=config.generator,
         generator_config=options,
         epsilon=config.epsilon,
@@ -173,6 +174,11 @@ def _new(config: ProtectorConfig) -> Protector:
         size=config.size,
         **_visibility(config),
     )
+    if config.bound == "residual":  # begins with what P-Pert does
+        *_, last = (m for m in protector.generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+    return protector
 
 
 def _visibility(config: ProtectorConfig) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_idguard.distortions import NOTHING, Distortion, sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.checks import named
+from art_idguard.faces.alignment import nudged
 from art_idguard.losses import TERMS, LossConfig, to_float32
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.objective import Reference, distorted
@@ -84,7 +85,7 @@ def cut_graph_step(
     """
     # 1. One generator forward; the protected images are what the tasks share.
     with accelerator.autocast():
-        protected = [to_float32(images) for images in protector(masked.images)[: 1 + prior] if images.requires_grad]
+        protected = _protected(protector, masked.images, prior)
     view = distorted(masked, distortion)
     lengths = masked.images.new_zeros(len(manipulators), len(TERMS))
 
@@ -106,12 +107,24 @@ def cut_graph_step(
     return StepReport(*weighed, _as_shares(lengths, accelerator) if shares else None)
 
 
+def _protected(protector: Protector, x: Images, prior: bool) -> list[Images]:
+    """Those of z and z_p that learn; for the prior alone no generator runs."""
+    if not _learning(protector.generator):
+        return [to_float32((x + protector.universal(x)).clamp(-1, 1))]
+    return [to_float32(images) for images in protector(x)[: 1 + prior] if images.requires_grad]
+
+
 def task_gradients(
     protector: Protector, protected: Sequence[Images], accelerator: Accelerator, spread: Spread = "faces"
 ) -> TaskGradients:
-    """Of the generator by x + G(cat(x, delta_p)), of the prior, where it is trained, by x + delta_p as well."""
+    """Of the generator by x + G(cat(x, delta_p)), of the prior by x + delta_p as well, of those that are trained."""
     prior = [protector.prior] if protector.prior.requires_grad else []
-    return TaskGradients(protected, protector.generator.parameters(), prior, accelerator, spread)
+    generator = _learning(protector.generator)
+    return TaskGradients(protected, generator or prior, prior if generator else [], accelerator, spread)
+
+
+def _learning(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _lengths(
@@ -159,7 +172,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         edits,
         recognizers,
         run.weighting,
-        view,
+        _nudged(view, config.nudge, seed=step_seed(config.seed, step)),
         accelerator,
         loss,
         distortion,
@@ -180,6 +193,10 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         follow(run.average, run.protector, config.ema, step)
     run.step += 1
     return report
+
+
+def _nudged(view: MaskedFaces, share: float, *, seed: int) -> MaskedFaces:
+    return view if view.frame is None or not share else view._replace(frame=nudged(view.frame, share, seed=seed))
 
 
 def _recognizers(run: ProtectorRun) -> list[Recognizer]:
