@@ -84,13 +84,13 @@ class ToyRecognizer(Recognizer):
         return self.fc(features.flatten(1))
 
 
-def write_portraits(folder, count, size=64):
+def write_portraits(folder, count, size=64, *, centre=(224, 115), sides=(150, 200)):
     """Crops of the portrait around the face, each shifted and scaled a little; all have a findable face."""
     folder.mkdir(parents=True, exist_ok=True)
     portrait = Image.open(PORTRAIT).convert("RGB")
     random = np.random.default_rng(0)
     for i in range(count):
-        x, y, side = 224 + random.integers(-12, 12), 115 + random.integers(-12, 12), random.integers(150, 200)
+        x, y, side = centre[0] + random.integers(-12, 12), centre[1] + random.integers(-12, 12), random.integers(*sides)
         box = (x - side // 2, y - side // 2, x + side // 2, y + side // 2)
         portrait.crop(tuple(int(v) for v in box)).resize((size, size)).save(folder / f"{i:03d}.png")
     return folder

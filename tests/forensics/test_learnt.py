@@ -34,13 +34,13 @@ def photo(tmp_path):
 pytestmark = pytest.mark.slow
 
 
-def test_a_message_is_learnt_first_from_photos_then_through_the_manipulator(learnt, workplace):
+def test_a_message_is_learnt_first_from_photos_then_through_the_manipulator(learnt, framed):
     watermarker = Watermarker.from_pretrained(learnt)
     assert watermarker.epsilon == 0.25
     log = [json.loads(line) for line in (learnt.parent / "log.jsonl").read_text().splitlines()]
     assert [list(line["errors"]) for line in (log[0], log[-1])] == [["photo"], ["stargan"]]
     assert log[-1]["errors"]["stargan"] < 0.1 < log[0]["errors"]["photo"]
-    x = from_uint8(read_faces(workplace / "faces", size=64, split="train").images)
+    x = from_uint8(read_faces(framed, size=64, split="train").images)
     messages = torch.from_numpy(np.stack([encode(bytes([17 * i]), 16) for i in range(len(x))]))
     with torch.inference_mode():
         read = watermarker.read(watermarker(x, messages.float())) > 0.5
@@ -65,12 +65,9 @@ def test_a_payload_is_put_into_a_whole_photo_and_read_from_the_file_and_from_a_c
     crop = face_in(marked, tmp_path / "crop.png")
     assert run("extract", marked, crop, "--model", learnt) == 0
     first, second = capsys.readouterr().out.splitlines()
-    looks = {"nothing mended": "0.78 %", "1 of its symbols mended": "42 %"}  # at two crops; which, is the toy's luck
-    said = [
-        f"{marked}: payload c5 ({mended}; about {share} of pictures without one read as some)"
-        for mended, share in looks.items()
-    ]
-    assert first.startswith(tuple(said))
+    assert (
+        first == f"{marked}: payload c5 (nothing mended; about 0.78 % of pictures without one read as some)"
+    )  # 2 looks
     assert second.startswith(f"{crop}: payload c5 (")
 
 
@@ -148,13 +145,13 @@ def test_what_cannot_be_embedded_is_named_and_nothing_is_written(learnt, photo, 
 
 
 @pytest.fixture
-def settings(learnt, workplace, tmp_path):
+def settings(learnt, workplace, framed, tmp_path):
     torch.manual_seed(3)
     Protector(generator_config={"channels": 8, "norm": "instance"}, size=64).save_pretrained(tmp_path / "protector")
     return ForensicsConfig(
         watermarkers=(f"ours={learnt}",),
         manipulators=(str(workplace / "stargan"), str(workplace / "relgan")),
-        data=f"portraits={workplace / 'faces'},split=train",
+        data=f"portraits={framed},split=train",
         output=str(tmp_path / "report"),
         batch_size=4,
         limit=6,
@@ -164,9 +161,9 @@ def settings(learnt, workplace, tmp_path):
     )
 
 
-def test_table_viii_says_what_a_plain_loop_finds(settings, learnt, workplace):
+def test_table_viii_says_what_a_plain_loop_finds(settings, learnt, workplace, framed):
     report = evaluate_watermarkers(settings, verbose=False)
-    faces = read_faces(workplace / "faces", size=64, split="train", limit=6)
+    faces = read_faces(framed, size=64, split="train", limit=6)
     watermarker, stargan = Watermarker.from_pretrained(learnt), load(str(workplace / "stargan"))
     wrong, whole, similar = {"photo": [], "stargan": []}, [], []
     for i in range(6):
