@@ -222,8 +222,7 @@ def test_recognisers_look_beside_the_frame_in_another_way_each_step(workplace, t
     ("settings", "message"),
     [
         ({"train_generator": False, "train_prior": False}, "nothing would learn"),
-        ({"nudge": 0.6}, "between 0 and 0.5"),
-        ({"nudge": -0.1}, "between 0 and 0.5"),
+        ({"nudge": 0.6}, "a share of the frame, at most 0.5"),
         ({"nudge": 0.1, "aligned": False}, "the frame of aligned faces"),
     ],
 )

@@ -141,8 +141,8 @@ class ProtectorConfig(ScheduledConfig):
         require_of_start(self, OF_A_PROTECTOR)
         if not (self.train_generator or self.train_prior):
             raise IDGuardError("neither train_generator nor train_prior: nothing would learn")
-        if not 0 <= self.nudge <= MOST_NUDGED:
-            raise IDGuardError(f"nudge is {self.nudge}; expected a share of the frame between 0 and {MOST_NUDGED}")
+        if self.nudge > MOST_NUDGED:
+            raise IDGuardError(f"nudge is {self.nudge}; expected a share of the frame, at most {MOST_NUDGED}")
         if self.nudge and not self.aligned:
             raise IDGuardError("nudge moves the frame of aligned faces; leave it out where they are not aligned")
 
