@@ -22,7 +22,7 @@ from art_idguard import attribute_classifier as attributes_
 from art_idguard import recognizers as recognizers_
 from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import find_landmarks
-from art_idguard.distortions import NOTHING, Distortion, require_known, sample_distortion
+from art_idguard.distortions import NOTHING, Distortion, blur, require_known, sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.faces.alignment import celeba_landmarks, nudged
 from art_idguard.images import to_uint8
@@ -57,6 +57,14 @@ Without, an attack is on one way to sample the pixels: on eight faces of CelebA'
 a similarity of 0.73 on a recogniser that was not attacked, with it 0.69, and 0.74 and 0.70 in other frames.
 """
 
+SMOOTHING = 1.0
+"""Sigma in pixels of the Gaussian that gradients go through in a photo (Dong et al., CVPR 2019), whose finest
+pattern no resampling leaves.
+
+Three whole photos, twelve steps on the photo alone: similarity on the four GANs' forgeries 0.80, without it 0.83; at
+half the size 0.88 and 0.92. In aligned faces L2_face falls for it: StarGAN's, 20 steps, eight faces, 0.015 to 0.006.
+"""
+
 PHOTO = ("crop", "crop", "resize")
 """What a face goes through from the photo to a manipulator: framed by others, and resampled."""
 
@@ -88,6 +96,7 @@ class RefinedProtector(Protector):
         augment: what faces go through on their way to the manipulators, names of `distortions.OPERATIONS`, one a step;
             by default they arrive as they are.
         visibility: what of the result may be seen, whatever the protector's own is.
+        smoothing: sigma of the Gaussian that gradients go through, in pixels, see `SMOOTHING`; 0: none.
         precision: of the networks that are attacked; losses and the result are float32. See `refined_in_photo`.
         verbose: show a progress bar.
         on_step: told before each step how many are done, and of how many at most; what it raises ends the work.
@@ -96,7 +105,7 @@ class RefinedProtector(Protector):
         seconds: for each call; the steps' lengths fall to 0 with what is left of them, too.
 
     Raises:
-        IDGuardError: a negative number of steps, or an unknown operation.
+        IDGuardError: a negative number of steps or smoothing, or an unknown operation.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class RefinedProtector(Protector):
         step_size: float = 0.06,
         augment: Sequence[str] = (),
         visibility: Visibility = UNNOTICED,
+        smoothing: float = 0.0,
         precision: Precision = "no",
         verbose: bool = False,
         on_step: Callable[[int, int], object] = lambda done, most: None,
@@ -117,10 +127,12 @@ class RefinedProtector(Protector):
     ) -> None:
         if steps != "auto" and steps < 0:
             raise IDGuardError(f"expected at least 0 steps, found {steps}")
+        if smoothing < 0:
+            raise IDGuardError(f"expected a smoothing of 0 pixels or more, found {smoothing}")
         require_known(augment)
         nn.Module.__init__(self)  # the weights are the other's
         self.start, self.prior, self.epsilon = protector, protector.prior, protector.epsilon
-        self.visibility, self.precision = visibility, precision
+        self.visibility, self.smoothing, self.precision = visibility, smoothing, precision
         self.manipulators = nn.ModuleList(m for m in manipulators if not isinstance(m, Photo))
         self.recognizers = nn.ModuleList(recognizers or [recognizers_.default()])
         self.classifier = attributes_.default()
@@ -158,6 +170,8 @@ class RefinedProtector(Protector):
                 protected = self._protected(free.requires_grad_(), x)
             value, ascent = objectives.ascent(protected, step, sample_distortion(self.augment, seed=step))
             (ascent,) = torch.autograd.grad(protected, free, ascent)
+            if self.smoothing:
+                ascent = blur(ascent, sigma=self.smoothing)
             direction = MOMENTUM * direction + ascent / ascent.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
             free = (free.detach() + left * length * direction.sign()).clamp(-self.epsilon, self.epsilon)
             lengths.note(value)
@@ -179,7 +193,7 @@ class RefinedProtector(Protector):
 
 
 def refined_in_photo(protector: Protector, manipulators: Sequence[Manipulator], **options: Any) -> RefinedProtector:
-    """One for faces of photos, which others will frame and resample: with `PHOTO` and `UNNOTICED_IN_PHOTO`.
+    """One for faces of photos, which others will frame and resample: `PHOTO`, `UNNOTICED_IN_PHOTO` and `SMOOTHING`.
 
     In bfloat16 where that is faster: less than half of the time where the processor has AMX. On four faces of CelebA's
     test split 12 steps came to a similarity of 0.625 in it, to 0.630 in float32.
@@ -187,10 +201,10 @@ def refined_in_photo(protector: Protector, manipulators: Sequence[Manipulator], 
     Args:
         protector: as `RefinedProtector` takes it, and so are the others.
         manipulators: those to protect against.
-        options: the others, and any of the three in place of what is said here.
+        options: the others, and any of the four in place of what is said here.
     """
-    framed: dict[str, Any] = {"augment": PHOTO, "visibility": UNNOTICED_IN_PHOTO, "precision": "auto"}
-    return RefinedProtector(protector, manipulators, **framed | options)
+    framed: dict[str, Any] = {"augment": PHOTO, "visibility": UNNOTICED_IN_PHOTO, "smoothing": SMOOTHING}
+    return RefinedProtector(protector, manipulators, **{**framed, "precision": "auto", **options})
 
 
 class _Lengths:

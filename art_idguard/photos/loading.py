@@ -13,7 +13,7 @@ from art_idguard.hub.model import HubModel
 from art_idguard.hub.shipped import shipped
 from art_idguard.manipulators import Manipulator
 from art_idguard.perturbation import Protector
-from art_idguard.perturbation.refined import IN_PHOTO, PHOTO, UNNOTICED_IN_PHOTO, refined_in_photo
+from art_idguard.perturbation.refined import IN_PHOTO, PHOTO, SMOOTHING, UNNOTICED_IN_PHOTO, refined_in_photo
 from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.photos.config import ProtectConfig
 from art_idguard.photos.job import PhotoJob
@@ -53,7 +53,7 @@ def _protector(
     """The protector of a run, and what a record says of it."""
     made_with: dict[str, Any] = {"protector": _digest(protector)}
     if config.refine:
-        made_with["refine"] = [config.refine, IN_PHOTO, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, known)]
+        made_with["refine"] = [config.refine, IN_PHOTO, SMOOTHING, PHOTO, UNNOTICED_IN_PHOTO, *map(_digest, known)]
         options: dict[str, Any] = {}
         if config.until and judges:
             options["enough"] = judges.hold

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import cv2
 import pytest
 import torch
 from torch.nn import functional as F
@@ -22,6 +23,7 @@ from art_idguard.perturbation.refined import (
     MOST,
     NUDGE,
     PHOTO,
+    SMOOTHING,
     UNNOTICED,
     UNNOTICED_IN_PHOTO,
     RefinedProtector,
@@ -157,8 +159,8 @@ def test_no_step_is_the_protector(parts, x):
 
 
 @pytest.mark.parametrize("augment", [(), ("crop",)])
-@pytest.mark.parametrize("count", [0, 2])
-def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(parts, augment, count):
+@pytest.mark.parametrize(("count", "smoothing"), [(0, 0.0), (2, 0.0), (2, 1.0)])
+def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(parts, augment, count, smoothing):
     """The photo's own in each, a manipulator's by turns. One picture without a face: CelebA's framing is assumed."""
     protector, manipulators, _ = parts
     recognizer = recognizers.default()  # to one that learnt nothing all pictures are alike
@@ -186,11 +188,14 @@ def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(p
             distance = l2_face(clean, disrupted, seen.maps(mask))
             total = total + distance.clamp(max=0.08).log() - 2 * cosine(clean, disrupted).clamp(min=0.2)
         (gradient,) = torch.autograd.grad(total.sum(), free)
+        if smoothing:
+            pixels = cv2.GaussianBlur(gradient[0].permute(1, 2, 0).numpy(), (7, 7), smoothing)
+            gradient = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         direction = 0.4 * direction + gradient / gradient.abs().mean()
         length = 0.01 * (1 - step / 3)
         free = (free.detach() + length * direction.sign()).clamp(-epsilon, epsilon)
     expected = (x + free).clamp(-1, 1)
-    options = {"steps": 3, "step_size": 0.01, "augment": augment, "visibility": Visibility()}
+    options = {"steps": 3, "step_size": 0.01, "augment": augment, "visibility": Visibility(), "smoothing": smoothing}
     refined = RefinedProtector(protector, manipulators[:count], [recognizer], **options)
     found = refined(x, labels).specific
     assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
@@ -286,9 +291,8 @@ def test_what_is_refined_for_a_photo_survives_half_its_size(parts, x):
         kept.append(sum(distance(manipulators, half(x), half(refined(x).specific))))
     assert kept[1] > 1.1 * kept[0]
     in_photo = refined_in_photo(protector, manipulators, recognizers=[recognizer], steps=2)
-    by_hand = RefinedProtector(
-        protector, manipulators, [recognizer], steps=2, augment=PHOTO, visibility=visibility, precision="auto"
-    )
+    options = {"augment": PHOTO, "visibility": visibility, "smoothing": SMOOTHING, "precision": "auto"}
+    by_hand = RefinedProtector(protector, manipulators, [recognizer], steps=2, **options)
     assert torch.equal(in_photo(x).specific, by_hand(x).specific)
     assert refined_in_photo(protector, manipulators, precision="no", steps=2).precision == "no"
 
@@ -300,6 +304,8 @@ def test_celeba_points_are_the_template_in_pixels():
 
 def test_senseless_refinement_is_refused(parts):
     protector, manipulators, recognizer = parts
+    with pytest.raises(IDGuardError, match="expected a smoothing of 0 pixels or more, found -1"):
+        RefinedProtector(protector, manipulators, [recognizer], smoothing=-1)
     with pytest.raises(IDGuardError, match="expected at least 0 steps, found -1"):
         RefinedProtector(protector, manipulators, [recognizer], steps=-1)
 
