@@ -305,7 +305,7 @@ def test_celeba_points_are_the_template_in_pixels():
 def test_senseless_refinement_is_refused(parts):
     protector, manipulators, recognizer = parts
     with pytest.raises(IDGuardError, match="expected a smoothing of 0 pixels or more, found -1"):
-        RefinedProtector(protector, manipulators, [recognizer], smoothing=-1)
+        RefinedProtector(protector, manipulators, [recognizer], smoothing=-1.0)
     with pytest.raises(IDGuardError, match="expected at least 0 steps, found -1"):
         RefinedProtector(protector, manipulators, [recognizer], steps=-1)
 
