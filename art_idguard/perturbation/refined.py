@@ -203,8 +203,8 @@ def refined_in_photo(protector: Protector, manipulators: Sequence[Manipulator], 
         manipulators: those to protect against.
         options: the others, and any of the four in place of what is said here.
     """
-    framed: dict[str, Any] = {"augment": PHOTO, "visibility": UNNOTICED_IN_PHOTO, "smoothing": SMOOTHING}
-    return RefinedProtector(protector, manipulators, **{**framed, "precision": "auto", **options})
+    framed = dict[str, Any](augment=PHOTO, visibility=UNNOTICED_IN_PHOTO, smoothing=SMOOTHING, precision="auto")
+    return RefinedProtector(protector, manipulators, **framed | options)
 
 
 class _Lengths:

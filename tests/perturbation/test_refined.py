@@ -160,7 +160,10 @@ def test_no_step_is_the_protector(parts, x):
 
 @pytest.mark.parametrize("augment", [(), ("crop",)])
 @pytest.mark.parametrize(("count", "smoothing"), [(0, 0.0), (2, 0.0), (2, 1.0)])
-def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(parts, augment, count, smoothing):
+@pytest.mark.parametrize("visibility", [Visibility(), UNNOTICED], ids=["seen", "unnoticed"])
+def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(
+    parts, augment, count, smoothing, visibility
+):
     """The photo's own in each, a manipulator's by turns. One picture without a face: CelebA's framing is assumed."""
     protector, manipulators, _ = parts
     recognizer = recognizers.default()  # to one that learnt nothing all pictures are alike
@@ -172,7 +175,7 @@ def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(p
     for step in range(3):
         seen = sample_distortion(augment, seed=step)
         free.requires_grad_()
-        protected = (x + free).clamp(-1, 1)
+        protected = (x + visibility.limit(free, x, epsilon)).clamp(-1, 1)
         before, after = (seen.images(images) for images in (x, protected))
         beside = seen.frame(nudged(aligned, NUDGE, seed=step))
         frames = (beside if augment else aligned, beside)  # what is made of the clean face is kept where it can be
@@ -187,15 +190,16 @@ def test_three_steps_are_the_signs_of_gradients_of_the_criterion_with_momentum(p
             clean, disrupted = (manipulator(images, edit).output for images in (before, after))
             distance = l2_face(clean, disrupted, seen.maps(mask))
             total = total + distance.clamp(max=0.08).log() - 2 * cosine(clean, disrupted).clamp(min=0.2)
-        (gradient,) = torch.autograd.grad(total.sum(), free)
+        (gradient,) = torch.autograd.grad(total.sum(), protected, retain_graph=True)
         if smoothing:
             pixels = cv2.GaussianBlur(gradient[0].permute(1, 2, 0).numpy(), (7, 7), smoothing)
             gradient = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        (gradient,) = torch.autograd.grad(protected, free, gradient)
         direction = 0.4 * direction + gradient / gradient.abs().mean()
         length = 0.01 * (1 - step / 3)
         free = (free.detach() + length * direction.sign()).clamp(-epsilon, epsilon)
-    expected = (x + free).clamp(-1, 1)
-    options = {"steps": 3, "step_size": 0.01, "augment": augment, "visibility": Visibility(), "smoothing": smoothing}
+    expected = (x + visibility.limit(free, x, epsilon)).clamp(-1, 1)
+    options = {"steps": 3, "step_size": 0.01, "augment": augment, "visibility": visibility, "smoothing": smoothing}
     refined = RefinedProtector(protector, manipulators[:count], [recognizer], **options)
     found = refined(x, labels).specific
     assert ((found - expected).abs() > 1e-6).float().mean() < 1e-3  # signs of gradients next to zero
