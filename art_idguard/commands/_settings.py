@@ -46,7 +46,7 @@ def _argument(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     if get_origin(hint) is tuple:
-        return {"nargs": "+", "type": get_args(hint)[0]}
+        return {"nargs": "+", **_argument(get_args(hint)[0])}
     return {"action": argparse.BooleanOptionalAction} if hint is bool else {"type": hint}
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,16 +220,18 @@ class Parts:
         return rows
 
     def refined(self) -> tuple[Rows, dict[str, Any]]:
-        """The first protector with PGD behind it."""
+        """The first protector with PGD behind it, as often as asked for."""
         config = self.config
         if not config.refine:
             return {}, {}
         targets = self._manipulators(config.refine_against) or list(self.targets.values())
         precision = self.precision
-        protector = RefinedProtector(self.guard, targets, self._known(), steps=config.refine, precision=precision)
+        made = partial(RefinedProtector, self.guard, targets, self._known(), precision=precision)
+        name, several = f"{self.first}, refined", len(config.refine) > 1
+        rows = {f"{name} {n}" if several else name: refined(made(steps=n)) for n in config.refine}
         against = [weights_sha256(spec) for spec in config.refine_against or self.specs]
-        about = {"steps": config.refine, "precision": precision, "against": against, "recognizers": self.known}
-        return {f"{self.first}, refined": refined(protector)}, {"refine": about}
+        about = {"steps": list(config.refine), "precision": precision, "against": against, "recognizers": self.known}
+        return rows, {"refine": about}
 
     def bounds(self) -> Rows:
         """What a bound alone does."""

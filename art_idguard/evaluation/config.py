@@ -13,7 +13,7 @@ Edits = Literal["all", "cycle"]
 class EvaluationConfig(Settings):
     """Protectors beside their baselines."""
 
-    may_be_zero = ("seed", "refine", "reference_faces")
+    may_be_zero = ("seed", "reference_faces")
 
     protector: tuple[str, ...] = field(default=(), metadata={"action": "extend", "metavar": "[NAME=]FOLDER"})
     """Folders or Hub ids, each with a row and one of its P-Pert; default: the one that ships. Without a name of its own
@@ -51,9 +51,9 @@ class EvaluationConfig(Settings):
     PG is published with 30,000."""
     cmua_edits: Literal["turn", "each"] = "turn"
     """10 steps of CMUA in which the edits take turns, or its official 10 for each, at five times the cost."""
-    refine: int | Literal["auto"] = field(default=0, metadata={"metavar": "STEPS"})
-    """Also the first protector with this much PGD behind it, auto: until no more is won. It knows the recognizers but
-    the last, or the only one, and no face's later edit."""
+    refine: tuple[int | Literal["auto"], ...] = field(default=(), metadata={"metavar": "STEPS"})
+    """Also the first protector with this much PGD behind it, auto: until no more is won; of several, a row for each. It
+    knows the recognizers but the last, or the only one, and no face's later edit."""
     refine_against: tuple[str, ...] = ()
     """Manipulators that refining knows; default: all."""
     reference_faces: int = 0

@@ -108,7 +108,7 @@ def _toml(value: Any) -> str:
 def _as_hinted(value: Any, hint: Any) -> Any:
     """TOML and the command line have lists for tuples, TOML also 1 for 1.0; callers may give one part, or a path."""
     of_many = tuple in (get_origin(hint), *map(get_origin, get_args(hint)))
-    if of_many and isinstance(value, (str, PurePath)):
+    if of_many and isinstance(value, (str, int, PurePath)):
         value = (value,)
     if isinstance(value, (list, tuple)):
         (item,) = {get_args(h)[0] for h in (hint, *get_args(hint)) if get_origin(h) is tuple} or {Any}

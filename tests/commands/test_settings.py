@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from art_idguard import cli
+from art_idguard.commands._settings import steps
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.files.atomic import write_text
@@ -153,7 +154,8 @@ def values_of(action, default):
     if action.nargs == 0:
         return True, False
     if action.nargs in ("+", "*"):
-        return {float: ([0.25, 0.75], [0.5, 0.5]), int: ([0, 2], [1])}.get(action.type, (["x", "y"], ["z"]))
+        numbers = {float: ([0.25, 0.75], [0.5, 0.5]), int: ([0, 2], [1]), steps: ([7, "auto"], [1])}
+        return numbers.get(action.type, (["x", "y"], ["z"]))
     if action.type in (int, float):
         return 64, 128
     return (7, "auto") if default == 0 else ("x", "y")

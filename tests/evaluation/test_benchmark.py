@@ -145,6 +145,17 @@ def test_the_first_protector_may_have_a_name_and_the_refined_one_is_its(place, e
     assert list(report["summary"]) == [*rows, *ALWAYS]
 
 
+@pytest.mark.slow
+def test_each_number_of_steps_has_a_row_which_is_what_it_is_alone(place, evaluate):
+    words = ["--protector", place / "protectors" / "first", "--refine"]
+    report, _ = evaluate(*words, "1", "2", "auto")
+    rows = [f"ID-Guard, refined {steps}" for steps in (1, 2, "auto")]
+    assert list(report["summary"]) == ["ID-Guard", "P-Pert", *rows, *ALWAYS]
+    alone, _ = evaluate(*words, "2", output=place / "two")
+    assert report["summary"][rows[1]] == alone["summary"]["ID-Guard, refined"]
+    assert len({json.dumps(report["summary"][row]) for row in rows}) == 3
+
+
 @pytest.mark.parametrize(
     ("spec", "parsed"), [("a/b", (None, "a/b")), ("S-I=a/b", ("S-I", "a/b")), ("user/name", (None, "user/name"))]
 )
