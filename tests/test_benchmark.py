@@ -104,7 +104,7 @@ SECTIONS = {
     ),
     "attack": (
         ["--images", "2"],
-        ["IDGuardAttack.generate, protector-small, bf16", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"],
+        ["IDGuardAttack.generate, protector-wide, bf16", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"],
     ),
     "recognizer": ([], ["PyTorch's layers, float32", "ours, bfloat16"]),
     "refine": (["--refine-steps", "1"], ["refine, 0 manipulators", "refine, 1 manipulators", "refine, 4 manipulators"]),

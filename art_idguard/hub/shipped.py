@@ -10,7 +10,7 @@ from art_idguard.files.shipped import shipped
 
 NAMES = {
     "protector": "protectors/default",
-    "protector-small": "small/protector-celeba128",
+    "protector-wide": "wide/protector-celeba128",
     "protector-quarter": "small/protector-quarter-celeba128",
     **{name: f"manipulators/{name}-celeba128" for name in ("stargan", "attentiongan", "fpgan", "relgan")},
     **{f"{name}-hardened": f"hardened/{name}-celeba128" for name in ("stargan", "relgan")},

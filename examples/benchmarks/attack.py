@@ -44,12 +44,12 @@ def bare_forward(attack: IDGuardAttack, x: np.ndarray) -> Callable[[], object]:
 
 def protections(batch: int) -> dict[str, IDGuardAttack]:
     """The protectors that are here, in float32 and bf16."""
-    small = {", protector-small": "protector-small"} if list_models("protector-small") else {}
+    wide = {", protector-wide": "protector-wide"} if list_models("protector-wide") else {}
     return {
         f"{OURS}{model}{how}": IDGuardAttack.from_pretrained(
             name, batch_size=batch, verbose=False, precision=how[2:] or "no"
         )
-        for model, name in ({"": None} | small).items()
+        for model, name in ({"": None} | wide).items()
         for how in ("", ", bf16")
     }
 

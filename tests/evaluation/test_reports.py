@@ -245,8 +245,8 @@ def test_a_runs_log_is_beside_the_model_that_it_wrote(tmp_path):
     assert read_training("user/name") == []
 
 
-def test_the_shipped_protectors_training_is_drawn():
-    steps = read_training(str(shipped("protectors/default")))
+def test_the_wide_protectors_training_is_drawn():
+    steps = read_training(str(shipped("wide/protector-celeba128")))
     figure = training_curves(steps)
     assert [axis.get_title() for axis in figure.axes] == ["objective", "kpi", "weights"]
     assert steps[-1]["step"] == len(steps) == 4031

@@ -56,7 +56,7 @@ def test_what_ships_loads_by_its_names(name):
 def test_loading_draws_no_random_numbers():
     """The file's weights replace them, and they take most of the time."""
     before = torch.get_rng_state()
-    for name in ("protector-small", "relgan", "sface"):
+    for name in ("protector-wide", "relgan", "sface"):
         load(name)
     assert torch.equal(torch.get_rng_state(), before)
 
