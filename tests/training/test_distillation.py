@@ -48,7 +48,7 @@ def test_the_saved_student_does_what_the_teacher_does(labelled, tmp_path):
 
 
 def test_the_shipped_recipe_is_valid():
-    assert DistillationConfig.from_recipe("student").teacher == "protector"
+    assert DistillationConfig.from_recipe("student").teacher == "protector-wide"
 
 
 @pytest.mark.parametrize(
