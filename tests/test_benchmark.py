@@ -97,7 +97,15 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path):
 
 
 SECTIONS = {
-    "step": (["--manipulators", "2"], ["textbook S-I", "official form S-II", "cut S-II, 2 manipulators"]),
+    "step": (
+        ["--manipulators", "2"],
+        [
+            "textbook S-I",
+            "official form S-II",
+            "cut S-II, 2 manipulators",
+            "cut S-II, clean outputs kept, 2 faces at a time",
+        ],
+    ),
     "visits": (
         ["--compile"],
         ["both branches, clean outputs made", "P-Pert every 8 steps, clean outputs kept, compiled"],

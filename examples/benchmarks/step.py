@@ -37,7 +37,9 @@ VARIANTS = {
     "textbook S-II": ("textbook", "kpi", "parameters"),
     "official form S-II": ("official", "kpi", "parameters"),
     "cut S-II": ("cut", "kpi", "parameters"),
+    "cut S-II, clean outputs kept, 2 faces at a time": ("kept", "kpi", "parameters"),
 }
+"""The last is what `train --clean-cache FOLDER --micro-batch 2` does once the cache is filled."""
 
 
 def textbook_step(
@@ -102,14 +104,18 @@ def one(how: tuple[str, str, str], kinds: Sequence[str], *scale: int) -> tuple[d
     parts = protector, manipulators, edits, recognizers, rule, masked
     accelerator, loss = Accelerator(cpu=True), LossConfig()
 
+    before, options = peak_mib(), {}
+    if form == "kept":
+        clean = [reference(m, edit, recognizers, masked, loss) for m, edit in zip(manipulators, edits, strict=True)]
+        options = {"clean": clean.__getitem__, "micro_batch": 2}
+
     def step() -> None:
-        if form == "cut":
-            cut_graph_step(*parts, accelerator, loss)
+        if form in ("cut", "kept"):
+            cut_graph_step(*parts, accelerator, loss, **options)
         else:
             protector.zero_grad()
             textbook_step(*parts, loss, apart=form == "official")
 
-    before = peak_mib()
     work = operations(step)
     return {"seconds": seconds(step), "MiB": peak_mib() - before}, work
 
