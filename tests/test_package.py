@@ -146,7 +146,7 @@ def test_the_wheels_sbom_has_all_its_weights(wheel):
 @pytest.mark.slow
 @pytest.mark.parametrize("built", ["sdist", "wheel"])
 def test_pypi_takes_it(built, request):
-    """Four manipulators are 62 of the 97 MB, SFace 18, the protector 15."""
+    """Four manipulators are 62 of the 86 MB, SFace 18, the protector 4."""
     assert request.getfixturevalue(built).stat().st_size < PYPI_TAKES
 
 
