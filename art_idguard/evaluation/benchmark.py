@@ -125,7 +125,7 @@ def evaluate_protectors(config: EvaluationConfig, *, verbose: bool = True) -> di
 
 def _data(config: EvaluationConfig) -> list[DataSpec]:
     specs = [DataSpec.parse(text) for text in config.data]
-    if config.refine_against and not config.refine:
+    if config.refine_against and not any(config.refine):
         raise IDGuardError("--refine-against says whom refining knows, and nothing is refined; add --refine 10")
     return specs
 
@@ -221,16 +221,16 @@ class Parts:
 
     def refined(self) -> tuple[Rows, dict[str, Any]]:
         """The first protector with PGD behind it, as often as asked for."""
-        config = self.config
-        if not config.refine:
+        config, asked = self.config, [steps for steps in self.config.refine if steps]
+        if not asked:
             return {}, {}
         targets = self._manipulators(config.refine_against) or list(self.targets.values())
         precision = self.precision
         made = partial(RefinedProtector, self.guard, targets, self._known(), precision=precision)
-        name, several = f"{self.first}, refined", len(config.refine) > 1
-        rows = {f"{name} {n}" if several else name: refined(made(steps=n)) for n in config.refine}
+        name, several = f"{self.first}, refined", len(asked) > 1
+        rows = {f"{name} {n}" if several else name: refined(made(steps=n)) for n in asked}
         against = [weights_sha256(spec) for spec in config.refine_against or self.specs]
-        about = {"steps": list(config.refine), "precision": precision, "against": against, "recognizers": self.known}
+        about = {"steps": asked, "precision": precision, "against": against, "recognizers": self.known}
         return rows, {"refine": about}
 
     def bounds(self) -> Rows:

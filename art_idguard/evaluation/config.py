@@ -52,8 +52,8 @@ class EvaluationConfig(Settings):
     cmua_edits: Literal["turn", "each"] = "turn"
     """10 steps of CMUA in which the edits take turns, or its official 10 for each, at five times the cost."""
     refine: tuple[int | Literal["auto"], ...] = field(default=(), metadata={"metavar": "STEPS"})
-    """Also the first protector with this much PGD behind it, auto: until no more is won; of several, a row for each. It
-    knows the recognizers but the last, or the only one, and no face's later edit."""
+    """Also the first protector with this much PGD behind it, auto: until no more is won; of several, a row for each; 0:
+    no such row. It knows the recognizers but the last, or the only one, and no face's later edit."""
     refine_against: tuple[str, ...] = ()
     """Manipulators that refining knows; default: all."""
     reference_faces: int = 0

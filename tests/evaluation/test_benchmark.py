@@ -151,7 +151,7 @@ def test_each_number_of_steps_has_a_row_which_is_what_it_is_alone(place, evaluat
     report, _ = evaluate(*words, "1", "2", "auto")
     rows = [f"ID-Guard, refined {steps}" for steps in (1, 2, "auto")]
     assert list(report["summary"]) == ["ID-Guard", "P-Pert", *rows, *ALWAYS]
-    alone, _ = evaluate(*words, "2", output=place / "two")
+    alone, _ = evaluate(*words, "0", "2", output=place / "two")
     assert report["summary"][rows[1]] == alone["summary"]["ID-Guard, refined"]
     assert len({json.dumps(report["summary"][row]) for row in rows}) == 3
 
