@@ -205,7 +205,7 @@ def _narrowed(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 def _checked(config: Mapping[str, Any], model: type[HubModel], source: Path | str) -> dict[str, Any]:
     """The options, each one of the model's, of its type, and no network's size beyond all reason."""
     hints = get_type_hints(model.__init__)
-    known = list(inspect.signature(model).parameters)
+    known = list(inspect.signature(model.__init__).parameters)[1:]  # of the class, Python 3.11.2 says those of __new__
     if unknown := sorted(config.keys() - set(known)):
         raise WeightsError(
             f"{source} has unknown settings: {', '.join(unknown)[:200]}; {model.__name__} has {', '.join(known)}"
