@@ -135,7 +135,9 @@ def unpack(folder: Path, name: str, place: Path) -> bool:
         if len(pieces) < int(total):
             continue
         with tarfile.open(fileobj=io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as tar:
-            tar.extractall(place, filter="data")
+            # Python 3.11 before its fourth release has no filters; the pack is of our own making.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
+            tar.extractall(place)
         for piece in pieces:
             piece.unlink()
         restore(place)

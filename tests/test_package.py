@@ -62,7 +62,8 @@ def wheel(sdist):
     """Built of the sdist, as `python -m build` and `uv build` do it."""
     with TemporaryDirectory() as folder:
         with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Python 3.11.2
+            archive.extractall(folder)
         with chdir(Path(folder, PROJECT)):
             name = build_wheel(folder)
         yield Path(folder, name)
