@@ -36,7 +36,7 @@ SCALE = {
     "size": (128, 64, "side of the faces in pixels"),
     "channels": (64, 16, "width of networks with random weights; 64 is published"),
     "repeats": (3, 1, "turns of each variant"),
-    "manipulators": ([1, 2, 5, 10], [1, 5, 10], "of step: numbers of them"),
+    "manipulators": ([1, 2, 5, 10], [1, 10], "of step: numbers of them"),
     "images": (256, 16, "of attack and growth: images to protect"),
     "pgd-images": (2, 1, "of attack: images for PGD, which takes long"),
     "refine-steps": (20, 2, "of refine: steps"),

@@ -103,6 +103,7 @@ SECTIONS = {
             "textbook S-I",
             "official form S-II",
             "cut S-II, 2 manipulators",
+            "cut S-I, clean outputs kept, 2 faces at a time",
             "cut S-II, clean outputs kept, 2 faces at a time",
         ],
     ),
@@ -112,9 +113,9 @@ SECTIONS = {
     ),
     "attack": (
         ["--images", "2"],
-        ["IDGuardAttack.generate, protector-wide, bf16", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"],
+        ["IDGuardAttack.generate, protector-wide", "ART PGD-10, 5 manipulators", "torchattacks PGD-10 on hisd"],
     ),
-    "recognizer": ([], ["PyTorch's layers, float32", "ours, bfloat16"]),
+    "recognizer": ([], ["PyTorch's layers, float32", "ours, float32"]),
     "refine": (["--refine-steps", "1"], ["refine, 0 manipulators", "refine, 1 manipulators", "refine, 4 manipulators"]),
     "mgda": (["--tasks", "3"], ["exact, norms 1 : 1e+08, 3 tasks", "TorchJD, norms 1 : 1, 3 tasks"]),
     "growth": (["--images", "4", "--pixels", "32"], ["generate, 4 images", "generate, 32 pixels"]),
@@ -168,6 +169,15 @@ def test_a_solver_that_gives_up_fails_and_one_that_is_far_off_says_how_far(examp
     assert worst["exact, norms 1 : 1e+08, 4 tasks"] < 1e-12
     assert worst["uniform, norms 1 : 1e+08, 4 tasks"] > 1e13  # the longest gradient has a quarter of the weight
     assert worst["none, norms 1 : 1e+08, 4 tasks"] is None
+
+
+@pytest.mark.parametrize(("faster", "expected"), [("bf16", ("no", "bf16")), ("no", ("no",))])
+def test_bfloat16_is_measured_where_it_is_faster(faster, expected, example, monkeypatch, capsys):
+    monkeypatch.setattr(example("benchmarks.suite"), "faster_precision", lambda device: faster)
+    suite = example("benchmarks.suite").Suite()
+    with suite.section("toy"):
+        assert suite.precisions(torch.device("cpu")) == expected
+    assert ("on this cpu bfloat16 is slower" in capsys.readouterr().out) == (faster == "no")
 
 
 def test_what_is_not_installed_is_left_out_with_a_word(example, tmp_path, monkeypatch, capsys):

@@ -42,15 +42,16 @@ def bare_forward(attack: IDGuardAttack, x: np.ndarray) -> Callable[[], object]:
     return forward
 
 
-def protections(batch: int) -> dict[str, IDGuardAttack]:
-    """The protectors that are here, in float32 and bf16."""
+def protections(suite: Suite, batch: int) -> dict[str, IDGuardAttack]:
+    """The protectors that are here, in the precisions that pay."""
     wide = {", protector-wide": "protector-wide"} if list_models("protector-wide") else {}
+    precisions = suite.precisions(IDGuardAttack.from_pretrained().device)
     return {
-        f"{OURS}{model}{how}": IDGuardAttack.from_pretrained(
-            name, batch_size=batch, verbose=False, precision=how[2:] or "no"
+        f"{OURS}{model}{', bf16' * (precision == 'bf16')}": IDGuardAttack.from_pretrained(
+            name, batch_size=batch, verbose=False, precision=precision
         )
         for model, name in ({"": None} | wide).items()
-        for how in ("", ", bf16")
+        for precision in precisions
     }
 
 
@@ -71,7 +72,7 @@ def torchattacks_pgd(estimator: PyTorchManipulator, x: np.ndarray, steps: int) -
 
 def measure(suite: Suite, options: Namespace) -> None:
     """What protecting an image costs."""
-    attacks = protections(options.batch)
+    attacks = protections(suite, options.batch)
     idguard = attacks[OURS]
     x = noise(options.images, options.size)
     suite.about(

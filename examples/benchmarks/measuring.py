@@ -12,6 +12,9 @@ from torch.utils.flop_counter import flop_registry
 
 T = TypeVar("T")
 
+DTYPES = {"no": "float32", "bf16": "bfloat16"}
+"""As rows and peaks name a precision."""
+
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     # With what a step and `Count` import late: or it would take seconds of each process, and count as memory of a step.

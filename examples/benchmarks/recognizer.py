@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from art_idguard import recognizers
 from art_idguard.faces.alignment import align, arcface_frame, celeba_landmarks
+from art_idguard.perturbation.precision import Precision, autocast
 from art_idguard.recognizers.base import Recognizer
 from art_idguard.recognizers.layers import Conv2d, Normalised, PReLU
 
-from .measuring import seconds, turns
+from .measuring import DTYPES, seconds, turns
 from .suite import Suite
 
 
@@ -29,10 +30,10 @@ def plain(recognizer: Recognizer) -> Recognizer:
     return copy
 
 
-def step(recognizer: Recognizer, x: Tensor, frame: Tensor, *, bf16: bool) -> None:
+def step(recognizer: Recognizer, x: Tensor, frame: Tensor, precision: Precision) -> None:
     """An embedding, and its gradient by the picture."""
     x = x.detach().requires_grad_()
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+    with autocast(precision, x.device):
         embedding = recognizer(x, frame)
     torch.autograd.grad(embedding.float().sum(), x)
 
@@ -45,9 +46,11 @@ def measure(suite: Suite, options: Namespace) -> None:
     x, frame = torch.randn(images, 3, *size), arcface_frame(celeba_landmarks(size).expand(images, -1, -1), size)
     variants = {"PyTorch's layers": plain(ours), "ours": ours}
     for model in variants.values():
-        step(model, x, frame, bf16=False)
+        step(model, x, frame, "no")
+    precisions = suite.precisions(x.device)
     for turn in turns(options.repeats, variants):
         for name, model in turn:
-            for precision, bf16 in (("float32", False), ("bfloat16", True)):
-                taken = seconds(lambda model=model, bf16=bf16: step(model, x, frame, bf16=bf16))
-                suite.add(f"{name}, {precision}", {"seconds": taken}, of=f"PyTorch's layers, {precision}")
+            for precision in precisions:
+                taken = seconds(lambda model=model, precision=precision: step(model, x, frame, precision))
+                kind = DTYPES[precision]
+                suite.add(f"{name}, {kind}", {"seconds": taken}, of=f"PyTorch's layers, {kind}")

@@ -14,7 +14,7 @@ from art_idguard.perturbation.precision import faster_precision
 from art_idguard.perturbation.refined import refined_in_photo
 from art_idguard.photos.protect import face_crop, face_frames
 
-from .measuring import operations_of_steps, seconds
+from .measuring import DTYPES, operations_of_steps, seconds
 from .photos import PORTRAIT
 from .suite import Suite
 
@@ -30,7 +30,7 @@ def face(size: int) -> Tensor:
 def measure(suite: Suite, options: Namespace) -> None:
     """Seconds of a face, against the photo itself alone, one manipulator, and all."""
     steps = options.refine_steps
-    precision = {"no": "float32", "bf16": "bfloat16"}[faster_precision(torch.device("cpu"))]
+    precision = DTYPES[faster_precision(torch.device("cpu"))]
     suite.about(f"A face of {options.size} px, {steps} steps, through what happens to a photo, in {precision}.")
     x, protector = face(options.size), Protector.from_pretrained().requires_grad_(False)
     models = [manipulators.load(spec) for spec in manipulators.shipped_manipulators()]

@@ -37,9 +37,10 @@ VARIANTS = {
     "textbook S-II": ("textbook", "kpi", "parameters"),
     "official form S-II": ("official", "kpi", "parameters"),
     "cut S-II": ("cut", "kpi", "parameters"),
+    "cut S-I, clean outputs kept, 2 faces at a time": ("kept", "mgda", "perturbation"),
     "cut S-II, clean outputs kept, 2 faces at a time": ("kept", "kpi", "parameters"),
 }
-"""The last is what `train --clean-cache FOLDER --micro-batch 2` does once the cache is filled."""
+"""The last two are what `train --clean-cache FOLDER --micro-batch 2` does once the cache is filled."""
 
 
 def textbook_step(

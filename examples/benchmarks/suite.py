@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from art_idguard.files.atomic import write_text
+from art_idguard.perturbation.precision import Precision, faster_precision
 
 from .measuring import measured_peak
 from .plots import draw
@@ -106,6 +107,13 @@ class Suite:
         except ImportError:
             self.note(f"{package} is not installed: what needs it is left out")
             return None
+
+    def precisions(self, device: torch.device) -> tuple[Precision, ...]:
+        """float32, and bfloat16 where that is faster; a note says where it is not, and rows may take minutes in it."""
+        if faster_precision(device) == "bf16":
+            return "no", "bf16"
+        self.note(f"on this {device.type} bfloat16 is slower than float32: its rows are left out")
+        return ("no",)
 
     def add(
         self,

@@ -30,7 +30,7 @@ from art_idguard.training.manipulator.setup import build_run
 from art_idguard.training.manipulator.step import train_step
 from art_idguard.types import ATTRIBUTES, Edit
 
-from .measuring import operations, seconds
+from .measuring import DTYPES, operations, seconds
 from .suite import Suite
 
 
@@ -141,7 +141,7 @@ def measure(suite: Suite, options: Namespace) -> None:
             )
             step = make(config)
             work = work or work_per_image(step, config)  # the plain loop's: what has to be done
-            peak = f"{Accelerator().device.type} {'bfloat16' if precision == 'bf16' else 'float32'}"
+            peak = f"{Accelerator().device.type} {DTYPES[precision]}"
             for speed in images_per_second(step, config, options.repeats):
                 figures = {"images a second": speed, "seconds": 1 / speed}
                 suite.add(name, figures, of=first, operations=work, peak=peak)
