@@ -2,7 +2,7 @@
 
 Each row is printed as soon as it is measured. With `--output FOLDER` all that there is so far is written after each, as
 benchmark.json (with every repeat) and benchmark.md, and plots at the end of each section; Ctrl-C loses nothing.
-`--quick` does all on a small scale, in about two minutes on two idle cores.
+`--quick` does all on a small scale, in under three minutes on two idle cores.
 
 What is compared takes turns in one run; where memory is compared each has a process of its own. Arithmetic is counted,
 and shown as a share of the machine's peak: a product of large matrices, measured in the same run. Take
@@ -57,7 +57,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sections = "; ".join(f"{name}: {what}" for name, what in SECTIONS.items())
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"by default all: {sections}")
-    parser.add_argument("--quick", action="store_true", help="a small scale, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="a small scale, in under three minutes")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="for JSON, Markdown and plots of this run")
     parser.add_argument("--faces", metavar="FOLDER", help="of train-manipulator: faces with labels")
     parser.add_argument("--compile", action="store_true", help="of visits: compiled manipulators, too; takes minutes")
