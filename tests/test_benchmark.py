@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from art_idguard.perturbation.precision import faster_precision
 from art_idguard.types import ATTRIBUTES
 from tests import ROOT
 from tests.toys import write_portraits
@@ -139,6 +140,9 @@ def test_quick(section, example, tmp_path, capsys, monkeypatch):
     printed, measured, cells = capsys.readouterr().out, rows_of(tmp_path, section), cells_of(tmp_path)
     assert printed.startswith("quick: ")
     assert set(expected) <= set(measured)
+    if section in ("attack", "recognizer"):
+        faster = faster_precision(torch.device("cpu")) == "bf16"
+        assert any("bf" in label for label in measured) == faster
     number = example("benchmarks.report").number
     shown = {(label, figure): number(v) for label, row in measured.items() for figure, v in row["figures"].items()}
     shown |= {(label, f"{f}, share"): number(v) for label, row in measured.items() for f, v in row["ratios"].items()}
