@@ -12,7 +12,7 @@ class ReproductionConfig(Settings):
     """A table or a figure of the paper."""
 
     experiment: str
-    """table1, table2, table3, table5, table6, table8, fig9, fig10, fig11, fig13, fig16 or fig17."""
+    """table1 to table8, fig9, fig10, fig11, fig13, fig16 or fig17."""
     scale: Literal["small", "paper"] = "small"
     """small: 64 px, networks of a quarter of the width, hours of one CPU core; paper: 128 px, published widths, a
     GPU."""

@@ -1,6 +1,5 @@
 """Table VIII: messages in faces, read from forgeries."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Any
 from art_idguard.evaluation.config import ForensicsConfig
 from art_idguard.evaluation.document import PAGE, Document, Section, Table, write_html
 from art_idguard.evaluation.forensics import MEASURES, ForensicsReport, evaluate_watermarkers
-from art_idguard.files.atomic import write_text
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import MANIPULATORS
-from art_idguard.reproduction.result import reported
+from art_idguard.reproduction.result import reported, write_result
 from art_idguard.reproduction.workshop import Workshop
 
 EXPERIMENT = "table8"
@@ -94,7 +92,5 @@ def reproduce_forensics(config: ReproductionConfig, *, verbose: bool) -> dict[st
         report, {"scale": config.scale, "quick": config.quick, "seeds": config.seeds, "training seconds": seconds}
     )
     name = Path(data.partition("=")[0]).name
-    write_text(folder / f"{name}.json", json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
-    write_text(folder / f"{name}.md", result.document().markdown())
-    write_html(folder / PAGE, [result.document()])
+    write_html(folder / PAGE, [write_result(result, folder, name)])
     return {name: result}

@@ -1,6 +1,5 @@
 """Fig. 11: how many forgeries recognition systems take for somebody else."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from torch import Tensor
 from art_idguard.data.spec import DataSpec
 from art_idguard.evaluation.benchmark import Parts
 from art_idguard.evaluation.config import EvaluationConfig
-from art_idguard.evaluation.document import PAGE, Document, Picture, Section, Table, facts, write_html
+from art_idguard.evaluation.document import PAGE, Document, Section, Table, facts, write_html
 from art_idguard.evaluation.plots import Panel, bars, save_plot
 from art_idguard.evaluation.recognition import UNPROTECTED, Cell, LocalSystem, misdirections
 from art_idguard.evaluation.statistics import Estimate, environment_info, estimate
-from art_idguard.files.atomic import write_text
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import EXPERIMENTS
+from art_idguard.reproduction.result import write_result
 from art_idguard.types import float32
 
 
@@ -40,7 +39,7 @@ class RecognitionResult:
             measured[row][way]["mean"] = mean.json()
         return {"experiment": "fig11", "metadata": dict(self.metadata), "measured": measured}
 
-    def document(self, pictures: Sequence[Picture] = ()) -> Document:
+    def document(self) -> Document:
         """Rows down, systems across: the mean over manipulators, then each."""
         experiment = EXPERIMENTS["fig11"]
         rows = list(dict.fromkeys(row for row, _ in self.means))
@@ -61,9 +60,7 @@ class RecognitionResult:
             f"system misses by itself. {experiment.note}"
         )
         title = f"{experiment.title} ({self.metadata['scale']} scale)"
-        return Document(
-            title, facts(self.metadata), Section("Measured here", text, table(self.means)), sections, pictures
-        )
+        return Document(title, facts(self.metadata), Section("Measured here", text, table(self.means)), sections)
 
 
 @float32()
@@ -119,16 +116,13 @@ def reproduce_recognition(
 
 
 def _write(result: RecognitionResult, folder: Path, name: str) -> None:
-    stem = folder / name
-    write_text(stem.with_name(f"{name}.json"), json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
-    write_text(stem.with_name(f"{name}.md"), result.document().markdown())
     ways = dict.fromkeys(way for _, way in result.means)
     panels = [
         Panel(f"misdirected: {way}", {row: {"mean": of} for (row, k), of in result.means.items() if k == way})
         for way in ways
     ]
-    plot = save_plot(stem.with_name(f"{name}-bars.png"), bars(panels), "Mean over manipulators, 95 % intervals.")
-    write_html(folder / PAGE, [result.document([plot])])
+    plot = save_plot(folder / f"{name}-bars.png", bars(panels), "Mean over manipulators, 95 % intervals.")
+    write_html(folder / PAGE, [write_result(result, folder, name, [plot])])
 
 
 def _pooled(

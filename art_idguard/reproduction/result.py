@@ -5,21 +5,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from art_idguard.evaluation.document import Document, Section, Table, facts
+from art_idguard.evaluation.document import Document, Picture, Section, Table, facts
 from art_idguard.evaluation.measures import Measure
 from art_idguard.evaluation.report import Report
 from art_idguard.evaluation.statistics import Estimate, estimate
 from art_idguard.evaluation.tables import Column, table_of
+from art_idguard.files.atomic import write_text
 from art_idguard.reproduction.experiments import Experiment
 
 AVERAGE = "mean"
 """The column of the mean over manipulators."""
 
 TITLES = {"l2_face": "L2_face↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}
+
+
+@runtime_checkable
+class Reproduced(Protocol):
+    """What a table or figure came to."""
+
+    def json(self) -> dict[str, Any]:
+        """Everything."""
+
+    def document(self) -> Document:
+        """Its tables, in the paper's layout, and what the paper reports."""
+
+
+def write_result(result: Reproduced, folder: Path, name: str, pictures: Sequence[Picture] = ()) -> Document:
+    """Write <folder>/<name>.{json,md}; returns the document with its pictures, for a page."""
+    document = replace(result.document(), pictures=pictures)
+    write_text(folder / f"{name}.json", json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
+    write_text(folder / f"{name}.md", document.markdown())
+    return document
 
 
 def pooled(report: Report, rows: Mapping[str, Sequence[str]]) -> Report:

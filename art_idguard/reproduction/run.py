@@ -1,13 +1,9 @@
 """`art-idguard reproduce`: trains or finds what a table or figure of the paper needs, measures it, writes it."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from art_idguard.data.faces import Faces
+from art_idguard.data.faces import FaceBatch
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.benchmark import evaluate_protectors
@@ -17,23 +13,22 @@ from art_idguard.evaluation.figures import INTERVALS, protection_bars, robustnes
 from art_idguard.evaluation.plots import Panel, curves, save_plot
 from art_idguard.evaluation.report import Report
 from art_idguard.evaluation.training_log import curve, read_training
-from art_idguard.files.atomic import write_text
-from art_idguard.files.grid import save_grid
 from art_idguard.hub.shipped import shipped
-from art_idguard.perturbation import Protector
-from art_idguard.reproduction import forensics, recognition
+from art_idguard.reproduction import architectures, forensics, recognition
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Experiment, Trained
-from art_idguard.reproduction.result import Result, pooled
+from art_idguard.reproduction.pictures import save_inpainted, save_perturbations
+from art_idguard.reproduction.result import Reproduced, Result, pooled, write_result
 from art_idguard.reproduction.workshop import Workshop
+
+OF_THEIR_OWN = (architectures.EXPERIMENT, "table7", forensics.EXPERIMENT)
+"""Experiments that are no tables of `evaluate`."""
 
 NOISE = "±epsilon noise"
 """The row of `evaluate` that shows what the bound alone does."""
 
 
-def reproduce(
-    config: ReproductionConfig, *, verbose: bool = True
-) -> dict[str, Result] | dict[str, forensics.ForensicsResult] | dict[str, recognition.RecognitionResult]:
+def reproduce(config: ReproductionConfig, *, verbose: bool = True) -> Mapping[str, Reproduced]:
     """Train what is missing, measure, and write <output>/<SCALE>/<EXPERIMENT>/<DATA>.{json,md}, plots and report.html.
 
     Trainings and measurements go on where an earlier start was stopped, and are shared by experiments.
@@ -51,20 +46,23 @@ def reproduce(
     """
     if config.experiment == forensics.EXPERIMENT:
         return forensics.reproduce_forensics(config, verbose=verbose)
+    if config.experiment == architectures.EXPERIMENT:
+        return architectures.count_parameters(config)
+    if config.experiment == "table7":
+        from art_idguard.reproduction.hardening import reproduce_hardening  # imports ART, for seconds
+
+        return reproduce_hardening(config, verbose=verbose)
     if config.experiment not in EXPERIMENTS:
-        known = ", ".join([*EXPERIMENTS, forensics.EXPERIMENT])
+        known = ", ".join([*EXPERIMENTS, *OF_THEIR_OWN])
         raise IDGuardError(f"unknown experiment {config.experiment!r}; choose from: {known}")
     run = Reproduction(config, verbose=verbose)
     if run.experiment.figure == "recognition":
         return recognition.reproduce_recognition(run.setting(), run.names(), run.folder, config, verbose=verbose)
-    results, documents = {}, []
+    results: dict[str, Result] = {}
+    documents = []
     for name, report in evaluate_protectors(run.setting(), verbose=verbose).items():
         results[name] = result = run.result(report)
-        stem = run.folder / name
-        write_text(run.folder / f"{name}.json", json.dumps(result.json(), indent=1, allow_nan=False) + "\n")
-        document = result.document()
-        write_text(run.folder / f"{name}.md", document.markdown())
-        documents.append(replace(document, pictures=run.pictures(stem, result)))
+        documents.append(write_result(result, run.folder, name, run.pictures(run.folder / name, result)))
     write_html(run.folder / PAGE, documents)
     return results
 
@@ -150,10 +148,16 @@ class Reproduction:
         if self.experiment.operations:
             behind = robustness_curves(result.report, self.experiment.operations).items()
             return [save_plot(at(kind), figure, f"Behind {kind}, {INTERVALS}.") for kind, figure in behind]
-        found = [save_plot(at("bars"), protection_bars(result.report), f"Each row, {INTERVALS}.")]
+        found = [
+            save_plot(at("bars"), protection_bars(result.report), f"Each row, {INTERVALS}."),
+            Picture(self.folder / "evaluation" / f"{stem.name}.png", "Forgeries of the first faces."),
+        ]
         first = {row: folder for (row, seed), folder in self.guards.items() if seed == self.config.seeds[0]}
         if self.experiment.figure == "perturbations":
-            return [*found, _perturbations(at("perturbations"), first, self._first_face())]
+            return [*found, save_perturbations(at("perturbations"), first, self._first_face())]
+        if restorers := self.experiment.restorers:
+            *_, last = first.values()
+            return [*found, save_inpainted(at("inpainted"), last, self.columns, restorers, self._first_face())]
         if self.experiment.figure is None:
             return found
         logs = {row: read_training(str(folder)) for row, folder in first.items()}
@@ -171,19 +175,7 @@ class Reproduction:
             ]
         return [*found, save_plot(at(self.experiment.figure), curves(panels), "In training, step by step, first seed.")]
 
-    def _first_face(self) -> Faces:
+    def _first_face(self) -> FaceBatch:
         spec = DataSpec.parse(self.data[0])
         cache = self.folder / "evaluation" / "regions.safetensors"
-        return spec.read(size=self.workshop.scale.size, limit=1, cache=cache)
-
-
-@torch.no_grad()
-def _perturbations(path: Path, guards: dict[str, Path], faces: Faces) -> Picture:
-    """Fig. 17: of one face, what each protector adds to it."""
-    batch = faces.batch(slice(1))
-    lines = []
-    for folder in guards.values():
-        protected = Protector.from_pretrained(folder).eval()(batch.images).specific
-        lines.append([batch.images[0], protected[0], 10 * (protected - batch.images)[0]])
-    save_grid(path, lines, captions=list(guards), columns=["photo", "protected", "perturbation x10"])
-    return Picture(path, "Of the first face, what each protector adds to it.")
+        return spec.read(size=self.workshop.scale.size, limit=1, cache=cache).batch(slice(1))

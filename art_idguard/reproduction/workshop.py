@@ -18,6 +18,8 @@ from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import MANIPULATORS
 from art_idguard.training.config import TrainingConfig
 from art_idguard.training.manipulator import ManipulatorConfig, train_manipulator
+from art_idguard.training.manipulator.config import DISCRIMINATOR, HardeningConfig
+from art_idguard.training.manipulator.hardening import harden
 from art_idguard.training.protector import ProtectorConfig, train_protector
 from art_idguard.training.watermark import WatermarkConfig, train_watermarker
 
@@ -133,6 +135,30 @@ class Workshop:
     def _watermark_config(self, settings: Mapping[str, Any], seed: int) -> WatermarkConfig:
         given = {"faces": self.config.faces, "output": "", "seed": seed, **settings}
         return WatermarkConfig.from_recipe(f"watermark-{self.scale.ending}", **given)
+
+    def hardened(self, originals: Mapping[str, str], protector: Path) -> dict[str, str]:
+        """The folders of what Eq. (15), with the protector in the loop, makes of manipulators, by their names.
+
+        Raises:
+            IDGuardError: a first look finds none of them.
+        """
+        found = {name: self._hardened(name, original, protector) for name, original in originals.items()}
+        there = {name: str(folder) for name, folder in found.items() if folder}
+        self._tell_missing("hardened manipulators", len(found) - len(there), of=len(found))
+        return there
+
+    def _hardened(self, name: str, original: str, protector: Path) -> Path | None:
+        output = self.folder / "hardened" / name
+        found = self._found(f"{name}-at", output / "manipulator")
+        if found or self.config.quick:
+            return found
+        self._say(f"{name}-at in {output}")
+        given: dict[str, Any] = {"faces": self.config.faces, "output": str(output), "seed": self.config.seeds[0]}
+        if (critic := Path(original).with_name(DISCRIMINATOR)).is_file():
+            given["start_discriminator"] = str(critic)
+        recipe = f"{name}-at-{self.scale.ending}"
+        config = HardeningConfig.from_recipe(recipe, start=original, protector=str(protector), **given)
+        return harden(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
 
     def training_seconds(self, folder: Path) -> float | None:
         """How long a protector was trained; None of those that ship."""

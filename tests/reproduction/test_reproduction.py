@@ -9,7 +9,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
+from art_idguard.attacks import robustness
+from art_idguard.attacks.white_boxes import WHITE_BOXES
 from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.measures import FORGERIES, PHOTOS
@@ -17,7 +20,7 @@ from art_idguard.evaluation.report import Report
 from art_idguard.files.parsing import read_toml
 from art_idguard.manipulators import MANIPULATORS as KINDS
 from art_idguard.recognizers import SFace
-from art_idguard.reproduction import forensics, run, workshop
+from art_idguard.reproduction import forensics, hardening, run, workshop
 from art_idguard.reproduction.config import ReproductionConfig
 from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Baseline, Trained
 from art_idguard.reproduction.result import AVERAGE, Result, pooled, reported
@@ -50,6 +53,16 @@ faces = ""
 output = ""
 """
 
+HARDENING = """
+size = 64
+batch_size = 4
+n_critic = 1
+warmup = 0
+steps = 2
+faces = ""
+output = ""
+"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -62,6 +75,8 @@ def place(tmp_path_factory):
     SFace(width=2).eval().save_pretrained(folder / "hub" / "recognizers" / "sface")
     (folder / "protector-celeba64").write_text(RECIPE)
     (folder / "watermark-celeba64").write_text(WATERMARK)
+    for name in hardening.HARDENED:
+        (folder / f"{name}-at-celeba64").write_text(f'manipulator = "{name}"{HARDENING}')
     return folder
 
 
@@ -69,7 +84,7 @@ def place(tmp_path_factory):
 def at(place):
     """The toy hub and recipe in place of those that ship."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (workshop, run):
+        for module in (workshop, run, hardening):
             patch.setattr(module, "shipped", lambda path: place / "hub" / path)
         patch.chdir(place)
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
@@ -225,9 +240,54 @@ def test_help_names_every_experiment(capsys):
     with pytest.raises(SystemExit):
         main(["reproduce", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    tables, figures = ([name for name in EXPERIMENTS if name.startswith(kind)] for kind in ("table", "fig"))
-    *all_but_one, last = [*tables, forensics.EXPERIMENT, *figures]
-    assert f"{', '.join(all_but_one)} or {last}." in said
+    *all_but_one, last = (name for name in EXPERIMENTS if name.startswith("fig"))
+    assert f"table1 to table8, {', '.join(all_but_one)} or {last}." in said
+    tables = {name for name in (*EXPERIMENTS, *run.OF_THEIR_OWN) if name.startswith("table")}
+    assert tables == {f"table{i}" for i in range(1, 9)}
+
+
+def test_table_iv_counts_the_parameters_that_the_paper_prints(here, tmp_path):
+    assert main(words(here, tmp_path, "table4")) == 0
+    found = json.loads((tmp_path / "small/table4/parameters.json").read_text())
+    assert [found["measured"][name] for name in ("resnet", "unet")] == [7_850_819, 54_414_595]
+    assert [found["reported"]["any"][name] for name in ("resnet", "unet")] == [7_850_819, 54_414_595]
+
+
+def test_table_vii_hardens_by_the_protector_and_stands_beside_the_papers(here, two_seeds, monkeypatch, capsys):
+    assert set(hardening.COLUMNS.values()) <= set(WHITE_BOXES)
+    quick = {title: WHITE_BOXES[title]._replace(run=WHITE_BOXES["Gaussian noise (sigma 0.05)"].run) for title in
+             hardening.COLUMNS.values()}  # fmt: skip
+    monkeypatch.setattr(robustness, "WHITE_BOXES", quick)
+    assert main(words(here, two_seeds, "table7", "--quick")) == 1
+    assert "none of the 2 hardened manipulators" in capsys.readouterr().err
+    assert main(words(here, two_seeds, "table7")) == 0
+    printed = capsys.readouterr().out
+    for row in ("stargan", "stargan-AT", "relgan", "relgan-AT", "RelGAN-AT"):
+        assert f"| {row} |" in printed
+    assert "| StarGAN | 0.070 | 0.261 |" in printed
+    config = read_toml(two_seeds / "small/hardened/relgan/settings.toml")
+    assert config["start"] == str(here / "hub/small/relgan-celeba64")
+    assert config["protector"] == str(two_seeds / "small/protectors/protector/protector")
+    found = results(two_seeds, "table7")
+    (row, *_) = found["measured"]["relgan"]["rows"]
+    assert (row["model"], row["attack"]) == ("original", "Gaussian noise (sigma 0.05)")
+    assert f"{row['l2_face']['mean']:.3f}" in re.search(r"\| relgan \|.*", printed).group()
+    monkeypatch.setattr(workshop, "harden", lambda config, **_: pytest.fail(f"trains {config.output} anew"))
+    assert main(words(here, two_seeds, "table7", "--quick")) == 0
+    assert results(two_seeds, "table7-quick")["measured"].keys() == found["measured"].keys()
+
+
+def test_hardening_goes_on_with_the_discriminator_that_lies_beside_the_manipulator(tmp_path, monkeypatch):
+    lab = Workshop(ReproductionConfig(experiment="table7", faces="faces", output=str(tmp_path)), verbose=False)
+    asked = []
+    monkeypatch.setattr(workshop, "harden", lambda config, **_: asked.append(config) or tmp_path)
+    (tmp_path / "discriminator.safetensors").touch()
+    lab.hardened({"stargan": str(tmp_path / "manipulator")}, tmp_path / "protector")
+    lab.hardened({"stargan": str(tmp_path / "hub" / "manipulator")}, tmp_path / "protector")
+    assert [(c.start_discriminator, c.warmup) for c in asked] == [
+        (str(tmp_path / "discriminator.safetensors"), 0),
+        (None, 1000),
+    ]
 
 
 def test_table_viii_trains_its_rows_once_and_stands_beside_the_papers(here, tmp_path, monkeypatch, capsys):
@@ -270,6 +330,23 @@ def test_fig_11_asks_each_recogniser_beside_no_protection(here, two_seeds, monke
     assert "does not say who it is" in capsys.readouterr().err
 
 
+def test_fig_12_shows_what_inpainting_makes_of_disrupted_forgeries(here, two_seeds, monkeypatch):
+    """With the trainings of another figure and a restorer; the rows that learn are the baselines' own tests."""
+    ours = {name: row for name, row in EXPERIMENTS["table5"].rows.items() if isinstance(row, Trained)}
+    monkeypatch.setitem(
+        EXPERIMENTS, "table5", replace(EXPERIMENTS["table5"], rows=ours, restorers=("telea", "navier-stokes"))
+    )
+    assert main(words(here, two_seeds, "table5")) == 0
+    files = {path.name for path in (two_seeds / "small" / "table5").iterdir()}
+    assert {"celeba-bars.png", "celeba-inpainted.png"} <= files
+    with Image.open(two_seeds / "small/table5/celeba-inpainted.png") as picture:
+        width, height = picture.size
+    assert width > 5 * 64  # photo, forged, disrupted, and by either restorer
+    assert height > 5 * 64  # manipulators
+    cells = results(two_seeds, "table5")["measured"]["Ours (S-II)"]
+    assert {"stargan, telea", "hisd, navier-stokes"} <= cells.keys()
+
+
 def test_the_papers_figures_agree_with_each_other():
     """Its averages are those of its cells, to the digits that it prints: a slip in copying would show."""
     for row, of in reported("table3")["CelebAMask-HQ"].items():
@@ -282,7 +359,8 @@ def test_the_papers_figures_agree_with_each_other():
 
 def test_the_papers_figures_are_those_of_its_text(shared):
     text = (shared / "paper" / "id-guard.txt").read_text().replace("**", "").replace("<u>", "").replace("</u>", "")
-    for rows in (*reported("table1").values(), *reported("table3").values(), *reported("table6").values()):
+    of_tables = (rows for name in ("table1", "table3", "table6", "table7") for rows in reported(name).values())
+    for rows in of_tables:
         for row, of in rows.items():
             cells = "\t".join(f"{value:.3f}" for values in of.values() for value in values.values())
             assert cells in text, row

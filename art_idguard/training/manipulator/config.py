@@ -7,6 +7,9 @@ from typing import Any, Literal
 from art_idguard.errors import IDGuardError
 from art_idguard.training.config import TrainingConfig
 
+DISCRIMINATOR = "discriminator.safetensors"
+"""Beside the folder of a trained manipulator, for trainings that go on from it."""
+
 PUBLISHED: dict[str, dict[str, Any]] = {
     "relgan": {
         "batch_size": 6,

@@ -20,7 +20,7 @@ from art_idguard.files.grid import save_grid
 from art_idguard.files.tensors import save_atomically
 from art_idguard.images import from_uint8
 from art_idguard.training.loop import Training, any_process, run_training
-from art_idguard.training.manipulator.config import ManipulatorConfig
+from art_idguard.training.manipulator.config import DISCRIMINATOR, ManipulatorConfig
 from art_idguard.training.manipulator.setup import InnerAttack, ManipulatorRun, PreloadedGAN, build_run, memory_format
 from art_idguard.training.manipulator.step import distill_step, train_step
 from art_idguard.types import ATTRIBUTES
@@ -108,7 +108,7 @@ class ManipulatorTraining(Training[ManipulatorRun]):
             average.eval().save_pretrained(folder)
             if run.discriminator is not None:
                 discriminator = {name: t.half() for name, t in run.discriminator.state_dict().items()}
-                save_atomically(discriminator, run.folder / "discriminator.safetensors")
+                save_atomically(discriminator, run.folder / DISCRIMINATOR)
         run.accelerator.wait_for_everyone()
         return folder
 
