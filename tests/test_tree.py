@@ -22,7 +22,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("examples/*"),
     ]
 )
-SHELL = {"attacks", "cli", "commands", "defences", "estimators"}
+SHELL = {"attacks", "cli", "commands", "defences", "estimators", "reproduction"}
 """What may import ART, directly or not."""
 
 PUBLIC = {

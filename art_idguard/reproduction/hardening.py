@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from art_idguard.attacks.robustness import Robustness, attack_manipulator
@@ -96,7 +95,7 @@ def reproduce_hardening(config: ReproductionConfig, *, verbose: bool) -> dict[st
         name: attack_manipulator(
             RobustnessConfig(
                 original=targets[name],
-                hardened=place,
+                hardened=str(place),
                 data=data,
                 output=str(folder / name),
                 limit=config.limit,
@@ -107,7 +106,7 @@ def reproduce_hardening(config: ReproductionConfig, *, verbose: bool) -> dict[st
         )
         for name, place in hardened.items()
     }
-    seconds = {name: workshop.training_seconds(Path(place)) for name, place in hardened.items()}
+    seconds = {name: workshop.training_seconds(place) for name, place in hardened.items()}
     about = {"scale": config.scale, "quick": config.quick, "seed": seed, "training seconds": seconds}
     result, name = HardeningResult(tables, about), DataSpec.parse(data).name
     pictures = [

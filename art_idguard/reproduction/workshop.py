@@ -5,7 +5,7 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -44,6 +44,14 @@ SCALES = {
     "paper": Scale(128, "celeba128", ("manipulators", "graybox"), "all", 30_000),
 }
 
+TRAINED = {
+    "manipulators": "manipulator",
+    "protectors": "protector",
+    "watermarkers": "watermarker",
+    "hardened-manipulators": "manipulator",
+}
+"""By the folder of the runs of a kind, that of what each run trains."""
+
 Key = TypeVar("Key")
 
 
@@ -55,26 +63,19 @@ class Workshop:
         self.scale = SCALES[config.scale]
         self.folder = Path(config.output, config.scale)
 
-    def _manipulator(self, name: str, place: str) -> str | None:
-        output = self.folder / "manipulators" / name
-        found = self._found(name, output / "manipulator")
-        if found or self.config.quick:
-            return str(found) if found else None
-        self._say(f"{name}, {place} manipulators, in {output}")
-        recipe = f"{name}-{self.scale.ending}"
-        config = ManipulatorConfig.from_recipe(recipe, faces=self.config.faces, output=str(output))
-        return str(train_manipulator(config, resume=True, verbose=self.verbose, on_stop=_interrupt))
-
     def manipulators(self, names: tuple[str, ...]) -> dict[str, str]:
         """The folders of several, by name.
 
         Raises:
             IDGuardError: a first look finds none of them.
         """
-        found = {name: self._manipulator(name, f"{i} of {len(names)}") for i, name in enumerate(names, start=1)}
-        there = {name: folder for name, folder in found.items() if folder}
-        self._tell_missing("manipulators", len(found) - len(there), of=len(found))
-        return there
+        found = self._those({name: name for name in names}, "manipulators", self._train_manipulator)
+        return {name: str(folder) for name, folder in found.items()}
+
+    def _train_manipulator(self, name: str, output: str) -> Path:
+        recipe = f"{name}-{self.scale.ending}"
+        config = ManipulatorConfig.from_recipe(recipe, faces=self.config.faces, output=output)
+        return train_manipulator(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
 
     def protectors(
         self, trainings: Mapping[Key, Mapping[str, Any]], seeds: Sequence[int], targets: tuple[str, ...]
@@ -85,23 +86,13 @@ class Workshop:
             IDGuardError: a first look finds none of them.
         """
         wanted = {(key, seed): settings for seed in seeds for key, settings in trainings.items()}
-        found = {
-            which: self._protector(settings, which[1], targets, f"{i} of {len(wanted)}")
-            for i, (which, settings) in enumerate(wanted.items(), start=1)
-        }
-        there = {which: folder for which, folder in found.items() if folder}
-        self._tell_missing("protectors", len(found) - len(there), of=len(found))
-        return there
 
-    def _protector(self, settings: Mapping[str, Any], seed: int, targets: tuple[str, ...], place: str) -> Path | None:
-        name = self.protector_name(settings, seed)
-        output = self.folder / "protectors" / name
-        found = self._found(name, output / "protector")
-        if found or self.config.quick:
-            return found
-        self._say(f"{name}, {place} protectors, in {output}")
-        config = self._config(settings, seed, output=str(output), manipulators=targets)
-        return train_protector(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+        def train(which: tuple[Key, int], output: str) -> Path:
+            config = self._config(wanted[which], which[1], output=output, manipulators=targets)
+            return train_protector(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+
+        names = {which: self.protector_name(settings, which[1]) for which, settings in wanted.items()}
+        return self._those(names, "protectors", train)
 
     def protector_name(self, settings: Mapping[str, Any], seed: int) -> str:
         """Of its folder, from what differs from the recipe: equal trainings of two experiments are one."""
@@ -115,50 +106,56 @@ class Workshop:
         Raises:
             IDGuardError: a first look finds none of them.
         """
-        found = {(row, seed): self._watermarker(of, seed, targets) for seed in seeds for row, of in rows.items()}
-        there = {which: folder for which, folder in found.items() if folder}
-        self._tell_missing("watermarkers", len(found) - len(there), of=len(found))
-        return there
+        plain = self._watermark_config({"manipulators": MANIPULATORS}, 0)
+        configs = {
+            (row, seed): self._watermark_config({"manipulators": MANIPULATORS, **of}, seed)
+            for seed in seeds
+            for row, of in rows.items()
+        }
 
-    def _watermarker(self, settings: Mapping[str, Any], seed: int, targets: Mapping[str, str]) -> Path | None:
-        names = settings.get("manipulators", MANIPULATORS)
-        config = self._watermark_config({**settings, "manipulators": names}, seed)
-        name = _name("watermark", config, self._watermark_config({"manipulators": MANIPULATORS}, 0))
-        output = self.folder / "watermarkers" / name
-        found = self._found(name, output / "watermarker")
-        if found or self.config.quick:
-            return found
-        self._say(f"{name} in {output}")
-        config = replace(config, output=str(output), manipulators=tuple(targets[k] for k in names))
-        return train_watermarker(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+        def train(which: tuple[str, int], output: str) -> Path:
+            names = configs[which].manipulators
+            config = replace(configs[which], output=output, manipulators=tuple(targets[name] for name in names))
+            return train_watermarker(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+
+        names = {which: _name("watermark", config, plain) for which, config in configs.items()}
+        return self._those(names, "watermarkers", train)
 
     def _watermark_config(self, settings: Mapping[str, Any], seed: int) -> WatermarkConfig:
         given = {"faces": self.config.faces, "output": "", "seed": seed, **settings}
         return WatermarkConfig.from_recipe(f"watermark-{self.scale.ending}", **given)
 
-    def hardened(self, originals: Mapping[str, str], protector: Path) -> dict[str, str]:
+    def hardened(self, originals: Mapping[str, str], protector: Path) -> dict[str, Path]:
         """The folders of what Eq. (15), with the protector in the loop, makes of manipulators, by their names.
 
         Raises:
             IDGuardError: a first look finds none of them.
         """
-        found = {name: self._hardened(name, original, protector) for name, original in originals.items()}
-        there = {name: str(folder) for name, folder in found.items() if folder}
-        self._tell_missing("hardened manipulators", len(found) - len(there), of=len(found))
-        return there
 
-    def _hardened(self, name: str, original: str, protector: Path) -> Path | None:
-        output = self.folder / "hardened" / name
-        found = self._found(f"{name}-at", output / "manipulator")
-        if found or self.config.quick:
-            return found
-        self._say(f"{name}-at in {output}")
-        given: dict[str, Any] = {"faces": self.config.faces, "output": str(output), "seed": self.config.seeds[0]}
-        if (critic := Path(original).with_name(DISCRIMINATOR)).is_file():
-            given["start_discriminator"] = str(critic)
-        recipe = f"{name}-at-{self.scale.ending}"
-        config = HardeningConfig.from_recipe(recipe, start=original, protector=str(protector), **given)
-        return harden(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+        def train(name: str, output: str) -> Path:
+            given: dict[str, Any] = {"faces": self.config.faces, "output": output, "seed": self.config.seeds[0]}
+            if (critic := Path(originals[name]).with_name(DISCRIMINATOR)).is_file():
+                given["start_discriminator"] = str(critic)
+            recipe = f"{name}-at-{self.scale.ending}"
+            config = HardeningConfig.from_recipe(recipe, start=originals[name], protector=str(protector), **given)
+            return harden(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+
+        return self._those({name: f"{name}-at" for name in originals}, "hardened-manipulators", train)
+
+    def _those(self, names: Mapping[Key, str], kind: str, train: Callable[[Key, str], Path]) -> dict[Key, Path]:
+        """The folder of each, by its name: what ships or is trained already; a first look leaves the others out."""
+        there: dict[Key, Path] = {}
+        for i, (key, name) in enumerate(names.items(), start=1):
+            output = self.folder / kind / name
+            found = self._found(name, output / TRAINED[kind])
+            if not found and not self.config.quick:
+                if self.verbose:
+                    print(f"art-idguard: {name}, {i} of {len(names)} {kind}, in {output}", file=sys.stderr)
+                found = train(key, str(output))
+            if found:
+                there[key] = found
+        self._tell_missing(kind, len(names) - len(there), of=len(names))
+        return there
 
     def training_seconds(self, folder: Path) -> float | None:
         """How long a protector was trained; None of those that ship."""
@@ -170,11 +167,6 @@ class Workshop:
         places = [shipped(f"{room}/{name}-{self.scale.ending}") for room in self.scale.rooms]
         ready = [trained] if _has_ended(trained.parent) else []
         return next((place for place in (*places, *ready) if place.is_dir()), None)
-
-    def _say(self, text: str) -> None:
-        """What is trained now, and how many there are."""
-        if self.verbose:
-            print(f"art-idguard: {text}", file=sys.stderr)
 
     def _tell_missing(self, what: str, missing: int, *, of: int) -> None:
         if missing == of:

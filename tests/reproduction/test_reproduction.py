@@ -259,13 +259,13 @@ def test_table_vii_hardens_by_the_protector_and_stands_beside_the_papers(here, t
              hardening.COLUMNS.values()}  # fmt: skip
     monkeypatch.setattr(robustness, "WHITE_BOXES", quick)
     assert main(words(here, two_seeds, "table7", "--quick")) == 1
-    assert "none of the 2 hardened manipulators" in capsys.readouterr().err
+    assert "none of the 2 hardened-manipulators" in capsys.readouterr().err
     assert main(words(here, two_seeds, "table7")) == 0
     printed = capsys.readouterr().out
     for row in ("stargan", "stargan-AT", "relgan", "relgan-AT", "RelGAN-AT"):
         assert f"| {row} |" in printed
     assert "| StarGAN | 0.070 | 0.261 |" in printed
-    config = read_toml(two_seeds / "small/hardened/relgan/settings.toml")
+    config = read_toml(two_seeds / "small/hardened-manipulators/relgan-at/settings.toml")
     assert config["start"] == str(here / "hub/small/relgan-celeba64")
     assert config["protector"] == str(two_seeds / "small/protectors/protector/protector")
     found = results(two_seeds, "table7")
