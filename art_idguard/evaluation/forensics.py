@@ -12,10 +12,10 @@ from art_idguard import manipulators, recognizers
 from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import parse
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation.benchmark import ProtectorSpec
 from art_idguard.evaluation.checks import check_size, named
 from art_idguard.evaluation.config import ForensicsConfig
 from art_idguard.evaluation.document import Document, Section, Table, facts
+from art_idguard.evaluation.parts import ProtectorSpec
 from art_idguard.evaluation.statistics import Estimate, environment_info
 from art_idguard.evaluation.watermarks import Cell, Watermarks
 from art_idguard.files.atomic import write_text

@@ -24,12 +24,12 @@ from art_idguard.data.spec import DataSpec
 from art_idguard.distortions import Operation, blur, jpeg_file, noise, salt_and_pepper
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.batches import measure_batches
-from art_idguard.evaluation.benchmark import Parts
 from art_idguard.evaluation.checks import checked
 from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.evaluation.document import PAGE, write_html
 from art_idguard.evaluation.leaderboard import MEASURES, Defence, Leaderboard, published
 from art_idguard.evaluation.lpips import LPIPS
+from art_idguard.evaluation.parts import Parts
 from art_idguard.evaluation.statistics import environment_info
 from art_idguard.faces.alignment import arcface_frame
 from art_idguard.files.atomic import write_text

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from art_idguard.data.spec import DataSpec
-from art_idguard.evaluation.benchmark import Parts
 from art_idguard.evaluation.config import EvaluationConfig
 from art_idguard.evaluation.document import PAGE, Document, Section, Table, facts, write_html
+from art_idguard.evaluation.parts import Parts
 from art_idguard.evaluation.plots import Panel, bars, save_plot
 from art_idguard.evaluation.recognition import UNPROTECTED, Cell, LocalSystem, misdirections
 from art_idguard.evaluation.statistics import Estimate, environment_info, estimate

@@ -12,7 +12,7 @@ from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation import benchmark as evaluate_command
-from art_idguard.evaluation.benchmark import ProtectorSpec
+from art_idguard.evaluation.parts import ProtectorSpec
 from art_idguard.evaluation.report import REFERENCES
 from art_idguard.manipulators import load as load_manipulator
 from art_idguard.metrics import l2_face
