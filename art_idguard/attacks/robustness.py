@@ -32,6 +32,7 @@ from art_idguard.files.grid import save_grid
 from art_idguard.files.journal import Record, append, resume
 from art_idguard.files.lock import exclusive
 from art_idguard.hub.loading import weights_sha256
+from art_idguard.hub.shipped import shipped
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.manipulators.base import Manipulator
 from art_idguard.metrics import L2_THRESHOLD, SIMILARITY_THRESHOLD
@@ -60,13 +61,14 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = {name: manipulators.load(spec).to(device) for name, spec in specs.items()}
     if len(kinds := {model.name for model in models.values()}) > 1:
-        both = " and ".join(sorted(kinds))
-        raise IDGuardError(f"{config.hardened} is no hardened version of {config.original}: the two are {both}")
+        raise IDGuardError(
+            f"{config.hardened} is no hardened version of {config.original}: {' and '.join(sorted(kinds))}"
+        )
     check_size(models.values(), config.size)
-    recognizer = (recognizers.load(config.recognizer) if config.recognizer else recognizers.default()).to(device)
+    judge = config.recognizer or str(shipped("recognizers/sface"))
+    recognizer = recognizers.load(judge).to(device)
     spec, output = DataSpec.parse(config.data), Path(config.output)
-    cache = output / "regions.safetensors"
-    faces = spec.read(size=config.size, limit=config.limit, cache=cache, verbose=verbose)
+    faces = spec.read(size=config.size, limit=config.limit, cache=output / "regions.safetensors", verbose=verbose)
     x = to_unit(from_uint8(faces.images)).numpy()
     table = white_box_table(
         models,
@@ -77,6 +79,8 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
             "data": f"{spec.name} ({spec.split})",
             "digest": faces.digest(),
             "weights": {name: f"{models[name].name} {weights_sha256(path)}" for name, path in specs.items()},
+            "recognizer": f"{recognizer.name} {weights_sha256(judge)}",
+            "protector": weights_sha256(str(shipped("protectors/default"))),
         },
         resume_file=output / f"{spec.name}.jsonl",
         verbose=verbose,

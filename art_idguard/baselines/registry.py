@@ -1,6 +1,7 @@
 """The baselines of `evaluate --baselines` by name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from art_idguard.baselines.anti_forgery import BASELINE as ANTI_FORGERY
@@ -27,15 +28,32 @@ BASELINES: Registry[Baseline] = Registry(
 """In the order of the report."""
 
 
-def chosen(names: Sequence[str]) -> dict[str, Baseline]:
-    """The baselines of these names in the order of the report; all where none is given.
+def chosen(texts: Sequence[str]) -> dict[str, Baseline]:
+    """The baselines NAME, or NAME=MANIPULATOR that knows it alone, in the order of the report; all where none is given.
 
     Raises:
         IDGuardError: a name is unknown.
     """
-    if unknown := [name for name in names if name not in BASELINES]:
-        raise IDGuardError(f"unknown baselines: {', '.join(unknown)}; choose from: {', '.join(BASELINES.names())}")
-    return {name: BASELINES[name] for name in BASELINES.names() if name in names or not names}
+    order = BASELINES.names()
+    asked = [(name, manipulator, text) for text in texts or order for name, _, manipulator in [text.partition("=")]]
+    if unknown := [name for name, *_ in asked if name not in order]:
+        raise IDGuardError(f"unknown baselines: {', '.join(unknown)}; choose from: {', '.join(order)}")
+    asked.sort(key=lambda of: order.index(of[0]))
+    return {text: _knowing(manipulator, BASELINES[name]) for name, manipulator, text in asked}
+
+
+def _knowing(manipulator: str, baseline: Baseline) -> Baseline:
+    """The baseline that knows this manipulator alone; without a name, as it is."""
+    if not manipulator:
+        return baseline
+
+    def rows(setting: BaselineSetting) -> Rows:
+        if manipulator not in setting.targets:
+            there = ", ".join(setting.targets)
+            raise IDGuardError(f"a baseline is to know {manipulator!r}, which is none of its manipulators: {there}")
+        return baseline.rows(replace(setting, targets={manipulator: setting.targets[manipulator]}))
+
+    return baseline._replace(rows=rows)
 
 
 def make_rows(baselines: dict[str, Baseline], setting: BaselineSetting) -> tuple[Rows, dict[str, Any]]:

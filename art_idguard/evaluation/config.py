@@ -38,9 +38,13 @@ class EvaluationConfig(Settings):
     restorers: tuple[str, ...] = ()
     """What forgeries of protected photos are inpainted by: telea, navier-stokes, learned (Table V); every pair of
     manipulator and restorer has its own columns, and is compared with the clean forgery as it is."""
-    baselines: tuple[str, ...] | None = field(default=None, metadata={"nargs": "*", "metavar": "NAME"})
+    baselines: tuple[str, ...] | None = field(default=None, metadata={"nargs": "*", "metavar": "NAME[=MODEL]"})
     """Also these (without names: all): noise; disrupting (PGD-10, for each model); cmua; pg and iap, whose generators
-    are trained; anti-forgery (100 steps, for each model)."""
+    are trained; anti-forgery (100 steps, for each model). NAME=MODEL knows that model alone: pg=stargan."""
+    baseline_manipulators: tuple[str, ...] = ()
+    """Whom baselines know, and are trained against, named as manipulators are; default: those that are measured."""
+    baseline_folder: str | None = None
+    """Keeps trained baselines, which evaluations can share; default: the output."""
     baseline_faces: str | None = None
     """NAME=PATH on whose first faces CMUA, PG and IAP are trained; default: the training split of the first data set,
     which a mere folder or tar lacks: a warning tells if faces are in both."""

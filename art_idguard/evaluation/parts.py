@@ -175,19 +175,24 @@ class Parts:
         config = self.config
         if not self.chosen:
             return {}, {}
+        specs = config.baseline_manipulators or self.specs
+        targets = named(self._manipulators(config.baseline_manipulators)) or self.targets
+        check_size(targets.values(), self.size)
+        weights = {name: weights_sha256(spec) for name, spec in zip(targets, specs, strict=True)}
         setting = BaselineSetting(
-            targets=self.targets,
-            weights=self.weights,
+            targets=targets,
+            weights=weights,
             faces=faces,
             epsilon=self.guard.epsilon,
             seed=config.seed,
             steps=config.baseline_steps,
             each_edit=config.cmua_edits == "each",
-            folder=self.output,
+            folder=Path(config.baseline_folder or self.output),
             verbose=self.verbose,
         )
         rows, budgets = make_rows(self.chosen, setting)
-        return rows, {"baselines": budgets}
+        known = {"baselines know": weights} if config.baseline_manipulators else {}
+        return rows, {"baselines": budgets, **known}
 
     def references(self) -> tuple[dict[str, Attack], dict[str, Any]]:
         """The white boxes, on the picture and on the criterion."""

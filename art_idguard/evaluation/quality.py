@@ -53,9 +53,9 @@ class Quality:
     metadata: Mapping[str, Any]
 
     def cell(self, measure: str, edit: str | None = None) -> Estimate:
-        """Mean and bootstrap 95 % interval over faces, of one edit or of all."""
+        """Mean and 95 % interval over faces, of one edit or of all: Wilson's of shares, or the bootstrap's."""
         columns = slice(None) if edit is None else slice(self.edits.index(edit), self.edits.index(edit) + 1)
-        return estimate(self.values[measure][:, columns])
+        return estimate(self.values[measure][:, columns], share=measure in ("success", "before"))
 
     def summary(self) -> dict[str, Any]:
         """Estimates by edit, then over all edits."""

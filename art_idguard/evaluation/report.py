@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,7 +107,7 @@ class Report:
         cells = self.cells(measure).double().nanmean(dim=3).transpose(1, 2)
         found = {}
         for p, name in enumerate(self.protections):
-            shares = [e.share for e in self._table[measure][name] if e.share is not None]
+            shares = _known(self._table[measure][name])
             share = sum(shares) / len(shares) if shares else None
             found[name] = estimate(cells[p], share=self.measures[measure].is_rate)._replace(share=share)
         return found.__getitem__
@@ -122,8 +122,7 @@ class Report:
             if not finite:
                 return Estimate(math.nan, math.nan, math.nan)
             name = min(finite, key=lambda k: sign * finite[k].mean)
-            shares = [e.share for e in finite.values() if e.share is not None]
-            return finite[name]._replace(share=min(shares, default=None), manipulator=name)
+            return finite[name]._replace(share=min(_known(finite.values()), default=None), manipulator=name)
 
         return cell
 
@@ -166,3 +165,8 @@ class Report:
             "summary": self.summary(),
         }
         write_text(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _known(estimates: Iterable[Estimate]) -> list[float]:
+    """Shares of a ceiling that is not nothing."""
+    return [e.share for e in estimates if e.share is not None and math.isfinite(e.share)]

@@ -23,7 +23,7 @@ SHOWN = ".before-after.png"
 
 def shown_beside(target: Path) -> Path:
     """Where the picture of before and after lies."""
-    return target.with_name(target.name.partition(".protected.")[0] + SHOWN)
+    return target.with_name(target.name.rpartition(".protected.")[0] + SHOWN)
 
 
 class Written(NamedTuple):

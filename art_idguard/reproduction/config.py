@@ -21,7 +21,7 @@ class ReproductionConfig(Settings):
     data: tuple[str, ...] = ()
     """NAME=PATH[,split=test][,framing=resize|align]: data sets to measure on. Default: the test split of the faces."""
     recognizers: tuple[str, ...] = ()
-    """Who judges identity, besides the SFace that ships, with which everything is trained."""
+    """Who judges identity, besides the SFace that ships, with which everything is trained; not in table7 and table8."""
     strangers: str | None = None
     """NAME=PATH of faces named Ada_Lovelace_0001.jpg (LFW: ,framing=align), for Fig. 11: enrolled beside those that are
     measured, and 310 or more of them make the thresholds of verification at a false accept rate."""
@@ -31,7 +31,8 @@ class ReproductionConfig(Settings):
     limit: int = 100
     """Faces of each data set."""
     seeds: tuple[int, ...] = (0,)
-    """Of the trainings, each of which is made once for each seed; the table has the mean over them."""
+    """Of the trainings, each of which is made once for each seed; the table has the mean over them. table8 has a row
+    for each, table7 the first alone."""
     quick: bool = False
     """A first look within minutes: 20 faces, and what ships or is trained already; no baseline that learns."""
 

@@ -16,7 +16,7 @@ class Trained(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """A row of `art-idguard evaluate --baselines`."""
+    """A row of `art-idguard evaluate --baselines`; it knows the scale's five manipulators, whichever are measured."""
 
     name: str
     row: str
@@ -25,8 +25,8 @@ class Baseline(NamedTuple):
 S_I, S_II = Trained({"weighting": "mgda"}), Trained({"weighting": "kpi"})
 
 BASELINES: dict[str, Trained | Baseline] = {
-    "Disrupting": Baseline("disrupting", "Disrupting (stargan)"),
-    "PG": Baseline("pg", "PG (stargan)"),
+    "Disrupting": Baseline("disrupting=stargan", "Disrupting (stargan)"),
+    "PG": Baseline("pg=stargan", "PG (stargan)"),
     "CMUA": Baseline("cmua", "CMUA"),
     "IAP": Baseline("iap", "IAP"),
 }
@@ -99,7 +99,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         measures=("l2_face",),
         restorers=("telea", "navier-stokes", "learned"),
         note="The paper's inpainters are LBP and GS-SSA; of these OpenCV's two know no faces, and the learned one has "
-        "no discriminator. The last row shows how far inpainting alone is from the clean forgery.",
+        "no discriminator. The last row, noise, shows how far inpainting alone takes a forgery from the clean one.",
     ),
     "table6": Experiment(
         title="Table VI: gray box, models of the same kinds with other weights",

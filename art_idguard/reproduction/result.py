@@ -18,7 +18,7 @@ from art_idguard.files.atomic import write_text
 from art_idguard.reproduction.experiments import Experiment
 
 AVERAGE = "mean"
-"""The column of the mean over manipulators."""
+"""The column of the mean over the others."""
 
 TITLES = {"l2_face": "L2_face↑", "similarity": "ID sim.↓", "dsr": "DSR↑"}
 
@@ -101,7 +101,7 @@ class Result:
         return [self.report.measures[name] for name in names]
 
     def differences(self, measure: str) -> dict[str, Estimate]:
-        """How far each row is from the first, of the mean over manipulators, face by face."""
+        """How far each row is from the first, of the mean over columns, face by face."""
         cells = self.report.cells(measure).double().nanmean(dim=3).nanmean(dim=1)
         rest = self.report.protections[1:]
         return {row: estimate((cells[p] - cells[0])[:, None]) for p, row in enumerate(rest, start=1)}
@@ -171,7 +171,7 @@ class Result:
         measures = self.measures(recognizer)
         columns = [self.differences(m.name) for m in measures]
         rows = [[row, *(column[row].text(3, bounds=True) for column in columns)] for row in self.report.protections[1:]]
-        text = "mean over manipulators, face by face, with its interval over faces."
+        text = "mean over the table's columns, face by face, with its interval over faces."
         return Section(f"Difference from {first}", text, Table(["Row", *(m.column for m in measures)], rows))
 
     def _seeds(self, recognizer: str) -> Section:
@@ -179,7 +179,7 @@ class Result:
         head = ["Row", *(f"{m.column}, seed {seed}" for m in measures for seed in self.by_seed)]
         cells = [(m, report.mean(m.name)) for m in measures for report in self.by_seed.values()]
         rows = [[row, *(f"{cell(row).mean:.{m.digits}f}" for m, cell in cells)] for row in self.report.protections]
-        return Section("Seed by seed", "mean over manipulators.", Table(head, rows))
+        return Section("Seed by seed", "mean over the table's columns.", Table(head, rows))
 
     @staticmethod
     def _paper(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:

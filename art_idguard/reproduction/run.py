@@ -1,6 +1,8 @@
 """`art-idguard reproduce`: trains or finds what a table or figure of the paper needs, measures it, writes it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from art_idguard.data.faces import FaceBatch
@@ -31,7 +33,8 @@ NOISE = "±epsilon noise"
 def reproduce(config: ReproductionConfig, *, verbose: bool = True) -> Mapping[str, Reproduced]:
     """Train what is missing, measure, and write <output>/<SCALE>/<EXPERIMENT>/<DATA>.{json,md}, plots and report.html.
 
-    Trainings and measurements go on where an earlier start was stopped, and are shared by experiments.
+    Trainings go on where an earlier start was stopped, and are shared by experiments; so do measurements, but for those
+    of fig11 and table8, which take minutes.
 
     Args:
         config: the settings.
@@ -76,40 +79,54 @@ class Reproduction:
         self.workshop = Workshop(config, verbose=verbose)
         self.data = config.data or (f"celeba={config.faces},split=test",)
         self.folder = self.workshop.folder / (config.experiment + ("-quick" if config.quick else ""))
-        rows = {row: of for row, of in self.experiment.rows.items() if not self._is_left_out(of)}
-        targets = tuple(self.workshop.manipulators(MANIPULATORS).values())
+        self.targets = self.workshop.manipulators(MANIPULATORS)
         columns = self.experiment.columns or MANIPULATORS
-        self.columns = targets if columns == MANIPULATORS else tuple(self.workshop.manipulators(columns).values())
+        measured = self.targets if columns == MANIPULATORS else self.workshop.manipulators(columns)
+        self.columns = tuple(measured.values())
+        rows = {row: of for row, of in self.experiment.rows.items() if not self._is_left_out(of)}
         trainings = {row: of.settings for row, of in rows.items() if isinstance(of, Trained)}
-        self.guards = self.workshop.protectors(trainings, config.seeds, targets)
-        there = {row for row in trainings if all((row, seed) in self.guards for seed in config.seeds)}
+        guards = self.workshop.protectors(trainings, config.seeds, tuple(self.targets.values()))
+        there = {row for row in trainings if all((row, seed) in guards for seed in config.seeds)}
+        if trainings and not there:
+            raise IDGuardError(f"no row of {config.experiment} is trained with all of the seeds; name fewer of them")
+        self.guards = {(row, seed): folder for (row, seed), folder in guards.items() if row in there}
         self.rows = {row: of for row, of in rows.items() if isinstance(of, Baseline) or row in there}
 
     def _is_left_out(self, of: Trained | Baseline) -> bool:
-        """A first look has no baseline that learns."""
-        return self.config.quick and isinstance(of, Baseline) and of.name != "disrupting"
+        """A first look has no baseline that learns, or that knows a manipulator which is not there."""
+        if isinstance(of, Trained) or not self.config.quick:
+            return False
+        name, _, manipulator = of.name.partition("=")
+        return name != "disrupting" or manipulator not in self.targets
 
     def setting(self) -> EvaluationConfig:
-        """Everything that is measured, training by training, as `art-idguard evaluate` takes it."""
+        """Everything that is measured, training by training, as `art-idguard evaluate` takes it.
+
+        What is measured otherwise lies in another folder, so that neither is in the other's way.
+        """
         config, scale = self.config, self.workshop.scale
         baselines = tuple(dict.fromkeys(of.name for of in self.rows.values() if isinstance(of, Baseline)))
         folders = {self._name(row, seed): folder for (row, seed), folder in self.guards.items()}
-        return EvaluationConfig(
+        setting = EvaluationConfig(
             protector=tuple(f"{name}={folder}" for name, folder in folders.items()),
             manipulators=self.columns,
             recognizers=(str(shipped("recognizers/sface")), *config.recognizers),
             data=self.data if self.experiment.every_data_set else self.data[:1],
-            output=str(self.folder / "evaluation"),
+            output="",
             limit=config.limit,
             edits=scale.edits,
             operations=self.experiment.operations,
             restorers=self.experiment.restorers,
             baselines=baselines or None,
+            baseline_manipulators=tuple(self.targets.values()) if baselines else (),
+            baseline_folder=str(self.workshop.folder),
             baseline_faces=f"train={config.faces},split=train",
             baseline_steps=scale.baseline_steps,
             size=scale.size,
             calibrate=config.strangers if self.experiment.figure == "recognition" else None,
         )
+        key = hashlib.sha256(setting.to_toml().encode()).hexdigest()
+        return replace(setting, output=str(self.folder / f"evaluation-{key[:8]}"))
 
     def names(self) -> dict[str, list[str]]:
         """By the experiment's rows, those of the evaluation: one for each seed, or a baseline's."""
@@ -150,7 +167,7 @@ class Reproduction:
             return [save_plot(at(kind), figure, f"Behind {kind}, {INTERVALS}.") for kind, figure in behind]
         found = [
             save_plot(at("bars"), protection_bars(result.report), f"Each row, {INTERVALS}."),
-            Picture(self.folder / "evaluation" / f"{stem.name}.png", "Forgeries of the first faces."),
+            Picture(Path(self.setting().output, f"{stem.name}.png"), "Forgeries of the first faces."),
         ]
         first = {row: folder for (row, seed), folder in self.guards.items() if seed == self.config.seeds[0]}
         if self.experiment.figure == "perturbations":
@@ -177,5 +194,5 @@ class Reproduction:
 
     def _first_face(self) -> FaceBatch:
         spec = DataSpec.parse(self.data[0])
-        cache = self.folder / "evaluation" / "regions.safetensors"
+        cache = Path(self.setting().output, "regions.safetensors")
         return spec.read(size=self.workshop.scale.size, limit=1, cache=cache).batch(slice(1))

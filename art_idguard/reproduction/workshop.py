@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from art_idguard.errors import IDGuardError
-from art_idguard.files.parsing import read_toml
 from art_idguard.files.recipe import SETTINGS
 from art_idguard.files.shipped import shipped
 from art_idguard.reproduction.config import ReproductionConfig
@@ -53,6 +52,7 @@ TRAINED = {
 """By the folder of the runs of a kind, that of what each run trains."""
 
 Key = TypeVar("Key")
+Config = TypeVar("Config", bound=TrainingConfig)
 
 
 class Workshop:
@@ -67,15 +67,14 @@ class Workshop:
         """The folders of several, by name.
 
         Raises:
-            IDGuardError: a first look finds none of them.
+            IDGuardError: a first look finds none of them, or there is one of other settings.
         """
-        found = self._those({name: name for name in names}, "manipulators", self._train_manipulator)
+        configs = {
+            name: ManipulatorConfig.from_recipe(f"{name}-{self.scale.ending}", faces=self.config.faces, output="")
+            for name in names
+        }
+        found = self._those("manipulators", {name: name for name in names}, configs, train_manipulator)
         return {name: str(folder) for name, folder in found.items()}
-
-    def _train_manipulator(self, name: str, output: str) -> Path:
-        recipe = f"{name}-{self.scale.ending}"
-        config = ManipulatorConfig.from_recipe(recipe, faces=self.config.faces, output=output)
-        return train_manipulator(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
 
     def protectors(
         self, trainings: Mapping[Key, Mapping[str, Any]], seeds: Sequence[int], targets: tuple[str, ...]
@@ -83,16 +82,12 @@ class Workshop:
         """The folder of each protector and seed; a protector is what differs in its settings from the recipe.
 
         Raises:
-            IDGuardError: a first look finds none of them.
+            IDGuardError: a first look finds none of them, or there is one of other settings.
         """
         wanted = {(key, seed): settings for seed in seeds for key, settings in trainings.items()}
-
-        def train(which: tuple[Key, int], output: str) -> Path:
-            config = self._config(wanted[which], which[1], output=output, manipulators=targets)
-            return train_protector(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
-
         names = {which: self.protector_name(settings, which[1]) for which, settings in wanted.items()}
-        return self._those(names, "protectors", train)
+        configs = {which: self._config(settings, which[1], manipulators=targets) for which, settings in wanted.items()}
+        return self._those("protectors", names, configs, train_protector)
 
     def protector_name(self, settings: Mapping[str, Any], seed: int) -> str:
         """Of its folder, from what differs from the recipe: equal trainings of two experiments are one."""
@@ -104,54 +99,51 @@ class Workshop:
         """The folder of each row's watermarker and seed; `targets` are the manipulators' folders by name.
 
         Raises:
-            IDGuardError: a first look finds none of them.
+            IDGuardError: a first look finds none of them, or there is one of other settings.
         """
-        plain = self._watermark_config({"manipulators": MANIPULATORS}, 0)
+
+        def config(settings: Mapping[str, Any], seed: int) -> WatermarkConfig:
+            given = {"faces": self.config.faces, "output": "", "manipulators": MANIPULATORS, "seed": seed, **settings}
+            return WatermarkConfig.from_recipe(f"watermark-{self.scale.ending}", **given)
+
+        named = {(row, seed): config(of, seed) for seed in seeds for row, of in rows.items()}
+        names = {which: _name("watermark", found, config({}, 0)) for which, found in named.items()}
+        there = {name: name for name in MANIPULATORS} | dict(targets)
         configs = {
-            (row, seed): self._watermark_config({"manipulators": MANIPULATORS, **of}, seed)
-            for seed in seeds
-            for row, of in rows.items()
+            which: replace(found, manipulators=tuple(there[name] for name in found.manipulators))
+            for which, found in named.items()
         }
-
-        def train(which: tuple[str, int], output: str) -> Path:
-            names = configs[which].manipulators
-            config = replace(configs[which], output=output, manipulators=tuple(targets[name] for name in names))
-            return train_watermarker(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
-
-        names = {which: _name("watermark", config, plain) for which, config in configs.items()}
-        return self._those(names, "watermarkers", train)
-
-    def _watermark_config(self, settings: Mapping[str, Any], seed: int) -> WatermarkConfig:
-        given = {"faces": self.config.faces, "output": "", "seed": seed, **settings}
-        return WatermarkConfig.from_recipe(f"watermark-{self.scale.ending}", **given)
+        return self._those("watermarkers", names, configs, train_watermarker)
 
     def hardened(self, originals: Mapping[str, str], protector: Path) -> dict[str, Path]:
         """The folders of what Eq. (15), with the protector in the loop, makes of manipulators, by their names.
 
         Raises:
-            IDGuardError: a first look finds none of them.
+            IDGuardError: a first look finds none of them, or there is one of other settings.
         """
-
-        def train(name: str, output: str) -> Path:
-            given: dict[str, Any] = {"faces": self.config.faces, "output": output, "seed": self.config.seeds[0]}
-            if (critic := Path(originals[name]).with_name(DISCRIMINATOR)).is_file():
+        seed, configs = self.config.seeds[0], {}
+        for name, original in originals.items():
+            given: dict[str, Any] = {"faces": self.config.faces, "output": "", "seed": seed}
+            if (critic := Path(original).with_name(DISCRIMINATOR)).is_file():
                 given["start_discriminator"] = str(critic)
             recipe = f"{name}-at-{self.scale.ending}"
-            config = HardeningConfig.from_recipe(recipe, start=originals[name], protector=str(protector), **given)
-            return harden(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
+            configs[name] = HardeningConfig.from_recipe(recipe, start=original, protector=str(protector), **given)
+        names = {name: f"{name}-at" + (f"-seed-{seed}" if seed else "") for name in originals}
+        return self._those("hardened-manipulators", names, configs, harden)
 
-        return self._those({name: f"{name}-at" for name in originals}, "hardened-manipulators", train)
-
-    def _those(self, names: Mapping[Key, str], kind: str, train: Callable[[Key, str], Path]) -> dict[Key, Path]:
+    def _those(
+        self, kind: str, names: Mapping[Key, str], configs: Mapping[Key, Config], train: Callable[..., Path]
+    ) -> dict[Key, Path]:
         """The folder of each, by its name: what ships or is trained already; a first look leaves the others out."""
         there: dict[Key, Path] = {}
         for i, (key, name) in enumerate(names.items(), start=1):
             output = self.folder / kind / name
-            found = self._found(name, output / TRAINED[kind])
+            found = self._shipped(name) or _trained(output, configs[key], TRAINED[kind])
             if not found and not self.config.quick:
                 if self.verbose:
                     print(f"art-idguard: {name}, {i} of {len(names)} {kind}, in {output}", file=sys.stderr)
-                found = train(key, str(output))
+                config = replace(configs[key], output=str(output))
+                found = train(config, resume=True, verbose=self.verbose, on_stop=_interrupt)
             if found:
                 there[key] = found
         self._tell_missing(kind, len(names) - len(there), of=len(names))
@@ -162,11 +154,9 @@ class Workshop:
         log = folder.parent / "log.jsonl"
         return json.loads(log.read_text().splitlines()[-1])["seconds"] if log.is_file() else None
 
-    def _found(self, name: str, trained: Path) -> Path | None:
-        """What ships, or what an earlier start has trained to its end."""
-        places = [shipped(f"{room}/{name}-{self.scale.ending}") for room in self.scale.rooms]
-        ready = [trained] if _has_ended(trained.parent) else []
-        return next((place for place in (*places, *ready) if place.is_dir()), None)
+    def _shipped(self, name: str) -> Path | None:
+        places = (shipped(f"{room}/{name}-{self.scale.ending}") for room in self.scale.rooms)
+        return next((place for place in places if place.is_dir()), None)
 
     def _tell_missing(self, what: str, missing: int, *, of: int) -> None:
         if missing == of:
@@ -191,13 +181,34 @@ def _name(kind: str, config: TrainingConfig, plain: TrainingConfig) -> str:
     return re.sub(r"[^\w.-]+", "-", "-".join(words))
 
 
-def _has_ended(run: Path) -> bool:
-    """Whether a training has used up its budget: one that was stopped leaves a model, too."""
+FREE = {
+    *("output", "minutes", "checkpoint_every", "sample_every", "log_every", "trackers", "regions", "decoded_in"),
+    *("micro_batch", "spread", "precision", "clean_cache"),
+    *("manipulators", "recognizers", "start", "start_discriminator", "protector"),
+}
+"""Settings of which a training is not another one: how it runs, and where the networks lie that it needs."""
+
+
+def _trained(run: Path, config: TrainingConfig, model: str) -> Path | None:
+    """What a training has made that has used up its budget: one that was stopped leaves a model, too.
+
+    Raises:
+        IDGuardError: it is another training than the one that is wanted.
+    """
     log, settings = run / "log.jsonl", run / SETTINGS
     if not (log.is_file() and settings.is_file()):
-        return False
-    last, planned = json.loads(log.read_text().splitlines()[-1]), read_toml(settings)
-    return last["step"] >= planned["steps"] or last["seconds"] >= 60 * planned.get("minutes", math.inf)
+        return None
+    ours, wanted = (asdict(found) for found in (type(config).from_recipe(settings), config))
+    if changed := [name for name, value in wanted.items() if name not in FREE and ours[name] != value]:
+        raise IDGuardError(
+            f"{run} was trained with other {', '.join(changed)}; choose another --output, or move it away"
+        )
+    whole = log.read_bytes().split(b"\n")[:-1]  # a killed run may have left half a line
+    if not whole:
+        return None
+    last = json.loads(whole[-1])
+    ended = last["step"] >= ours["steps"] or last["seconds"] >= 60 * (ours["minutes"] or math.inf)
+    return run / model if ended and (run / model).is_dir() else None
 
 
 def _interrupt(message: str) -> None:

@@ -11,7 +11,7 @@ from art_idguard.baselines.registry import BASELINES
 from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation import benchmark as evaluate_command
+from art_idguard.evaluation import parts as evaluate_command
 from art_idguard.evaluation.parts import ProtectorSpec
 from art_idguard.evaluation.report import REFERENCES
 from art_idguard.manipulators import load as load_manipulator
@@ -234,6 +234,23 @@ def test_no_faces_are_read_for_baselines_that_learn_nothing(place, evaluate):
     report, _ = evaluate("--baselines", "noise", "disrupting", "--baseline-faces", "others=absent")
     assert list(report["summary"])[2:] == [*ALWAYS, "Uniform noise", "Disrupting (stargan)"]
     assert report["metadata"]["baselines"] == {"noise": {}, "disrupting": {}}
+
+
+def test_baselines_may_know_others_than_are_measured_or_one_of_them(place, evaluate, monkeypatch):
+    known, seen = [place / "stargan", place / "relgan"], []
+    disrupting = module("disrupting").disrupting
+    monkeypatch.setattr(module("disrupting"), "disrupting", lambda m, **of: seen.append(m.name) or disrupting(m, **of))
+    words = ["--manipulators", place / "stargan", "--baseline-manipulators", *known, "--baselines"]
+    report, _ = evaluate(*words, "disrupting=relgan")
+    assert seen == ["relgan"]
+    assert list(report["summary"])[-1] == "Disrupting (relgan)"
+    assert list(report["metadata"]["baselines know"]) == ["stargan", "relgan"]
+    assert report["metadata"]["baselines"] == {"disrupting=relgan": {}}
+
+
+def test_a_baseline_that_is_to_know_nobody_there_is_refused(evaluate, capsys):
+    evaluate("--baselines", "disrupting=hisd", code=1)
+    assert "is to know 'hisd', which is none of its manipulators: stargan" in capsys.readouterr().err
 
 
 def test_a_protector_with_the_name_of_a_baseline_is_refused(place, evaluate, capsys):

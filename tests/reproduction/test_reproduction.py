@@ -6,6 +6,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from art_idguard.reproduction.experiments import EXPERIMENTS, MANIPULATORS, Base
 from art_idguard.reproduction.result import AVERAGE, Result, pooled, reported
 from art_idguard.reproduction.workshop import SCALES, Workshop
 from art_idguard.training.manipulator import ManipulatorConfig
+from art_idguard.training.protector import ProtectorConfig
 from tests.toys import CONFIGS, TINY, write_labels, write_portraits
 
 RECIPE = """
@@ -133,7 +135,9 @@ def test_an_experiment_trains_each_row_for_each_seed_and_shares_them_with_the_ne
 
 def test_figures_of_seeds_are_means_over_what_evaluate_measured(two_seeds):
     found = results(two_seeds, "fig16")
-    setting, *batches = map(json.loads, (two_seeds / "small/fig16/evaluation/celeba.jsonl").read_text().splitlines())
+    setting, *batches = map(
+        json.loads, next(two_seeds.glob("small/fig16/evaluation-*/celeba.jsonl")).read_text().splitlines()
+    )
     names = setting["protections"]
     values = torch.cat(
         [torch.tensor(batch["forgeries"]) for batch in batches], dim=3
@@ -204,6 +208,53 @@ def test_a_model_that_a_stopped_training_has_left_is_not_taken_for_trained(here,
     (run_ / "log.jsonl").write_text("".join(log[:-1]))
     assert main(words(here, tmp_path, "fig16", "--quick")) == 1
     assert "none of the 2 protectors" in capsys.readouterr().err
+
+
+def test_fewer_seeds_are_another_measurement_beside_the_first(here, two_seeds):
+    assert main(words(here, two_seeds, "fig16", "--seeds", "1")) == 0
+    assert len(list(two_seeds.glob("small/fig16/evaluation-*"))) == 2
+    assert main(words(here, two_seeds, "fig16", "--seeds", "0", "1")) == 0  # as it was, for the tests that read it
+
+
+def test_a_first_look_with_seeds_that_are_not_trained_names_them(here, two_seeds, tmp_path, capsys):
+    shutil.copytree(two_seeds / "small" / "protectors" / "protector", tmp_path / "small" / "protectors" / "protector")
+    with pytest.warns(UserWarning, match="3 of 4 protectors are not trained yet"):
+        assert main(words(here, tmp_path, "fig16", "--quick", "--seeds", "0", "1")) == 1
+    assert "no row of fig16 is trained with all of the seeds" in capsys.readouterr().err
+
+
+def test_a_training_on_other_faces_is_not_taken_for_this_one(here, two_seeds, tmp_path, capsys):
+    shutil.copytree(two_seeds / "small" / "protectors", tmp_path / "small" / "protectors")
+    shutil.copytree(here / "faces", tmp_path / "others")
+    command = ["reproduce", "fig16", "--faces", tmp_path / "others", "--output", tmp_path, "--quiet"]
+    assert main(list(map(str, command))) == 1
+    assert "was trained with other faces; choose another --output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["", '{"step": 2, "seco'])
+def test_a_log_without_a_whole_line_is_of_no_finished_training(left, two_seeds, tmp_path):
+    run_ = tmp_path / "protector"
+    shutil.copytree(two_seeds / "small" / "protectors" / "protector", run_)
+    config = ProtectorConfig.from_recipe(run_ / "settings.toml")
+    assert workshop._trained(run_, config, "protector") == run_ / "protector"
+    (run_ / "log.jsonl").write_text(left)
+    assert workshop._trained(run_, config, "protector") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("table6", ["stargan-seed2", "relgan-instance"]), ("fig13", ["stargan"])]
+)
+def test_baselines_know_the_white_boxes_whichever_models_are_measured(name, columns, tmp_path, monkeypatch):
+    monkeypatch.setattr(workshop, "shipped", lambda path: tmp_path / path)
+    for model in (*MANIPULATORS, *columns):
+        (tmp_path / "small" / f"{model}-celeba64").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(Workshop, "protectors", lambda *_: {(r, 0): tmp_path for r in EXPERIMENTS[name].rows})
+    setting = run.Reproduction(
+        ReproductionConfig(experiment=name, faces="faces", output=str(tmp_path / "out")), verbose=False
+    ).setting()
+    assert [Path(place).name for place in setting.manipulators] == [f"{model}-celeba64" for model in columns]
+    assert [Path(place).name for place in setting.baseline_manipulators] == [f"{k}-celeba64" for k in MANIPULATORS]
+    assert setting.baselines == ("disrupting=stargan", "pg=stargan", "cmua", "iap")
 
 
 def test_an_unknown_experiment_is_named(here, tmp_path, capsys):

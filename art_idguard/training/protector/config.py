@@ -145,6 +145,8 @@ class ProtectorConfig(ScheduledConfig):
             raise IDGuardError(f"nudge is {self.nudge}; expected a share of the frame, at most {MOST_NUDGED}")
         if self.nudge and not self.aligned:
             raise IDGuardError("nudge moves the frame of aligned faces; leave it out where they are not aligned")
+        if self.nudge and self.clean_cache:
+            raise IDGuardError("clean_cache keeps identities in one frame, and nudge moves it each step; leave out one")
 
     @property
     def shares_faces(self) -> bool:
