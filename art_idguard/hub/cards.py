@@ -238,8 +238,11 @@ def _recipe(path: Path) -> str:
 
 def _log(path: Path) -> str:
     try:
-        last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-        return f"ran {last['step']} steps in {last['seconds'] / 60:.1f} minutes (`{path.name}`)"
+        *_, last = records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        clock = [record["seconds"] for record in records]
+        # some older runs' clocks began anew when they were resumed
+        seconds = sum(now for now, then in zip(clock, [*clock[1:], 0], strict=True) if then < now)
+        return f"ran {last['step']} steps in {seconds / 60:.1f} minutes (`{path.name}`)"
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise IDGuardError(f"the card needs the training log {path}: {error}") from error
 
