@@ -184,10 +184,12 @@ def fetch(folder: Path, to: Path = FETCHED) -> list[Path]:
         shutil.copy(path, to)
     models = []
     for name in sorted({path.name.partition(".")[0] for path in to.glob("*.*-of-*")}):
-        shutil.rmtree(to / name, ignore_errors=True)
-        if not unpack(to, name, to):
-            print(f"{name}: not all of its files are there yet")
-            continue
+        with tempfile.TemporaryDirectory(dir=to) as new:
+            if not unpack(to, name, Path(new)):
+                print(f"{name}: not all of its files are there yet")
+                continue
+            shutil.rmtree(to / name, ignore_errors=True)
+            Path(new, name).rename(to / name)
         (model,) = (path.parent for path in (to / name).glob("*/config.json"))
         load_model(model).half().save_pretrained(model)  # with its sha256
         print(f"{model} loads")

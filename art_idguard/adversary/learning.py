@@ -53,7 +53,7 @@ def learn(
     learner = network if learner is None else learner
     names = [name for name, _ in network.named_parameters()]
     state = (tensor for model in (network, setting.protector) for tensor in model.state_dict().values())
-    key = f"{digest(state)}-{faces.digest()}-{setting.seed}-{steps}-{lr}"
+    key = f"{digest(state)}-{faces.labelled_digest()}-{setting.seed}-{steps}-{lr}"
 
     def stages() -> Float[Tensor, "S P"]:
         parameters = [p for p in learner.parameters() if p.requires_grad]

@@ -39,5 +39,6 @@ def purifiers(setting: AdversarySetting) -> Attempts:
 
 def denoise(x: Images) -> Images:
     """Non-local means by OpenCV, on 8-bit pictures; without a gradient."""
-    found = [cv2.fastNlMeansDenoisingColored(picture, None, DENOISING, DENOISING) for picture in to_array(x)]
-    return from_array(np.stack(found)).to(x)
+    swapped = np.ascontiguousarray(to_array(x)[..., ::-1])  # OpenCV has BGR
+    found = [cv2.fastNlMeansDenoisingColored(picture, None, DENOISING, DENOISING) for picture in swapped]
+    return from_array(np.ascontiguousarray(np.stack(found)[..., ::-1])).to(x)

@@ -17,6 +17,7 @@ from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import to_uint8
 from art_idguard.perturbation import Protector
 from art_idguard.perturbation.refined import RefinedProtector
+from art_idguard.perturbation.weakened import WeakenedProtector
 from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
 from art_idguard.training.protector.run import Preloaded
 from art_idguard.training.protector.train import train_protector
@@ -40,6 +41,8 @@ def fit_protector(
     """The protector, trained further against the estimators' manipulators; see `IDGuardAttack.fit`."""
     if isinstance(protector, RefinedProtector):
         raise IDGuardError("a refined protector is not trained; fit an attack with the one that it begins with, .start")
+    if isinstance(protector, WeakenedProtector):
+        raise IDGuardError("a weakened protector is not trained; fit an attack with the one that it weakens, .full")
     if own := sorted({"start", *OF_A_PROTECTOR} & settings.keys()):
         raise IDGuardError(f"the attack's protector has its own {', '.join(own)}; leave that out, or give it another")
     if not estimators:

@@ -54,7 +54,7 @@ class BaselineSetting:
     def key(self, targets: Iterable[str], **settings: Any) -> str:
         """A name for what is trained: on these faces, against these weights, with these settings."""
         faces = self.learnt_from()
-        common = [faces.digest(), faces.size, self.epsilon, self.seed]
+        common = [faces.labelled_digest(), faces.size, self.epsilon, self.seed]
         content = json.dumps([common, [self.weights[name] for name in targets], settings])
         return hashlib.sha256(content.encode()).hexdigest()
 

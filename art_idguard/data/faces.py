@@ -96,6 +96,11 @@ class Faces:
         content = " ".join(self.files).encode() or self.images.cpu().numpy().tobytes()
         return hashlib.sha256(content).hexdigest()[:16]
 
+    def labelled_digest(self) -> str:
+        """The same of faces and their labels, on which edits depend."""
+        labels = self.attributes.cpu().numpy().tobytes()
+        return hashlib.sha256(self.digest().encode() + labels).hexdigest()[:16]
+
     def content_ids(self) -> list[int]:
         """A number of 64 bits for each face, the same wherever the same picture is read with the same settings."""
         texts = (file.encode() for file in self.files)

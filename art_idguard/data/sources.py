@@ -64,7 +64,7 @@ def entries(
             or ambiguous, or a picture that the table in its folder lists; a picture is in two splits; it is CelebA
             without its table of attributes.
     """
-    attributes = required or ATTRIBUTES
+    attributes = ATTRIBUTES if required is None else required
     if not split or PurePath(split).name != split:
         raise IDGuardError(f"{split!r} is no name of a split; expected {', '.join(SPLITS)} or the like")
     if not (found := _all_of(source, split, attributes)[:limit]):

@@ -89,7 +89,7 @@ class IDGuardPreprocessor(PreprocessorPyTorch):
                 f"expected pixels within [{pixels.low:g}, {pixels.high:g}], found [{x.min():.3g}, {x.max():.3g}]; "
                 "give the preprocessor the clip_values of the estimator"
             )
-        return pixels.unsigned(self.protector(signed).specific).to(x.dtype), y
+        return pixels.unsigned(self.protector(signed.clamp(-1, 1)).specific).to(x.dtype), y
 
     def __call__(self, x: np.ndarray, y: Any = None) -> tuple[np.ndarray, Any]:
         """Protected images with the shape, range and float type of x; y is passed on.

@@ -135,7 +135,7 @@ class ManipulatorAdversarialTrainer(Trainer):
         if isinstance(self.attack, IDGuardUniversalAttack):
             return lambda x, edit, generator: self.attack.protect(x).clone()  # out of inference mode
         if isinstance(self.attack, IDGuardAttack):
-            return ProtectorAttacker(self.attack.protector, lr=protector_lr)
+            return ProtectorAttacker(self.attack.weakened, lr=protector_lr)
         attack, estimator = self.attack, self._classifier
 
         def by_art(x: Images, edit: Edit, generator: Manipulator) -> Images:

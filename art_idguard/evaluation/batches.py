@@ -36,7 +36,7 @@ def measure_batches(
     lock = resume_file and resume_file.with_name(f".{resume_file.name}.lock")
     progress = tqdm(desc="evaluating", total=len(faces), unit="face", disable=not verbose)
     with exclusive(lock, "evaluation"), progress as bar:
-        records = resume(resume_file, {**setting, "faces": faces.digest(), "batch_size": batch_size})
+        records = resume(resume_file, {**setting, "faces": faces.labelled_digest(), "batch_size": batch_size})
         for i, batch in enumerate(faces.batches(batch_size)):
             if i >= len(records):
                 records.append(measure(batch, i * batch_size))

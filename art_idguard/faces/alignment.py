@@ -4,7 +4,7 @@ Pixel coordinates are OpenCV's: (x, y), integers at the pixels' centres.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -58,16 +58,18 @@ def align(images: Images, frame: Frames, size: int, *, antialias: bool = False) 
         return F.grid_sample(images.to(dtype) + 1, grid, align_corners=False) - 1
 
 
-def nudged(frame: Frames, share: float, *, seed: int) -> Frames:
+def nudged(frame: Frames, share: float, *, seed: int, among: tuple[Int64[Tensor, " B"], int] | None = None) -> Frames:
     """Each frame turned, scaled and shifted at random, as where a face's points are found a little beside.
 
     Args:
         frame: see `types.Frames`.
         share: at most; of its size, of half its side, and in radians.
         seed: of the chance.
+        among: the frames' places among so many, so that who has a part of them moves it as who has all.
     """
     generator = torch.Generator().manual_seed(seed)
-    scale, turn, right, down = share * (2 * torch.rand(4, len(frame), generator=generator) - 1).to(frame)
+    places, count = among or (torch.arange(len(frame)), len(frame))
+    scale, turn, right, down = share * (2 * torch.rand(4, count, generator=generator)[:, places] - 1).to(frame)
     along, across = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
     square = torch.stack([along, -across, across, along], dim=1).view(-1, 2, 2)
     linear = frame[..., :2] @ square

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import reduce
 from operator import or_
@@ -50,7 +50,8 @@ def remove_abandoned(folder: Path, *names: re.Pattern[str]) -> None:
             for path in folder.iterdir():
                 ours = any(name.fullmatch(path.name) for name in names)
                 if ours and path.is_file() and not path.is_symlink():
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):  # another user's, in a folder such as /tmp
+                        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """`art-idguard push`: a model's folder to the Hub, with its card."""
 
 import shutil
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
-from art_idguard.errors import IDGuardError
+from art_idguard.errors import IDGuardError, WeightsError
 from art_idguard.files.atomic import alone_in
 from art_idguard.hub import cards
 from art_idguard.hub.card_metadata import read_metadata
@@ -80,5 +82,13 @@ def _upload(folder: Path, config: PushConfig, message: str) -> str:
         hub.create_branch(repo_id, branch=config.revision, exist_ok=True)
     commit = hub.upload_folder(repo_id=repo_id, folder_path=folder, revision=config.revision, commit_message=message)
     if config.tag:
-        hub.create_tag(repo_id, tag=config.tag, revision=commit.oid, exist_ok=True)
+        try:
+            hub.create_tag(repo_id, tag=config.tag, revision=commit.oid)
+        except HfHubHTTPError as error:
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+            raise WeightsError(
+                f"pushed to {commit.commit_url}, but {repo_id} has a tag {config.tag}, which stays where it is; delete "
+                "it on the Hub, or give another"
+            ) from error
     return str(commit.commit_url)

@@ -34,8 +34,12 @@ class Found(NamedTuple):
     """Of each folder or file in the input folders that cannot be read."""
 
 
-def find_photos(inputs: Sequence[str]) -> Found:
+def find_photos(inputs: Sequence[str], *, but: Sequence[str] = (*RESULTS.values(), SHOWN)) -> Found:
     """The photos that files, folders (their pictures, recursively) and quoted globs stand for.
+
+    Args:
+        inputs: of the command line.
+        but: how names end that are left out, unless a file is named itself.
 
     Raises:
         NoPhotosError: an input stands for nothing, or there is none.
@@ -45,8 +49,12 @@ def find_photos(inputs: Sequence[str]) -> Found:
     found: dict[Path, tuple[Path, Path]] = {}
     again, left_out, errors = 0, Counter[str](), list[IDGuardError]()
     for text in inputs:
+        if not text:
+            raise NoPhotosError("an input is empty, and would stand for the current folder; write . where you mean it")
         path = Path(text)
-        matches, others, unreadable = _in_folder(path) if path.is_dir() else (_files(text), Counter[str](), [])
+        matches, others, unreadable = (
+            _in_folder(path, but) if path.is_dir() else (_files(text, but), Counter[str](), [])
+        )
         if not (matches or unreadable):
             why = f" ({phrase(others)})" if others else ""
             raise NoPhotosError(f"no photo at {text}{why}; expected a picture, a folder of pictures or a quoted glob")
@@ -69,25 +77,21 @@ def phrase(left_out: Counter[str]) -> str:
     return f"{left_out.total()} left out" + (f" ({why})" if why else "")
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], Counter[str], list[IDGuardError]]:
+def _in_folder(folder: Path, but: Sequence[str]) -> tuple[list[Path], Counter[str], list[IDGuardError]]:
     listing = list_folder(folder)
     left_out = Counter({"no file": len(listing.others)})
     left_out["hidden"] = sum(not path.name.endswith((NAME, ".lock", ".tmp")) for path in listing.debris)
     photos = []
     for path in listing.files:
         if is_picture(path):
-            if not _is_result(path):
+            if not path.name.endswith(tuple(but)):
                 photos.append(path)
         elif not is_table(path):
             left_out["no picture by content" if has_no_suffix(path) else "no picture by name"] += 1
     return photos, +left_out, listing.errors
 
 
-def _is_result(path: Path) -> bool:
-    return path.name.endswith((*RESULTS.values(), SHOWN))
-
-
-def _files(text: str) -> list[Path]:
+def _files(text: str, but: Sequence[str]) -> list[Path]:
     """The file, or what matches a glob: debris only where the pattern itself names it."""
     if Path(text).is_file():
         return [Path(text)]
@@ -97,7 +101,7 @@ def _files(text: str) -> list[Path]:
         match
         for match in matches
         if match.is_file()
-        and not _is_result(match)
+        and not match.name.endswith(tuple(but))
         and not is_table(match)
         and not is_debris(Path(*(part for part in match.parts if part not in named)))
     ]

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from art_idguard.files.photo import Photo, read_photo
 from art_idguard.forensics.payload import Payload
 from art_idguard.forensics.watermarker import Watermarker
 from art_idguard.photos.config import EmbedConfig, ExtractConfig
-from art_idguard.photos.finding import find_photos
-from art_idguard.photos.job import Written, protect_file
+from art_idguard.photos.finding import Found, find_photos
+from art_idguard.photos.job import SHOWN, Written, protect_file
 from art_idguard.photos.protect import Crop, face_crop, face_frames
 from art_idguard.pixels import resize
 
@@ -39,7 +39,8 @@ def embed_files(config: EmbedConfig, *, verbose: bool = True) -> int:
     watermarker = Watermarker.from_pretrained(config.model, revision=config.revision).requires_grad_(False)
     content = bytes.fromhex(config.payload)
     marker, detector = watermarker.marker(content), FaceDetector()
-    targets = _targets(config)
+    sources = _photos(config.inputs)
+    targets = _targets(config, sources)
     shared = {target for target, count in Counter(targets.values()).items() if count > 1}
 
     def embed(path: Path) -> str:
@@ -69,7 +70,7 @@ def embed_files(config: EmbedConfig, *, verbose: bool = True) -> int:
         back = f"read back from {min(len(read), len(done.frames))} of them" if done.frames else "read back"
         return f"-> {target}: {faces}, changed by at most {done.levels} of 255 levels; payload {content.hex()}, {back}"
 
-    return _each(targets, embed, verbose=verbose)
+    return len(sources.errors) + _each(targets, embed, verbose=verbose)
 
 
 def extract_files(config: ExtractConfig, *, verbose: bool = True) -> int:
@@ -94,7 +95,8 @@ def extract_files(config: ExtractConfig, *, verbose: bool = True) -> int:
             raise IDGuardError("no payload is read: there is none, or too much of it is lost")
         return "; ".join(_said(payload, looks=len(read)) for payload in found.values())
 
-    return _each(_photos(config.inputs), extract, verbose=verbose)
+    found = _photos(config.inputs)
+    return len(found.errors) + _each(found.photos, extract, verbose=verbose)
 
 
 def read_payloads(watermarker: Watermarker, photo: Photo, detector: FaceDetector) -> list[Payload | None]:
@@ -113,22 +115,23 @@ def _said(found: Payload, *, looks: int) -> str:
     return f"payload {found.content.hex()} ({mended}; about {100 * chance:.2g} % of pictures without one read as some)"
 
 
-def _targets(config: EmbedConfig) -> dict[Path, Path]:
+def _targets(config: EmbedConfig, sources: Found) -> dict[Path, Path]:
     """Each photo, and where its result goes: in the subfolder in which it lies in an input folder."""
     named = {Path(text) for text in config.inputs}
     return {
         photo: (photo.parent if config.output is None else Path(config.output, within))
         / f"{photo.stem}{RESULTS[config.format]}"
-        for photo, within in _photos(config.inputs).items()
+        for photo, within in sources.photos.items()
         if photo in named or not photo.name.endswith(tuple(RESULTS.values()))
     }
 
 
-def _photos(inputs: Iterable[str]) -> Mapping[Path, Path]:
-    found = find_photos(list(inputs))
+def _photos(inputs: Iterable[str]) -> Found:
+    """Protected ones, too: a message is read from them, and put into them."""
+    found = find_photos(list(inputs), but=[SHOWN])
     for error in found.errors:
         _say(str(error), error=True)
-    return found.photos
+    return found
 
 
 def _each(paths: Iterable[Path], work: Callable[[Path], str], *, verbose: bool) -> int:

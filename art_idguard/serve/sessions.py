@@ -6,7 +6,6 @@ photo in two pages one place: it goes with the last of them.
 """
 
 import os
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -69,9 +68,11 @@ class SessionFiles:
         return self.keep(session, Path(mkdtemp(dir=self.folder)) / name)
 
     def delete(self, path: Path) -> None:
-        """Delete a file with its folder."""
+        """Delete a file, and its folder where no other is in it: Gradio keeps one for each content."""
         if path.parent.parent == self.folder:  # a client may name another place
-            shutil.rmtree(path.parent, ignore_errors=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
 
     def forget(self, session: str | None, *, but: Path | None = None) -> None:
         """Delete the files of a session but one, and all that is old."""

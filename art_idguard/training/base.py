@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
 from art_idguard.errors import IDGuardError
@@ -85,10 +86,15 @@ def open_run(config: TrainingConfig, *, resume: bool) -> tuple[Accelerator, dict
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = load_checkpoint(folder)
+    if len(steps := set(gather_object([checkpoint["step"] if checkpoint else 0]))) > 1:
+        raise IDGuardError(
+            f"processes find {folder} at different steps, {sorted(steps)}; it has to be one for all machines"
+        )
     trackers = make_trackers(config.trackers, folder, step=checkpoint["step"] if checkpoint else 0)
     precision = config.precision
     if precision == "auto":  # a resumed run keeps what it measured
         precision = checkpoint["precision"] if checkpoint else faster_precision(accelerator.device)
+        (precision,) = broadcast_object_list([precision])  # each process may have measured another
     accelerator = make_accelerator(precision, log_with=trackers or None, project_dir=folder)
     if checkpoint is None:
         return accelerator, None

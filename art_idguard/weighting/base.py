@@ -26,9 +26,9 @@ class TaskStatistics:
         kpi: K_k of Eq. (13), the (positive) mask loss that says how far each task has been
             disrupted.
         gramian: computes G = V V^T of the task gradients in a space when called. In perturbation
-            space V's rows are the gradients by the two protected images, in parameter space those
-            by the generator's parameters. It costs backward passes, so only a weighting that needs
-            it calls it.
+            space V's rows are the gradients by each face's own perturbation and by delta_p, which all
+            faces share, in parameter space those by the generator's parameters. It costs backward
+            passes, so only a weighting that needs it calls it.
     """
 
     objective: Float[Tensor, " K"]

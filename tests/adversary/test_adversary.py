@@ -5,6 +5,8 @@ import math
 from dataclasses import replace
 from functools import partial
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,11 +21,12 @@ from art_idguard.adversary.families import FAMILIES
 from art_idguard.adversary.learning import learn
 from art_idguard.adversary.report import UNTOUCHED, worst_attempt
 from art_idguard.adversary.setting import AdversarySetting, Family
-from art_idguard.adversary.transforms import TRANSFORMS, denoise, purifiers, transforms
+from art_idguard.adversary.transforms import DENOISING, TRANSFORMS, denoise, purifiers, transforms
 from art_idguard.cli import main
 from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.evaluation.measures import similarity, success
+from art_idguard.images import to_uint8
 from art_idguard.perturbation import Protector
 from art_idguard.recognizers import SFace
 from tests.toys import tiny_manipulators, write_portraits
@@ -185,6 +188,13 @@ def test_denoising_takes_noise_away():
     x = torch.linspace(-0.5, 0.5, 32).expand(1, 3, 32, 32).contiguous()
     noisy = x + 0.04 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     assert F.mse_loss(denoise(noisy), x) < F.mse_loss(noisy, x) / 2
+
+
+def test_denoising_is_opencvs_of_the_colours_as_opencv_has_them():
+    x = read_faces("astronaut", size=64).batch(slice(1)).images
+    rgb = to_uint8(x)[0].permute(1, 2, 0).numpy()
+    found = cv2.fastNlMeansDenoisingColored(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), None, DENOISING, DENOISING)
+    assert np.array_equal(to_uint8(denoise(x))[0].permute(1, 2, 0).numpy(), cv2.cvtColor(found, cv2.COLOR_BGR2RGB))
 
 
 def test_the_worst_attempt_is_taken_for_each_face_by_itself():

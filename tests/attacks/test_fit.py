@@ -13,6 +13,7 @@ from art_idguard.errors import IDGuardError
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
 from art_idguard.perturbation import Protector
+from art_idguard.perturbation.weakened import WeakenedProtector
 from tests.toys import tiny_manipulators, write_portraits
 
 SIZE = 64
@@ -107,3 +108,10 @@ def test_what_cannot_be_trained_on_is_named(x, change, message):
     idguard, _ = attack()
     with pytest.raises(IDGuardError, match=message):
         idguard.fit(**({"x": x, "batch_size": 2, "nb_epochs": 1} | change))
+
+
+def test_a_weakened_protector_is_not_trained(x):
+    idguard, _ = attack()
+    weakened = IDGuardAttack(idguard.estimator, WeakenedProtector(idguard.protector, 0.5))
+    with pytest.raises(IDGuardError, match=r"the one that it weakens, \.full"):
+        weakened.fit(x, batch_size=2, nb_epochs=1)

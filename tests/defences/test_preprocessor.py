@@ -40,6 +40,14 @@ def manipulator(**options):
     return PyTorchManipulator(stargan, input_shape=(3, SIZE, SIZE), **options)
 
 
+def test_what_an_attack_carries_a_little_beside_the_range_is_protected_as_at_its_edge(x):
+    preprocessor = IDGuardPreprocessor(tiny_protector())
+    beside = torch.tensor(x)
+    beside[0, 0, 0, 0], beside[1, 1, 2, 2] = 1.03, -0.02
+    found, _ = preprocessor.forward(beside)
+    assert torch.equal(found, preprocessor.forward(beside.clamp(0, 1))[0])
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
 def test_call_gives_what_the_attack_gives(dtype, batch_size, x):

@@ -73,6 +73,9 @@ def test_a_nudged_frame_lies_a_little_beside_by_its_own_scale_turn_and_shift():
     assert torch.equal(nudged(frames, 0.05, seed=3), beside)
     assert not torch.equal(nudged(frames, 0.05, seed=4), beside)
     torch.testing.assert_close(nudged(frames, 0.0, seed=3), frames)
+    shares = [torch.arange(32)[rank::2] for rank in (0, 1)]
+    for places in shares:  # who has a part of the faces moves it as who has all
+        assert torch.equal(nudged(frames[places], 0.05, seed=3, among=(places, 32)), beside[places])
 
 
 def test_align_agrees_with_opencv():

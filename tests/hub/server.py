@@ -155,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
             repo.refs.setdefault(revision, repo.refs["main"])
             return self._json({})
         if what == "tag":
-            repo.refs[json.loads(body)["tag"]] = repo.refs.get(revision, revision)
+            if (tag := json.loads(body)["tag"]) in repo.refs:
+                return self._json({"error": "Tag reference exists already"}, 409)
+            repo.refs[tag] = repo.refs.get(revision, revision)
             return self._json({})
         files = {}
         for line in map(json.loads, body.splitlines()):

@@ -492,6 +492,8 @@ def test_push_makes_branch_and_tag_and_info_says_it_all(hub, folder, capsys):
     assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
     assert f'from_pretrained("{ID}")' in files["README.md"].decode()
     capsys.readouterr()
+    assert main(["push", str(folder), ID, "--tag", "v1"]) == 1
+    assert "has a tag v1, which stays where it is" in capsys.readouterr().err
     assert main(["info", ID, "--revision", "v1"]) == 0
     text = capsys.readouterr().out
     digest = json.loads((folder / "config.json").read_text())["sha256"]

@@ -28,9 +28,10 @@ from art_idguard.files.photo import read_photo
 from art_idguard.perturbation import Protector
 from art_idguard.photos import batch, job, manifest
 from art_idguard.photos.finding import find_photos
+from art_idguard.photos.job import SHOWN
 from art_idguard.photos.manifest import NAME, Entry, Manifest
 from art_idguard.photos.table import Outcome, PhotoTable
-from tests.toys import tiny_manipulators, write_portraits
+from tests.toys import PORTRAIT, tiny_manipulators, write_portraits
 
 
 @pytest.fixture
@@ -515,3 +516,19 @@ def test_a_table_that_is_none_or_ends_inside_a_cell_is_refused(tmp_path, kind):
         os.mkfifo(path)
     with pytest.raises(IDGuardError, match=r"table\.csv is no .* choose another"):
         PhotoTable(path)
+
+
+def test_an_empty_input_is_not_the_current_folder(tmp_path, monkeypatch, capsys):
+    write_portraits(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    assert main(["protect", ""]) == 2
+    assert "an input is empty, and would stand for the current folder" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.protected.*"))
+
+
+def test_results_are_found_by_who_asks_for_them(tmp_path):
+    for name in ("a.png", "b.protected.png", "c.before-after.png"):
+        shutil.copy(PORTRAIT, tmp_path / name)
+    assert {p.name for p in find_photos([str(tmp_path)]).photos} == {"a.png"}
+    assert {p.name for p in find_photos([str(tmp_path)], but=[SHOWN]).photos} == {"a.png", "b.protected.png"}
+    assert {p.name for p in find_photos([str(tmp_path / "*.png")], but=[SHOWN]).photos} == {"a.png", "b.protected.png"}

@@ -41,7 +41,7 @@ def train_step(run: ManipulatorRun, *, progress: float) -> Terms:
             with run.accelerator.autocast():
                 terms = objective.generator_terms(run.generator, run.discriminator, batch, forged)
             report |= _update(run, "generator", terms)
-        follow(run.average, run.generator, config.ema, run.step // config.n_critic)
+        follow(run.average, run.generator, config.ema, (run.step + 1 - config.first_update) // config.n_critic)
     run.step += 1
     return report
 

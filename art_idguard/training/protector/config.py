@@ -141,6 +141,8 @@ class ProtectorConfig(ScheduledConfig):
         require_of_start(self, OF_A_PROTECTOR)
         if not (self.train_generator or self.train_prior):
             raise IDGuardError("neither train_generator nor train_prior: nothing would learn")
+        if self.prior_lr and not self.lr:
+            raise IDGuardError("prior_lr is a share of lr, which is 0; for delta_p alone: no-train-generator, and lr")
         if self.nudge > MOST_NUDGED:
             raise IDGuardError(f"nudge is {self.nudge}; expected a share of the frame, at most {MOST_NUDGED}")
         if self.nudge and not self.aligned:

@@ -172,7 +172,7 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
         edits,
         recognizers,
         run.weighting,
-        _nudged(view, config.nudge, seed=step_seed(config.seed, step)),
+        _nudged(view, config.nudge, seed=step_seed(config.seed, step), among=(places, len(whole))),
         accelerator,
         loss,
         distortion,
@@ -195,8 +195,10 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     return report
 
 
-def _nudged(view: MaskedFaces, share: float, *, seed: int) -> MaskedFaces:
-    return view if view.frame is None or not share else view._replace(frame=nudged(view.frame, share, seed=seed))
+def _nudged(view: MaskedFaces, share: float, *, seed: int, among: tuple[Int64[Tensor, " B"], int]) -> MaskedFaces:
+    if view.frame is None or not share:
+        return view
+    return view._replace(frame=nudged(view.frame, share, seed=seed, among=among))
 
 
 def _recognizers(run: ProtectorRun) -> list[Recognizer]:
@@ -206,6 +208,7 @@ def _recognizers(run: ProtectorRun) -> list[Recognizer]:
     if run.config.recognizer_choice == "all":
         return run.recognizers
     chance = torch.Generator().manual_seed(step_seed(run.config.seed, run.step))
+    torch.rand(1, generator=chance)  # the first is the distortion's
     return [run.recognizers[int(torch.randint(len(run.recognizers), (), generator=chance))]]
 
 
