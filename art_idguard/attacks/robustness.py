@@ -61,7 +61,7 @@ def attack_manipulator(config: RobustnessConfig, *, verbose: bool = True) -> "Ro
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = {name: manipulators.load(spec).to(device) for name, spec in specs.items()}
     if len(kinds := {model.name for model in models.values()}) > 1:
-        raise IDGuardError(f"{config.hardened} hardens no {config.original}: {' and '.join(sorted(kinds))}")
+        raise IDGuardError(f"{config.hardened} is no hardened version of {config.original}: {', '.join(sorted(kinds))}")
     check_size(models.values(), config.size)
     judge = config.recognizer or str(shipped("recognizers/sface"))
     recognizer = recognizers.load(judge).to(device)
