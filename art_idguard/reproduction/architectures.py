@@ -29,7 +29,7 @@ class Parameters:
         """Beside the paper's."""
         paper = reported(EXPERIMENT)["any"]
         rows = [[name, f"{count:,}", f"{paper[name]:,}"] for name, count in self.counts.items()]
-        text = "At the published width. The paper does not say what its transformer is; ours is our own, and smaller."
+        text = "At the published width. The paper's transformer is TransGAN's, ours is our own, and smaller."
         table = Table(["Generator", "parameters", "reported by the paper"], rows)
         return Document("Table IV: parameters of generators", {}, Section("", text, table), [])
 

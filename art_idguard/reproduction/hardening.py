@@ -91,13 +91,14 @@ def reproduce_hardening(config: ReproductionConfig, *, verbose: bool) -> dict[st
     hardened = workshop.hardened(originals, guards[EXPERIMENT, seed])
     folder = workshop.folder / (EXPERIMENT + ("-quick" if config.quick else ""))
     data = (config.data or (f"celeba={config.faces},split=test",))[0]
+    outputs = {name: folder / f"{name}-seed-{seed}-faces-{config.limit}" for name in hardened}
     tables = {
         name: attack_manipulator(
             RobustnessConfig(
                 original=targets[name],
                 hardened=str(place),
                 data=data,
-                output=str(folder / name),
+                output=str(outputs[name]),
                 limit=config.limit,
                 size=workshop.scale.size,
                 recognizer=str(shipped("recognizers/sface")),
@@ -110,8 +111,8 @@ def reproduce_hardening(config: ReproductionConfig, *, verbose: bool) -> dict[st
     about = {"scale": config.scale, "quick": config.quick, "seed": seed, "training seconds": seconds}
     result, name = HardeningResult(tables, about), DataSpec.parse(data).name
     pictures = [
-        Picture(folder / model / f"{name}.png", f"Fig. 15, {model}: forgeries, and the same under PGD.")
-        for model in tables
+        Picture(output / f"{name}.png", f"Fig. 15, {model}: forgeries, and the same under PGD.")
+        for model, output in outputs.items()
     ]
     write_html(folder / PAGE, [write_result(result, folder, name, pictures)])
     return {name: result}
