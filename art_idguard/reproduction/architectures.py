@@ -34,7 +34,7 @@ class Parameters:
         return Document("Table IV: parameters of generators", {}, Section("", text, table), [])
 
 
-def count_parameters(config: ReproductionConfig) -> dict[str, Parameters]:
+def count_parameters(config: ReproductionConfig, *, verbose: bool) -> dict[str, Parameters]:
     """Write <output>/<SCALE>/table4/parameters.{json,md} and a page; nothing is trained."""
     counts = {}
     for name, generator in GENERATORS.items():

@@ -70,9 +70,8 @@ def reproduce_forensics(config: ReproductionConfig, *, verbose: bool) -> dict[st
     workshop = Workshop(config, verbose=verbose)
     targets = workshop.manipulators(MANIPULATORS)
     trained = workshop.watermarkers(ROWS, config.seeds, targets)
-    folder = workshop.folder / (EXPERIMENT + ("-quick" if config.quick else ""))
+    folder, data = workshop.results, workshop.data[0]
     several = len(config.seeds) > 1
-    data = (config.data or (f"celeba={config.faces},split=test",))[0]
     report = evaluate_watermarkers(
         ForensicsConfig(
             watermarkers=tuple(

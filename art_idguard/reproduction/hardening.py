@@ -49,7 +49,7 @@ class HardeningResult:
 
     def document(self) -> Document:
         """The paper's layout, a model a row; then every attack, and the quality of the edits."""
-        head = [f"{attack} {TITLES[m][:-1]}" for attack in COLUMNS for m in ("l2_face", "similarity")]
+        head = [f"{attack} {TITLES[m].rstrip('↑↓')}" for attack in COLUMNS for m in ("l2_face", "similarity")]
         rows = [
             [
                 f"{name}-AT" if model == "hardened" else name,
@@ -89,8 +89,7 @@ def reproduce_hardening(config: ReproductionConfig, *, verbose: bool) -> dict[st
     guards = workshop.protectors({EXPERIMENT: S_II.settings}, [seed], tuple(targets.values()))
     originals = {name: targets[name] for name in HARDENED if name in targets}
     hardened = workshop.hardened(originals, guards[EXPERIMENT, seed])
-    folder = workshop.folder / (EXPERIMENT + ("-quick" if config.quick else ""))
-    data = (config.data or (f"celeba={config.faces},split=test",))[0]
+    folder, data = workshop.results, workshop.data[0]
     outputs = {name: folder / f"{name}-seed-{seed}-faces-{config.limit}" for name in hardened}
     tables = {
         name: attack_manipulator(

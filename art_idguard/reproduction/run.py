@@ -1,7 +1,7 @@
 """`art-idguard reproduce`: trains or finds what a table or figure of the paper needs, measures it, writes it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,19 @@ from art_idguard.reproduction.pictures import save_inpainted, save_perturbations
 from art_idguard.reproduction.result import Reproduced, Result, pooled, write_result
 from art_idguard.reproduction.workshop import Workshop
 
-OF_THEIR_OWN = (architectures.EXPERIMENT, "table7", forensics.EXPERIMENT)
-"""Experiments that are no tables of `evaluate`."""
+
+def _hardening(config: ReproductionConfig, *, verbose: bool) -> Mapping[str, Reproduced]:
+    from art_idguard.reproduction.hardening import reproduce_hardening  # imports ART, for seconds
+
+    return reproduce_hardening(config, verbose=verbose)
+
+
+OF_THEIR_OWN: dict[str, Callable[..., Mapping[str, Reproduced]]] = {
+    architectures.EXPERIMENT: architectures.count_parameters,
+    "table7": _hardening,
+    forensics.EXPERIMENT: forensics.reproduce_forensics,
+}
+"""Experiments that are no tables of `evaluate`, and what makes them."""
 
 NOISE = "±epsilon noise"
 """The row of `evaluate` that shows what the bound alone does."""
@@ -47,14 +58,8 @@ def reproduce(config: ReproductionConfig, *, verbose: bool = True) -> Mapping[st
         IDGuardError: an unknown experiment, or unusable data or weights.
         KeyboardInterrupt: a training was stopped.
     """
-    if config.experiment == forensics.EXPERIMENT:
-        return forensics.reproduce_forensics(config, verbose=verbose)
-    if config.experiment == architectures.EXPERIMENT:
-        return architectures.count_parameters(config)
-    if config.experiment == "table7":
-        from art_idguard.reproduction.hardening import reproduce_hardening  # imports ART, for seconds
-
-        return reproduce_hardening(config, verbose=verbose)
+    if config.experiment in OF_THEIR_OWN:
+        return OF_THEIR_OWN[config.experiment](config, verbose=verbose)
     if config.experiment not in EXPERIMENTS:
         known = ", ".join([*EXPERIMENTS, *OF_THEIR_OWN])
         raise IDGuardError(f"unknown experiment {config.experiment!r}; choose from: {known}")
@@ -77,8 +82,7 @@ class Reproduction:
         self.config, self.verbose = config, verbose
         self.experiment: Experiment = EXPERIMENTS[config.experiment]
         self.workshop = Workshop(config, verbose=verbose)
-        self.data = config.data or (f"celeba={config.faces},split=test",)
-        self.folder = self.workshop.folder / (config.experiment + ("-quick" if config.quick else ""))
+        self.data, self.folder = self.workshop.data, self.workshop.results
         self.targets = self.workshop.manipulators(MANIPULATORS)
         columns = self.experiment.columns or MANIPULATORS
         measured = self.targets if columns == MANIPULATORS else self.workshop.manipulators(columns)

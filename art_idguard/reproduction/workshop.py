@@ -62,6 +62,8 @@ class Workshop:
         self.config, self.verbose = config, verbose
         self.scale = SCALES[config.scale]
         self.folder = Path(config.output, config.scale)
+        self.results = self.folder / (config.experiment + ("-quick" if config.quick else ""))
+        self.data = config.data or (f"celeba={config.faces},split=test",)
 
     def manipulators(self, names: tuple[str, ...]) -> dict[str, str]:
         """The folders of several, by name.
