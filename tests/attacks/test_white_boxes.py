@@ -18,6 +18,7 @@ from art_idguard.data.reading import read_faces
 from art_idguard.errors import IDGuardError
 from art_idguard.estimators.manipulator import PyTorchManipulator
 from art_idguard.images import from_uint8, to_unit
+from art_idguard.recognizers import SFace
 from art_idguard.types import ATTRIBUTES
 from tests import ROOT
 from tests.toys import tiny_manipulators, write_portraits
@@ -181,6 +182,9 @@ def test_the_command_writes_table_json_and_picture(tmp_path, model, capsys):
     assert [r["attack"] for r in rows] == QUICK[:2]
     assert "# White-box attacks on original, toy (test)\n\n- data: toy (test)\n- faces: 2\n" in shown
     assert (tmp_path / "out" / "report.html").read_text().count('src="data:image/png') == 2
+    SFace(width=2).save_pretrained(tmp_path / "judge")
+    assert main([*command, "--recognizer", str(tmp_path / "judge")]) == 1  # similarities would be another's
+    assert "belongs to another evaluation: metadata changed" in capsys.readouterr().err
     assert main([*command[:1], str(tmp_path / "none"), *command[2:]]) == 1
 
 

@@ -6,6 +6,7 @@ import tarfile
 import warnings
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -402,3 +403,10 @@ def test_the_portrait_is_a_data_set_of_one_face_unless_a_folder_has_its_name(tmp
         read_faces("astronaut", size=64, split="tset")
     write_pictures(tmp_path / "astronaut", ["a.png", "b.png"])
     assert names_of(Path("astronaut")) == ["a.png", "b.png"]
+
+
+def test_faces_of_other_labels_have_another_name_where_edits_depend_on_them(tmp_path):
+    faces = read_faces(write_portraits(tmp_path / "faces", 2), size=32)
+    labelled = replace(faces, attributes=1 - faces.attributes)
+    assert labelled.digest() == faces.digest()
+    assert labelled.labelled_digest() != faces.labelled_digest()

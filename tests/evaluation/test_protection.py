@@ -20,7 +20,7 @@ from art_idguard.cli import main
 from art_idguard.data.faces import Faces
 from art_idguard.data.spec import DataSpec
 from art_idguard.errors import IDGuardError
-from art_idguard.evaluation.measures import PHOTOS
+from art_idguard.evaluation.measures import FORGERIES, PHOTOS
 from art_idguard.evaluation.pictures import save_pictures
 from art_idguard.evaluation.protection import evaluate
 from art_idguard.evaluation.report import CEILING, REFERENCES, WHITE_BOX, Report
@@ -387,6 +387,23 @@ def test_aggregates_and_shares_by_hand(made):
     assert made.worst("l2_face")("B").share == pytest.approx(0.5)
     assert made.cell("l2_face", "r")(CEILING).share == 1
     assert made.cell("l2_face", "r")(WHITE_BOX).share == pytest.approx(9)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_ceiling_that_is_nothing_on_one_model_spoils_no_share(order):
+    effect = {"s": (0.1, 0.4), "r": (0.1, 0.0)}  # of A and of the ceiling: nothing was reached against r
+    names = tuple(effect)[::order]
+    values = torch.tensor([[[[effect[k][p]]] * 2 for k in names] for p in (0, 1)])
+    report = Report(
+        ("A", CEILING),
+        names,
+        dict.fromkeys(names, ("Male",)),
+        ("eye",),
+        {measure.name: values for measure in FORGERIES} | {"similarity.eye": values},
+        {measure.name: torch.zeros(2, 2) for measure in PHOTOS},
+        {},
+    )
+    assert report.mean("l2_face")("A").share == report.worst("l2_face")("A").share == pytest.approx(0.25)
 
 
 def test_markdown_has_the_columns_of_table_1_and_marks_the_best(made):

@@ -195,6 +195,10 @@ def test_results_come_back_over_several_calls(checkout, monkeypatch, capsys):
     for name, value in generator.state_dict().items():
         assert torch.equal(fetched.state_dict()[name], value.half() if value.is_floating_point() else value)
     assert len(json.loads((models[0] / "config.json").read_text())["sha256"]) == 64
+    (further := checkout / "further").mkdir()  # a next call brings a part of a newer one
+    (further / f"{models[0].parent.name}.tar.01-of-02").write_bytes(b"part")
+    assert for_gpu.fetch(further, for_gpu.FETCHED) == []
+    assert load_manipulator(models[0])
     (for_gpu.RECIPES / "stargan.toml").write_text('manipulator = "stargan"\nstart = "none"\n')
     (further := checkout / "on.toml").write_text(for_gpu.recipe_text(part, on=True))
     settings = ManipulatorConfig.from_recipe(further, faces="faces", output="runs")

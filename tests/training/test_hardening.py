@@ -349,6 +349,15 @@ def test_the_trainer_warms_its_new_discriminator_up_as_harden_does(given, warmup
     assert seen[0].warmup == warmup
 
 
+def test_the_trainer_attacks_as_strongly_as_its_attack(art):
+    estimator, x, y = art
+    attack = IDGuardAttack(estimator, protector(), eps=0.01, verbose=False)
+    inner = ManipulatorAdversarialTrainer(estimator, attack)._attacker(1e-4)
+    faces = 2 * torch.tensor(x[:2]) - 1
+    moved = inner(faces, estimator.model.edits(torch.tensor(y[:2]).float())[0], estimator.model) - faces
+    assert 0 < moved.abs().max() <= 0.02 + 1e-6  # on [-1, 1]
+
+
 @pytest.mark.slow
 def test_the_trainer_leaves_running_statistics_as_they_are(art):
     estimator, x, y = art

@@ -327,6 +327,16 @@ def test_average_follows_faster_at_first(faces, tmp_path):
     torch.testing.assert_close(run.average.main[0].weight, expected.detach())
 
 
+@pytest.mark.parametrize(("warmup", "n_critic"), [(0, 2), (3, 1), (3, 2)])
+def test_average_counts_updates_from_the_generators_first(warmup, n_critic, faces, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "follow", lambda *given: seen.append(given[-1]))
+    run = build_run(gan_config(faces, tmp_path, warmup=warmup, n_critic=n_critic, steps=20))
+    for _ in range(run.config.first_update + 2 * n_critic):
+        training.train_step(run, progress=0.0)
+    assert seen == [0, 1, 2]
+
+
 @torch.no_grad()
 def test_average_keeps_its_share_later_on(faces, tmp_path):
     run = build_run(gan_config(faces, tmp_path, ema=0.25))

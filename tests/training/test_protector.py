@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from art_idguard.cli import main
 from art_idguard.data.faces import FaceBatch
 from art_idguard.data.reading import read_faces
-from art_idguard.distortions import sample_distortion
+from art_idguard.distortions import NOTHING, sample_distortion
 from art_idguard.errors import IDGuardError
 from art_idguard.hub.shipped import list_models
 from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
@@ -33,12 +33,13 @@ from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.edits import edits_of
 from art_idguard.training.protector import probe as probe_module
 from art_idguard.training.protector import setup
+from art_idguard.training.protector import step as step_module
 from art_idguard.training.protector.config import OF_A_PROTECTOR, ProtectorConfig
 from art_idguard.training.protector.run import Preloaded
 from art_idguard.training.protector.setup import build_run
 from art_idguard.training.protector.step import cut_graph_step, task_gradients, train_step
 from art_idguard.training.protector.train import train_protector
-from art_idguard.training.seeding import batch_index
+from art_idguard.training.seeding import batch_index, step_seed
 from art_idguard.types import Protected, Region
 from art_idguard.weighting import TaskStatistics, make_weighting
 from examples.benchmarks.step import textbook_step
@@ -224,6 +225,8 @@ def test_recognisers_look_beside_the_frame_in_another_way_each_step(workplace, t
         ({"train_generator": False, "train_prior": False}, "nothing would learn"),
         ({"nudge": 0.6}, "a share of the frame, at most 0.5"),
         ({"nudge": 0.1, "aligned": False}, "the frame of aligned faces"),
+        ({"nudge": 0.1, "clean_cache": "cache"}, "leave out one"),
+        ({"lr": 0.0, "prior_lr": 0.1}, "a share of lr, which is 0"),
     ],
 )
 def test_what_cannot_be_trained_so_is_refused(settings, message, workplace, tmp_path):
@@ -468,6 +471,18 @@ def test_recognisers_are_all_asked_or_one_by_chance(workplace, tmp_path):
             asked.clear()
     assert counts["all"] == [[0, 1]] * 6
     assert {tuple(each) for each in counts["random"]} == {(0,), (1,)}
+
+
+def test_which_recogniser_is_asked_says_nothing_of_the_distortion(workplace, tmp_path):
+    """Every pair comes up, though both are drawn for the same step."""
+    both = (str(workplace / "sface"), str(workplace / "sface"))
+    run = build_run(protector_config(workplace, tmp_path, recognizers=both, recognizer_choice="random"))
+    pairs = set()
+    for run.step in range(100):
+        (judge,) = step_module._recognizers(run)
+        distortion = sample_distortion(("none", "crop"), seed=step_seed(run.config.seed, run.step))
+        pairs.add((run.recognizers.index(judge), distortion is NOTHING))
+    assert len(pairs) == 4
 
 
 def test_recognisers_are_not_asked_where_identity_has_no_weight(workplace, tmp_path):
