@@ -29,8 +29,8 @@ class _Batch:
     config: ProtectConfig
     settings: str
     table: PhotoTable
-    taken: set[Path] = field(default_factory=set)
-    """Names that the run gives its results."""
+    taken: set[str] = field(default_factory=set)
+    """Paths that the run gives its results, as file systems compare them that see no case."""
     manifests: dict[Path, Manifest] = field(default_factory=dict)
 
     def manifest(self, folder: Path) -> Manifest:
@@ -105,8 +105,9 @@ def _target(photo: Path, folder: Path, batch: _Batch) -> Path:
     numbered = (f"{photo.name}-{number}" for number in count(2))
     for name in chain((photo.stem, photo.name), numbered):
         target = folder / f"{name}{RESULTS[batch.config.format]}"
-        if target not in batch.taken and not manifest.is_of_another(target, photo):
-            batch.taken.add(target)
+        folded = str(target).casefold()
+        if folded not in batch.taken and not manifest.is_of_another(target, photo):
+            batch.taken.add(folded)
             return target
     raise AssertionError("numbers do not end")
 

@@ -138,6 +138,15 @@ def test_every_photo_of_a_name_gets_its_own_result(together, place, protect):
     assert is_protection_of(place / "a" / "x.bmp.protected.png", place / "a" / "x.bmp")
 
 
+def test_results_have_names_that_differ_by_more_than_case(place, protect):
+    """A file system that sees no case would take the second for the first."""
+    photos = [portrait(place, 0, place / "a" / "x.png"), portrait(place, 1, place / "b" / "X.PNG")]
+    assert protect(*photos, output=place / "out") == (0, 0)
+    assert is_protection_of(place / "out" / "x.protected.png", photos[0])
+    assert is_protection_of(place / "out" / "X.PNG.protected.png", photos[1])
+    assert protect(*photos, output=place / "out") == (0, 2)
+
+
 def test_a_folder_that_moved_with_its_results_is_done(place, protect):
     photo = portrait(place, 0, place / "in" / "a.png")
     protect(photo)

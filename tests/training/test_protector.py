@@ -420,6 +420,29 @@ def test_the_prior_takes_part_in_every_so_many_th_step(workplace, tmp_path):
     assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
 
 
+@pytest.mark.parametrize("every", [1, 2, 4, 5, 10])
+def test_the_prior_sees_all_edits_however_seldom_it_takes_part(every, workplace, tmp_path, monkeypatch):
+    """As often each, the step's first face's; so does the generator, which takes part in all."""
+
+    class Seen(Exception):
+        pass
+
+    def cut(_, targets, edits, *args, **options):
+        seen.append((edits[0].condition[0].tolist(), options["prior"]))
+        raise Seen
+
+    run, seen = build_run(protector_config(workplace, tmp_path, prior_every=every)), []
+    condition = run.faces.batch(torch.zeros(1, dtype=torch.long)).attributes
+    monkeypatch.setattr(step_module, "cut_graph_step", cut)
+    monkeypatch.setattr(step_module, "batch_index", lambda *_: torch.zeros(4, dtype=torch.long))  # one face
+    for run.step in range(10 * every):
+        with pytest.raises(Seen):
+            train_step(run)
+    expected = [edit.condition[0].tolist() for edit in run.manipulators[0].edits(condition)]
+    for rows in ([edit for edit, prior in seen if prior], [edit for edit, _ in seen]):
+        assert [rows.count(edit) for edit in expected] == [len(rows) // 5] * 5
+
+
 @pytest.mark.parametrize("space", ["perturbation", "parameters"])
 def test_mgda_weighs_the_steps_without_the_prior_too(workplace, tmp_path, space):
     run = build_run(protector_config(workplace, tmp_path, prior_every=2, weighting="mgda", mgda_space=space))

@@ -162,7 +162,8 @@ def train_step(run: ProtectorRun, *, progress: float = 0.0) -> StepReport:
     index = sent(whole[places], accelerator.device)
     batch = run.faces.batch(index)
     view = masked_faces(batch, aligned=config.aligned)
-    edits, choices = edits_of(run.manipulators, batch.attributes, step, places)
+    turn = sum(divmod(step, config.prior_every))  # the steps that the prior takes part in have all edits in turn, too
+    edits, choices = edits_of(run.manipulators, batch.attributes, turn, places)
     loss, distortion = loss_config(config), sample_distortion(config.augment, seed=step_seed(config.seed, step))
     recognizers = _recognizers(run)
     seed_step(config.seed, step, rank)  # dropout
