@@ -222,6 +222,7 @@ def test_the_command_measures_every_attempt_and_the_worst_of_them(adversary, tmp
     assert (tmp_path / "report" / "stargan-left.png").is_file()
 
 
+@pytest.mark.slow
 def test_success_is_measured_against_epsilon(adversary, tmp_path):
     found, _ = adversary("--attempts", "transforms", "--strengths", "0.5", "0.25")
     rows = ["ID-Guard, epsilon 0.0125", "ID-Guard, epsilon 0.025", "ID-Guard"]
@@ -237,6 +238,7 @@ def test_a_strength_that_is_no_share_is_refused(strength):
         AdversaryConfig(data="toy=x", output="y", strengths=(float(strength),))
 
 
+@pytest.mark.slow
 def test_chosen_attempts_need_no_faces_to_learn_on(adversary):
     found, _ = adversary("--attempts", "transforms", "--learn-from", "none=/nowhere")
     assert set(found["attempts"]) == set(TRANSFORMS)

@@ -93,6 +93,7 @@ def test_the_criterions_reference_knows_all_recognisers_but_the_last_of_several(
     assert f"1 faces, 3 steps each; the criterion's knows {' and '.join(known)}{unseen}." in table
 
 
+@pytest.mark.slow
 def test_a_rerun_writes_the_same_page_with_all_plots_and_tables(evaluate, tmp_path):
     words = ["--operations", "none", "jpeg=75"]
     evaluate(*words)

@@ -82,6 +82,7 @@ def test_who_knows_the_generator_does_more_to_it(written):
     assert measured["PGD"]["mse"]["mean"] > 2 * measured["±epsilon noise"]["mse"]["mean"]
 
 
+@pytest.mark.slow
 def test_a_cut_run_goes_on_to_the_same_report(place, written, tmp_path):
     _, _, output = written
     whole = (output / "toy-icml2026.jsonl").read_text().splitlines(keepends=True)

@@ -141,6 +141,7 @@ def protect(place, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_a_result_is_verified_by_all_that_ship_also_later_and_stays(place, protect):
     table = place / "table.csv"
     before = protect(check=str(place / "stargan"))[2]
@@ -183,6 +184,7 @@ def test_verifying_with_nobody_is_refused(protect, asked):
         protect(check="none", **asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recognised", [False, True])
 def test_refining_until_it_holds_ends_where_it_does_or_with_the_time(protect, monkeypatch, recognised):
     """Whoever judges; the line on the photo is of `--verify`."""

@@ -118,6 +118,7 @@ def results(output, experiment):
     return json.loads((output / "small" / experiment / "celeba.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_experiment_trains_each_row_for_each_seed_and_shares_them_with_the_next(
     here, two_seeds, monkeypatch, capsys
 ):
@@ -133,6 +134,7 @@ def test_an_experiment_trains_each_row_for_each_seed_and_shares_them_with_the_ne
     assert {"celeba.json", "celeba.md", "celeba-bars.png", "celeba-weights.png", "report.html"} <= files
 
 
+@pytest.mark.slow
 def test_figures_of_seeds_are_means_over_what_evaluate_measured(two_seeds):
     found = results(two_seeds, "fig16")
     setting, *batches = map(
@@ -191,6 +193,7 @@ def test_a_training_that_is_stopped_ends_the_command(here, tmp_path, monkeypatch
     assert "interrupted" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_first_look_trains_nothing_and_leaves_out_what_is_not_there(here, two_seeds, tmp_path, monkeypatch, capsys):
     for name in ("train_protector", "train_manipulator"):
         monkeypatch.setattr(workshop, name, lambda *_, **__: pytest.fail("trained"))
@@ -201,6 +204,7 @@ def test_a_first_look_trains_nothing_and_leaves_out_what_is_not_there(here, two_
     assert set(results(two_seeds, "table3-quick")["measured"]) == {"MGDA-based (S-I)", "KPI-based (S-II)", run.NOISE}
 
 
+@pytest.mark.slow
 def test_a_model_that_a_stopped_training_has_left_is_not_taken_for_trained(here, two_seeds, tmp_path, capsys):
     run_ = tmp_path / "small" / "protectors" / "protector"
     shutil.copytree(two_seeds / "small" / "protectors" / "protector", run_)
@@ -210,12 +214,14 @@ def test_a_model_that_a_stopped_training_has_left_is_not_taken_for_trained(here,
     assert "none of the 2 protectors" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fewer_seeds_are_another_measurement_beside_the_first(here, two_seeds):
     assert main(words(here, two_seeds, "fig16", "--seeds", "1")) == 0
     assert len(list(two_seeds.glob("small/fig16/evaluation-*"))) == 2
     assert main(words(here, two_seeds, "fig16", "--seeds", "0", "1")) == 0  # as it was, for the tests that read it
 
 
+@pytest.mark.slow
 def test_a_first_look_with_seeds_that_are_not_trained_names_them(here, two_seeds, tmp_path, capsys):
     shutil.copytree(two_seeds / "small" / "protectors" / "protector", tmp_path / "small" / "protectors" / "protector")
     with pytest.warns(UserWarning, match="3 of 4 protectors are not trained yet"):
@@ -223,6 +229,7 @@ def test_a_first_look_with_seeds_that_are_not_trained_names_them(here, two_seeds
     assert "no row of fig16 is trained with all of the seeds" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_training_on_other_faces_is_not_taken_for_this_one(here, two_seeds, tmp_path, capsys):
     shutil.copytree(two_seeds / "small" / "protectors", tmp_path / "small" / "protectors")
     shutil.copytree(here / "faces", tmp_path / "others")
@@ -231,6 +238,7 @@ def test_a_training_on_other_faces_is_not_taken_for_this_one(here, two_seeds, tm
     assert "was trained with other faces; choose another --output" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["", '{"step": 2, "seco'])
 def test_a_log_without_a_whole_line_is_of_no_finished_training(left, two_seeds, tmp_path):
     run_ = tmp_path / "protector"
@@ -304,6 +312,7 @@ def test_table_iv_counts_the_parameters_that_the_paper_prints(here, tmp_path):
     assert [found["reported"]["any"][name] for name in ("resnet", "unet")] == [7_850_819, 54_414_595]
 
 
+@pytest.mark.slow
 def test_table_vii_hardens_by_the_protector_and_stands_beside_the_papers(here, two_seeds, monkeypatch, capsys):
     assert set(hardening.COLUMNS.values()) <= set(WHITE_BOXES)
     noise = WHITE_BOXES[hardening.COLUMNS["Gaussian noise"]].run
@@ -341,6 +350,7 @@ def test_hardening_goes_on_with_the_discriminator_that_lies_beside_the_manipulat
     ]
 
 
+@pytest.mark.slow
 def test_table_viii_trains_its_rows_once_and_stands_beside_the_papers(here, tmp_path, monkeypatch, capsys):
     assert main(words(here, tmp_path, "table8")) == 0
     assert "| FaceTagger-style |" in (printed := capsys.readouterr().out)
@@ -362,6 +372,7 @@ def test_table_viii_trains_its_rows_once_and_stands_beside_the_papers(here, tmp_
     assert results(tmp_path, "table8-quick")["metadata"]["quick"]
 
 
+@pytest.mark.slow
 def test_fig_11_asks_each_recogniser_beside_no_protection(here, two_seeds, monkeypatch, capsys):
     """With the trainings of another figure; the rows that learn are the baselines' own tests."""
     ours = {name: row for name, row in EXPERIMENTS["fig11"].rows.items() if isinstance(row, Trained)}
@@ -381,6 +392,7 @@ def test_fig_11_asks_each_recogniser_beside_no_protection(here, two_seeds, monke
     assert "does not say who it is" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fig_12_shows_what_inpainting_makes_of_disrupted_forgeries(here, two_seeds, monkeypatch):
     """With the trainings of another figure and a restorer; the rows that learn are the baselines' own tests."""
     ours = {name: row for name, row in EXPERIMENTS["table5"].rows.items() if isinstance(row, Trained)}

@@ -238,6 +238,7 @@ def test_the_pictures_in_docs_are_of_the_states_that_the_page_has(page, tmp_path
     assert all(f"](../pictures/{path.name})" in guide for path in shown)
 
 
+@pytest.mark.slow
 def test_chromium_shows_errors_and_forgets_the_photo_before(page, server, photo, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     Image.new("1", (10_001, 10_000)).save(tmp_path / "enormous.png")

@@ -53,6 +53,7 @@ def test_a_broken_and_resumed_run_leaves_what_an_unbroken_one_leaves(training, t
         assert contents(tmp_path / name) == expected, name
 
 
+@pytest.mark.slow
 def test_faces_on_disk_make_the_same_steps(training, tmp_path):
     config, train = training
     options = {"steps": 2, "sample_every": 1}
