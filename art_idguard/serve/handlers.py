@@ -86,7 +86,7 @@ class Handlers:
         """A new photo, or none: what is left of the one before it goes."""
         self.stop(request)
         path = Path(upload) if upload else None
-        self.files.forget(request.session_hash, but=path)
+        self.files.forget(request.session_hash, but=[path] if path else [])
         if path:
             self.files.keep(request.session_hash, path)
         return _nothing(READY if path else HINT)
@@ -162,6 +162,7 @@ class Handlers:
         except Exception as error:
             self.files.delete(target)
             return gr.skip() if isinstance(error, StoppedError) else (*_nothing(self._sentence(error)), gr.skip())
+        self.files.forget(session, but=[path, target, *compared])
         said = result(protection, choices)
         return (
             str(said),

@@ -1,14 +1,15 @@
 """The pictures that a served page has on disk, and how they go again.
 
 An upload and the file to download lie in a folder that only this user can read. They are deleted when their
-page is closed or gets another photo, after `KEPT_SECONDS` at the latest, and with the server. Gradio gives the same
-photo in two pages one place: it goes with the last of them.
+page is closed or gets another photo, what was made of a photo also when that is protected again; after
+`KEPT_SECONDS` at the latest, and with the server. Gradio gives the same photo in two pages one place: it goes with the
+last of them.
 """
 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -74,12 +75,14 @@ class SessionFiles:
                 path.unlink(missing_ok=True)
                 path.parent.rmdir()
 
-    def forget(self, session: str | None, *, but: Path | None = None) -> None:
-        """Delete the files of a session but one, and all that is old."""
+    def forget(self, session: str | None, *, but: Collection[Path] = ()) -> None:
+        """Delete the files of a session but some, which stay its own, and all that is old."""
         with self._lock:
             others = set[Path]().union(*(files for name, files in self._files.items() if name != session))
             mine = self._files.pop(session, set())
-        for path in mine - others - {but}:
+            if stay := mine.intersection(but):
+                self._files[session] = stay
+        for path in mine - stay - others:
             self.delete(path)
         self._delete_old()
 
