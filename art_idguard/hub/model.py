@@ -90,6 +90,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="art-idguard", tags
         weights = locate(source, WEIGHTS, revision=path.parent.name, **download)
         digest = config.get("sha256")
         if digest is not None and digest != (found := sha256(weights)):
+            if parse_config(path) != config:  # another process has saved meanwhile
+                return cls.from_pretrained(source, revision=revision, **download, **options)
             raise WeightsError(
                 f"{weights} is not what it should be: its sha256 is {found}, {path} says {str(digest)[:64]}. "
                 f"Delete {weights.resolve()} and get it anew (from the Hub: force_download=True)"

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from art_idguard.files.atomic import alone_in, replacing
+from art_idguard.hub import model
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.models.push import push_folder
 
@@ -57,6 +58,27 @@ def save_and_die(seed, folder, after):
         setattr(os, name, counted(getattr(os, name)))
     tiny(seed).save_pretrained(folder)
     os._exit(changes)
+
+
+def test_a_model_saved_while_the_one_before_is_loaded_loads(tmp_path, monkeypatch):
+    """Its weights are not those of the config that was read first, and not damaged either."""
+    tiny(0).save_pretrained(tmp_path)
+    monkeypatch.setattr(
+        model, "parse_config", saving_behind(model.parse_config, lambda: tiny(1).save_pretrained(tmp_path))
+    )
+    assert seed_of(tmp_path) == 1
+
+
+def saving_behind(read, save):
+    """`read`, behind which somebody saves, once."""
+    saves = iter([save])
+
+    def reading(path):
+        config = read(path)
+        next(saves, lambda: None)()
+        return config
+
+    return reading
 
 
 def in_a_process(seed, folder, after=None):
