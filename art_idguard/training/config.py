@@ -50,8 +50,9 @@ class TrainingConfig(Settings):
     for a next start that decodes nothing. Default: in memory."""
     batch_size: int
     """Faces in one step, over all processes."""
-    precision: Literal["no", "bf16"] = "no"
-    """bf16 runs the networks under autocast; losses and updates stay float32. Default: what accelerate launch says."""
+    precision: Literal["no", "bf16", "auto"] = "no"
+    """bf16 runs the networks under autocast, losses and updates stay float32; auto takes what is faster here, by a
+    short measurement at the start. Default: what accelerate launch says."""
     checkpoint_every: int
     """Steps between checkpoints."""
     sample_every: int

@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from hypothesis import strategies as st
 
 from art_idguard.errors import IDGuardError
 from art_idguard.files.lock import exclusive
+from art_idguard.files.recipe import SETTINGS
+from art_idguard.perturbation.precision import faster_precision
+from art_idguard.training import base
 from art_idguard.training.base import TrainingRun
 from art_idguard.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from art_idguard.training.loop import Training
@@ -210,6 +214,21 @@ def test_a_run_leaves_its_settings_with_which_its_command_repeats_it(training, t
     mine = type(settings).from_recipe(folder / "settings.toml", faces="faces", output="run")
     assert (mine.size, mine.steps, mine.precision) == (settings.size, 2, "bf16")
     assert "settings in [settings.toml](settings.toml)" in (folder / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_precision_is_chosen_by_measuring_once(training, tmp_path, monkeypatch):
+    config, train = training
+    asked = []
+    monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
+    settings = config(tmp_path, precision="auto", steps=1)
+    train(settings)
+    assert type(settings).from_recipe(tmp_path / SETTINGS).precision == "bf16"
+    train(replace(settings, steps=2), resume=True)
+    assert load_checkpoint(tmp_path)["precision"] == "bf16"
+    assert len(asked) == 1
+    monkeypatch.undo()
+    assert faster_precision(torch.device("cpu")) in ("no", "bf16")
 
 
 def test_a_refused_run_leaves_the_settings_as_they_are(begun, tmp_path):

@@ -16,6 +16,7 @@ from art_idguard.cli import main
 from art_idguard.errors import IDGuardError
 from art_idguard.images import from_uint8
 from art_idguard.manipulators import MANIPULATORS, RelGAN
+from art_idguard.training import base
 from art_idguard.training.base import follow
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.manipulator import losses as losses
@@ -592,6 +593,13 @@ def test_there_is_a_recipe_for_each_manipulator_and_for_the_gray_box():
 def test_bad_settings_are_named(changes, match, faces, tmp_path):
     with pytest.raises(IDGuardError, match=match):
         build_run(gan_config(faces, tmp_path, **changes))
+
+
+def test_what_diverges_in_bf16_is_in_float32_by_itself(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "faster_precision", lambda device: "bf16")
+    for name, precision in (("hisd", "no"), ("stargan", "bf16")):
+        run = build_run(gan_config(faces, tmp_path / name, name, precision="auto"))
+        assert run.accelerator.mixed_precision == precision
 
 
 def test_missing_labels_are_named(tmp_path):

@@ -24,11 +24,9 @@ from art_idguard.losses import LOG, OFFICIAL, PAPER, TERMS
 from art_idguard.manipulators import MANIPULATORS
 from art_idguard.objective import objective
 from art_idguard.perturbation import GENERATORS, Protector, pgd
-from art_idguard.perturbation.precision import faster_precision
 from art_idguard.perturbation.prior import kept_surrogate
 from art_idguard.recognizers import SFace
 from art_idguard.regions import MaskedFaces
-from art_idguard.training import base
 from art_idguard.training.checkpoint import save_checkpoint
 from art_idguard.training.edits import edits_of
 from art_idguard.training.protector import probe as probe_module
@@ -549,20 +547,6 @@ def test_all_that_ship_have_their_names_in_the_settings_of_a_run(workplace, tmp_
     run = build_run(protector_config(workplace, tmp_path, manipulators=()))
     assert run.config.manipulators == ("attentiongan", "fpgan", "relgan", "stargan")
     assert run.config.manipulators == tuple(target.name for target in run.manipulators)
-
-
-@pytest.mark.slow
-def test_precision_is_chosen_by_measuring_once(workplace, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(base, "faster_precision", lambda device: asked.append(device) or "bf16")
-    settings = protector_config(workplace, tmp_path, precision="auto", steps=1)
-    train_protector(settings, verbose=False)
-    assert ProtectorConfig.from_recipe(tmp_path / "settings.toml").precision == "bf16"
-    run = build_run(settings, resume=True)
-    assert run.accelerator.mixed_precision == "bf16"
-    assert len(asked) == 1
-    monkeypatch.undo()
-    assert faster_precision(torch.device("cpu")) in ("no", "bf16")
 
 
 def test_prior_weights_are_found_by_a_slight_pgd_within_the_protectors_bound(workplace, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -131,7 +131,9 @@ def build_run(
     if config.distill and not (config.start or config.teacher or parts):
         raise IDGuardError("distillation needs a generator that teaches; name it with start or teacher")
     kind = OBJECTIVES[config.manipulator]
-    if config.precision not in kind.precisions:
+    if config.precision == "auto" and "bf16" not in kind.precisions:
+        config = replace(config, precision="no")
+    if config.precision not in (*kind.precisions, "auto"):
         raise IDGuardError(f"{kind.name} diverges in {config.precision}; train it with precision 'no' (TF32 on a GPU)")
     accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device

@@ -106,9 +106,6 @@ class ProtectorConfig(ScheduledConfig):
     clean_cache: str | None = None
     """Folder that keeps what the manipulators make of clean faces, a quarter of a step's time, in half precision
     (0.1 MB for each face, manipulator and edit of 128 px); needs feature_weight 0. Distorted faces are made anew."""
-    precision: Literal["no", "bf16", "auto"] = "no"  # type: ignore[assignment]  # one more than all trainings have
-    """bf16 runs the networks under autocast, losses and updates stay float32; auto takes what is faster here, by a
-    short measurement at the start. Default: what accelerate launch says."""
     compile: bool = False
     """Compile the manipulators: four fifths of a step's time on a CPU, after half a minute for each at first."""
 
