@@ -36,11 +36,13 @@ class Scale:
     """Whether every face is measured under every edit, or each under one."""
     baseline_steps: int
     """Of training PG and IAP."""
+    keeps_clean: bool
+    """Whether protectors share what manipulators make of clean faces: some gigabytes at 64 px."""
 
 
 SCALES = {
-    "small": Scale(64, "celeba64", ("small",), "cycle", 500),
-    "paper": Scale(128, "celeba128", ("manipulators", "graybox"), "all", 30_000),
+    "small": Scale(64, "celeba64", ("small",), "cycle", 500, keeps_clean=True),
+    "paper": Scale(128, "celeba128", ("manipulators", "graybox"), "all", 30_000, keeps_clean=False),
 }
 
 TRAINED = {
@@ -88,7 +90,11 @@ class Workshop:
         """
         wanted = {(key, seed): settings for seed in seeds for key, settings in trainings.items()}
         names = {which: self.protector_name(settings, which[1]) for which, settings in wanted.items()}
-        configs = {which: self._config(settings, which[1], manipulators=targets) for which, settings in wanted.items()}
+        clean = str(self.folder / "clean") if self.scale.keeps_clean else None
+        configs = {
+            which: self._config(settings, which[1], manipulators=targets, clean_cache=clean)
+            for which, settings in wanted.items()
+        }
         return self._those("protectors", names, configs, train_protector)
 
     def protector_name(self, settings: Mapping[str, Any], seed: int) -> str:

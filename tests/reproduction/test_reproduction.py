@@ -125,6 +125,7 @@ def test_an_experiment_trains_each_row_for_each_seed_and_shares_them_with_the_ne
     trained = sorted(path.name for path in (two_seeds / "small" / "protectors").iterdir())
     both = ["protector", "protector-seed-1", "protector-weighting-mgda", "protector-weighting-mgda-seed-1"]
     assert trained == both
+    assert len(list((two_seeds / "small" / "clean").iterdir())) == len(MANIPULATORS)  # shared by all
     monkeypatch.setattr(workshop, "train_protector", lambda config, **_: pytest.fail(f"trains {config.output} anew"))
     first = results(two_seeds, "fig16")
     assert main(words(here, two_seeds, "fig16", "--seeds", "0", "1")) == 0

@@ -328,11 +328,13 @@ def test_a_manipulator_that_cannot_mix_edits_gives_all_faces_the_same(workplace,
 
 
 @pytest.mark.slow
-def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(workplace, tmp_path):
+@pytest.mark.parametrize("loss", ["log", "paper", "official"])
+def test_the_clean_cache_changes_nothing_and_asks_each_manipulator_once(loss, workplace, tmp_path):
     """Twice the same three steps: with a cold cache, then with a warm one; half precision rounds."""
     found, calls = [], []
     for name, cache in (("plain", None), ("cold", "clean"), ("warm", "clean")):
-        settings = {"loss": "log", "clean_cache": cache and str(tmp_path / cache), "train_prior": False, "lr": 0.0}
+        settings = {"loss": loss, "identity": "embedding", "train_prior": False, "lr": 0.0}
+        settings["clean_cache"] = cache and str(tmp_path / cache)
         run = build_run(protector_config(workplace, tmp_path / name, **settings))
         images = []
         for target in run.manipulators:
@@ -353,18 +355,19 @@ def test_the_clean_cache_is_of_these_faces_and_networks(workplace, tmp_path):
         {},
         {"limit": 5},
         {"precision": "bf16"},
+        {"loss": "paper"},  # whose features the others do not keep
         {"manipulators": (str(workplace / "relgan"), str(workplace / "stargan"))},
     ):
         settings = {"loss": "log", "clean_cache": str(tmp_path / "clean")} | changes
         build_run(protector_config(workplace, tmp_path / str(len(folders)), **settings))
         folders.append({path.name for path in (tmp_path / "clean").iterdir()})
-    assert [len(names) for names in folders] == [2, 4, 6, 6]
+    assert [len(names) for names in folders] == [2, 4, 6, 8, 8]
 
 
-def test_a_cache_without_features_is_refused_where_they_count(workplace, tmp_path):
-    for settings in ({}, {"feature_weight": 0.0, "identity": "feature_map"}):
-        with pytest.raises(IDGuardError, match="needs feature_weight 0, and embeddings"):
-            build_run(protector_config(workplace, tmp_path, clean_cache=str(tmp_path / "clean"), **settings))
+def test_a_cache_of_embeddings_is_refused_where_feature_maps_are_the_identity(workplace, tmp_path):
+    settings = {"clean_cache": str(tmp_path / "clean"), "identity": "feature_map"}
+    with pytest.raises(IDGuardError, match="needs identity 'embedding', found 'feature_map'"):
+        build_run(protector_config(workplace, tmp_path, **settings))
 
 
 @pytest.mark.slow

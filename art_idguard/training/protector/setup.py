@@ -221,22 +221,28 @@ def _clean_caches(
     if config.clean_cache is None:
         return None
     loss = loss_config(config)
-    if loss.feature_weight or loss.identity != "embedding":
-        raise IDGuardError("clean_cache keeps no features; it needs feature_weight 0, and embeddings as identity")
+    if loss.identity != "embedding":
+        raise IDGuardError(f"clean_cache keeps embeddings; it needs identity 'embedding', found {loss.identity!r}")
     first = faces.batch(slice(1))
     frame = masked_faces(first, aligned=config.aligned).frame
     lengths = [recognizer(first.images, frame).shape[1] for recognizer in recognizers]
     common = (inputs["faces"], inputs["labels"], inputs["recognizers"], config.aligned, precision)
-    return [
-        CleanCache(
-            Path(config.clean_cache) / "-".join(map(str, (*common, digest(target.state_dict().values())))),
-            faces=len(faces),
-            edits=len(target.edits(first.attributes)),
-            size=faces.size,
-            lengths=lengths,
+    caches = []
+    for target in targets:
+        edits = target.edits(first.attributes)
+        features = tuple(target(first.images, edits[0]).features.shape[1:]) if loss.feature_weight else ()
+        name = "-".join(map(str, (*common, digest(target.state_dict().values()), *features)))
+        caches.append(
+            CleanCache(
+                Path(config.clean_cache, name),
+                faces=len(faces),
+                edits=len(edits),
+                size=faces.size,
+                features=features or (0, 1, 1),
+                lengths=lengths,
+            )
         )
-        for target in targets
-    ]
+    return caches
 
 
 def _initial_prior(config: ProtectorConfig, faces: Faces, *, progress: bool) -> Float[Tensor, "1 3 S S"]:
