@@ -131,10 +131,7 @@ def build_run(
     if config.distill and not (config.start or config.teacher or parts):
         raise IDGuardError("distillation needs a generator that teaches; name it with start or teacher")
     kind = OBJECTIVES[config.manipulator]
-    if config.precision == "auto" and "bf16" not in kind.precisions:
-        config = replace(config, precision="no")
-    if config.precision not in (*kind.precisions, "auto"):
-        raise IDGuardError(f"{kind.name} diverges in {config.precision}; train it with precision 'no' (TF32 on a GPU)")
+    config = _in_a_precision_of(kind, config)
     accelerator, checkpoint = open_run(config, resume=resume)
     device = accelerator.device
     images, labels = parts[:2] if parts else _labelled(config, kind)
@@ -169,6 +166,15 @@ def build_run(
     if config.compile and device.type == "cuda":
         generator.compile()  # the discriminator is differentiated twice and cannot be
     return run
+
+
+def _in_a_precision_of(kind: type[GANObjective[Any, Any]], config: ManipulatorConfig) -> ManipulatorConfig:
+    """The settings, in which "auto" is no precision that this kind diverges in."""
+    if config.precision == "auto" and "bf16" not in kind.precisions:
+        return replace(config, precision="no")
+    if config.precision not in (*kind.precisions, "auto"):
+        raise IDGuardError(f"{kind.name} diverges in {config.precision}; train it with precision 'no' (TF32 on a GPU)")
+    return config
 
 
 def _digests(
