@@ -1,7 +1,8 @@
 """What an adversary reaches on one manipulator: each attempt, and for each face the worst."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,9 +37,11 @@ class AdversaryReport(NamedTuple):
         prefixes = ("l2_face", "similarity.", "dsr.")
         return {name: m for name, m in self.attempts.measures.items() if name.startswith(prefixes)}
 
-    def worst(self, measure: str, protection: str) -> Estimate:
-        """The mean over faces of what each face's worst attempt leaves: any of them breaks the protection."""
+    def worst(self, measure: str, protection: str, *, of: Sequence[str] = ()) -> Estimate:
+        """The mean over faces of what each face's worst attempt, of these or of all, leaves: any of them breaks it."""
         cells = self.attempts.cells(measure)[self.attempts.protections.index(protection)]
+        if of:
+            cells = cells[[self.attempts.manipulators.index(attempt) for attempt in of]]
         return estimate(worst_attempt(cells, self.measures[measure]), share=self.measures[measure].is_rate)
 
     def json(self) -> dict[str, Any]:
@@ -97,6 +100,16 @@ class AdversaryReport(NamedTuple):
 
         return bars([panel(m, {p: left(m.name, p) for p in attempts.protections}) for m in drawn(attempts)])
 
+    def against_effort(self) -> "Figure":
+        """What is left of each protection where each face meets its worst attempt, of ever more (`efforts`)."""
+        levels = efforts(self.attempts.manipulators)
+        shown = [p for p in self.attempts.protections if p != UNTOUCHED]
+
+        def left(measure: str) -> dict[str, dict[str, Estimate]]:
+            return {p: {level: self.worst(measure, p, of=of) for level, of in levels.items()} for p in shown}
+
+        return curves([panel(m, left(m.name)) for m in drawn(self.attempts)])
+
     def against_epsilon(self, bounds: Mapping[str, float]) -> "Figure":
         """What is left of protections of different bounds: as they are, and where each face meets its worst attempt.
 
@@ -119,6 +132,32 @@ _READING = (
     f"{L2_THRESHOLD} and ID sim. < {SIMILARITY_THRESHOLD}. “{UNTOUCHED}” is the adversary's cost: the attempt on a "
     "clean face."
 )
+
+
+def efforts(attempts: Sequence[str]) -> dict[str, list[str]]:
+    """Attempts by the adversary's effort, each level with those before: nothing, what needs no learning, learning.
+
+    >>> efforts(["none", "jpeg=75", "lora, 1 steps", "lora, 2 steps"])["at once"]
+    ['none', 'jpeg=75']
+    >>> list(efforts(["none", "lora, 1 steps", "lora, 2 steps", "cleaner, 8 steps"]))
+    ['none', 'half', 'all steps']
+    """
+    families: dict[str, list[str]] = {}
+    for attempt in attempts:
+        if learnt := re.fullmatch(r"(.*), \d+ steps", attempt):
+            families.setdefault(learnt[1], []).append(attempt)
+    levels = {
+        "none": [attempt for attempt in attempts if attempt == "none"],
+        "at once": [attempt for attempt in attempts if not any(attempt in stages for stages in families.values())],
+    }
+    for back, level in ((3, "a quarter"), (2, "half"), (1, "all steps")):
+        stage = [stages[-back] for stages in families.values() if len(stages) >= back]
+        levels[level] = list(levels.values())[-1] + stage
+    found: dict[str, list[str]] = {}
+    for level, tried in levels.items():
+        if tried and tried not in found.values():
+            found[level] = tried
+    return found
 
 
 def worst_attempt(cells: Float[Tensor, "K N E"], measure: Measure) -> Float[Tensor, "N E"]:

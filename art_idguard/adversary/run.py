@@ -39,7 +39,7 @@ from art_idguard.types import Edit, float32
 def run_adversary(config: AdversaryConfig, *, verbose: bool = True) -> dict[str, AdversaryReport]:
     """Attack protections of one manipulator after the other, and write <output>/<MANIPULATOR>.{json,md,png}.
 
-    Beside them lie a plot of what is left, and report.html, a page with all of it. The rows are the protector's one
+    Beside them lie plots of what is left, and report.html, a page with all of it. The rows are the protector's one
     pass, refined, PGD-10 on that manipulator, noise of random signs as strong as the bound, and the photo itself, whose
     figures are the adversary's cost. A rerun goes on where one was stopped.
 
@@ -175,12 +175,22 @@ def _weakened(epsilon: float) -> str:
     return f"ID-Guard, epsilon {epsilon:g}"
 
 
+_EFFORT = (
+    "What is left, for each face under the worst of what is tried: nothing; what needs no learning; beside it what has "
+    "learnt for a quarter, half and all of its steps"
+)
+
+
 def _pictures(
     stem: Path, report: AdversaryReport, target: Manipulator, attempts: Attempts, rows: Rows, parts: _Parts
 ) -> list[Picture]:
-    plot, curve, grid = (stem.with_name(f"{stem.name}{end}") for end in ("-left.png", "-epsilon.png", ".png"))
+    ends = ("-left.png", "-effort.png", "-epsilon.png", ".png")
+    plot, effort, curve, grid = (stem.with_name(f"{stem.name}{end}") for end in ends)
     _save_grid(grid, target, attempts, rows, parts.faces)
-    pictures = [save_plot(plot, report.bars(), f"What is left, {INTERVALS}.")]
+    pictures = [
+        save_plot(effort, report.against_effort(), f"{_EFFORT}, {INTERVALS}."),
+        save_plot(plot, report.bars(), f"What each attempt leaves, {INTERVALS}."),
+    ]
     if parts.config.strengths:
         against = report.against_epsilon(parts.bounds)
         pictures.append(save_plot(curve, against, f"What is left of ID-Guard against its epsilon, {INTERVALS}."))

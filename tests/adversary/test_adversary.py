@@ -218,8 +218,8 @@ def test_the_command_measures_every_attempt_and_the_worst_of_them(adversary, tmp
     assert found["attempts"]["none"][UNTOUCHED]["l2_face"]["mean"] == 0
     assert text in capsys.readouterr().out
     assert text.startswith("# What an adversary leaves of protections against stargan")
-    assert (tmp_path / "report" / "report.html").read_text().count('src="data:image/png') == 2
-    assert (tmp_path / "report" / "stargan-left.png").is_file()
+    assert (tmp_path / "report" / "report.html").read_text().count('src="data:image/png') == 3
+    assert all((tmp_path / "report" / f"stargan-{plot}.png").is_file() for plot in ("left", "effort"))
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_success_is_measured_against_epsilon(adversary, tmp_path):
     changes = [found["attempts"]["none"][row]["l2_face"]["mean"] for row in rows]
     assert 0 < changes[0] < changes[1] < changes[2]
     assert (tmp_path / "report" / "stargan-epsilon.png").is_file()
-    assert (tmp_path / "report" / "report.html").read_text().count('src="data:image/png') == 3
+    assert (tmp_path / "report" / "report.html").read_text().count('src="data:image/png') == 4
 
 
 @pytest.mark.parametrize("strength", [0, 1, -0.5, 2, math.nan])

@@ -189,6 +189,18 @@ def test_an_adversarys_bars_end_with_each_faces_worst_attempt(report, values):
     assert rows == [*report.manipulators, "the worst for each face"]
 
 
+def test_an_adversarys_effort_is_all_that_is_tried_up_to_there(report, values):
+    tried = ("none", "jpeg=75", "lora, 2 steps", "lora, 4 steps")
+    figure = AdversaryReport("stargan", replace(report, manipulators=tried)).against_effort()
+    for axis, cells, worst in zip(figure.axes, values[..., 0].double().numpy(), (np.min, np.max), strict=True):
+        for container, each in zip(axis.containers, cells, strict=True):
+            expected = [worst(each[:number], axis=0).mean() for number in (1, 2, 3, 4)]
+            assert container.lines[0].get_ydata() == pytest.approx(expected, rel=1e-6)
+    figure.draw_without_rendering()
+    levels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert levels == ["none", "at once", "half", "all steps"]
+
+
 def test_what_was_not_measured_has_no_bar(report):
     missing = {name: torch.full_like(values, math.nan) for name, values in report.values.items()}
     axes = protection_bars(replace(report, values=missing)).axes
