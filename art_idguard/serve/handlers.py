@@ -51,6 +51,8 @@ class Handlers:
     files: SessionFiles
     _stops: dict[str | None, Event] = field(default_factory=dict)
     """Of the work that a session waits for, or that it waited for last."""
+    _made: dict[str | None, tuple[Path, ...]] = field(default_factory=dict)
+    """The files that a session has got last, which go when it gets the next."""
 
     def begin(self, request: gr.Request) -> list[dict[str, Any]]:
         """A button was pressed that makes work: those wait, and how far it is is shown, with a button that ends it."""
@@ -72,6 +74,7 @@ class Handlers:
         """The page was closed."""
         self.stop(request)
         self._stops.pop(request.session_hash, None)
+        self._made.pop(request.session_hash, None)
         self.files.close(request.session_hash)
 
     def example(self, request: gr.Request) -> str:
@@ -86,7 +89,7 @@ class Handlers:
         """A new photo, or none: what is left of the one before it goes."""
         self.stop(request)
         path = Path(upload) if upload else None
-        self.files.forget(request.session_hash, but=[path] if path else [])
+        self.files.forget(request.session_hash, but=path)
         if path:
             self.files.keep(request.session_hash, path)
         return _nothing(READY if path else HINT)
@@ -162,7 +165,9 @@ class Handlers:
         except Exception as error:
             self.files.delete(target)
             return gr.skip() if isinstance(error, StoppedError) else (*_nothing(self._sentence(error)), gr.skip())
-        self.files.forget(session, but=[path, target, *compared])
+        for before in self._made.get(session, ()):
+            self.files.delete(before)
+        self._made[session] = (target, *compared)
         said = result(protection, choices)
         return (
             str(said),

@@ -9,7 +9,7 @@ last of them.
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -75,14 +75,12 @@ class SessionFiles:
                 path.unlink(missing_ok=True)
                 path.parent.rmdir()
 
-    def forget(self, session: str | None, *, but: Collection[Path] = ()) -> None:
-        """Delete the files of a session but some, which stay its own, and all that is old."""
+    def forget(self, session: str | None, *, but: Path | None = None) -> None:
+        """Delete the files of a session but one, and all that is old."""
         with self._lock:
             others = set[Path]().union(*(files for name, files in self._files.items() if name != session))
             mine = self._files.pop(session, set())
-            if stay := mine.intersection(but):
-                self._files[session] = stay
-        for path in mine - stay - others:
+        for path in mine - others - {but}:
             self.delete(path)
         self._delete_old()
 
