@@ -4,7 +4,7 @@ What comes of it is kept as a manipulator's folder, so that a protector can be t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 
 import torch
@@ -79,10 +79,17 @@ def fine_tuning(setting: AdversarySetting) -> Attempts:
         return setting.protector(x).specific
 
     copy = deepcopy(setting.manipulator).requires_grad_()
-    return _adapted(setting, "fine-tuning", copy, protect, FINE_TUNING_LR)
+    return _adapted(setting, "fine-tuning", copy, protect, FINE_TUNING_LR, given=[setting.protector])
 
 
-def _adapted(setting: AdversarySetting, name: str, learner: Manipulator, attack: Attacker, lr: float) -> Attempts:
+def _adapted(
+    setting: AdversarySetting,
+    name: str,
+    learner: Manipulator,
+    attack: Attacker,
+    lr: float,
+    given: Iterable[nn.Module] = (),
+) -> Attempts:
     original = setting.manipulator
     if not list(original.parameters()):  # such as the photo itself
         return {}
@@ -95,6 +102,6 @@ def _adapted(setting: AdversarySetting, name: str, learner: Manipulator, attack:
         answers = (learner(faces, edit).output for faces in (x, attack(x, edit, learner)))
         return torch.stack([F.mse_loss(answer, target) for answer in answers]).sum()
 
-    learnt = learn(original, loss, setting, name, steps=setting.steps, lr=lr, learner=learner)
+    learnt = learn(original, loss, setting, name, steps=setting.steps, lr=lr, learner=learner, given=given)
     learnt[setting.steps].save_pretrained(setting.folder / f"{setting.name}-{name}")  # any command takes it as a target
     return {f"{name}, {steps} steps": adapted for steps, adapted in learnt.items()}

@@ -49,5 +49,5 @@ def cleaners(setting: AdversarySetting) -> Attempts:
             protected = setting.protector(batch.images).specific
         return F.mse_loss(cleaner(protected), batch.images)
 
-    learnt = learn(cleaner, loss, setting, "cleaner", steps=setting.cleaner_steps, lr=LR)
+    learnt = learn(cleaner, loss, setting, "cleaner", steps=setting.cleaner_steps, lr=LR, given=[setting.protector])
     return {f"cleaner, {steps} steps": After(setting.manipulator, clean) for steps, clean in learnt.items()}

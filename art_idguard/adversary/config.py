@@ -43,7 +43,7 @@ class AdversaryConfig(Settings):
     strengths: tuple[float, ...] = ()
     """Also the protector at these shares of its bound, as of protect --strength, and a curve against epsilon."""
     quick: bool = False
-    """A first look: 4 faces and a fifth of all steps, unless they are given."""
+    """A first look: StarGAN, 4 faces and a fifth of all steps, unless they are given."""
     seed: int = 0
     """Of noise, starts and new networks."""
     size: int | None = None
@@ -57,4 +57,5 @@ class AdversaryConfig(Settings):
     @classmethod
     def presets(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """What `quick` means."""
-        return {"limit": 4, "steps": 8, "cleaner_steps": 40, "refine": 4} if values.get("quick") else {}
+        few = {"limit": 4, "steps": 8, "cleaner_steps": 40, "refine": 4}
+        return {"manipulators": ["stargan"], **few} if values.get("quick") else {}

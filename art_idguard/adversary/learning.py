@@ -1,7 +1,7 @@
 """How an attempt learns: Adam on a loss, and the network as it was after some of the steps, kept in a file."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from operator import attrgetter
 from typing import TypeVar
@@ -34,6 +34,7 @@ def learn(
     steps: int,
     lr: float,
     learner: nn.Module | None = None,
+    given: Iterable[nn.Module] = (),
 ) -> dict[int, Network]:
     """The network after some numbers of steps (`setting.after`), frozen.
 
@@ -45,6 +46,7 @@ def learn(
         steps: of Adam.
         lr: Adam's learning rate.
         learner: what `loss` uses and Adam changes, if it is another one: its weights, by the network's names, are kept.
+        given: what `loss` uses besides: others than before, and it is learnt anew.
 
     Raises:
         IDGuardError: a loss that is not finite.
@@ -52,8 +54,9 @@ def learn(
     faces = setting.learnt_from()
     learner = network if learner is None else learner
     names = [name for name, _ in network.named_parameters()]
-    state = (tensor for model in (network, setting.protector) for tensor in model.state_dict().values())
-    key = f"{digest(state)}-{faces.labelled_digest()}-{setting.seed}-{steps}-{lr}"
+    known: list[nn.Module] = [network, *given]
+    state = (tensor for model in known for tensor in model.state_dict().values())
+    key = f"{digest(state)}-{faces.labelled_digest()}-{setting.protector.epsilon}-{setting.seed}-{steps}-{lr}"
 
     def stages() -> Float[Tensor, "S P"]:
         parameters = [p for p in learner.parameters() if p.requires_grad]

@@ -161,6 +161,15 @@ def test_what_is_learnt_is_kept_for_a_rerun(setting, monkeypatch):
         torch.testing.assert_close(a.operation(x), b.operation(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("family", [cleaners, fine_tuning, lora])
+def test_another_protector_has_learnt_anew_what_knows_it(setting, family):
+    family(setting)
+    setting.protector.prior.add_(0.01)
+    family(setting)
+    kept = list(setting.folder.glob("*.safetensors"))
+    assert len(kept) == (1 if family is lora else 2)
+
+
 def test_learning_leaves_the_programs_random_numbers_alone(setting):
     torch.manual_seed(4)
     expected = torch.rand(3)
@@ -255,6 +264,7 @@ def test_wrong_attempts_and_the_same_faces_are_refused(adversary, place, capsys)
 def test_quick_gives_way_to_what_is_given():
     quick = AdversaryConfig.from_recipe(None, data="toy=x", output="y", quick=True, steps=3)
     assert (quick.limit, quick.steps, quick.cleaner_steps, quick.refine) == (4, 3, 40, 4)
+    assert quick.manipulators == ("stargan",)
 
 
 def test_a_family_of_your_own_is_asked_for_by_name(adversary, monkeypatch):
