@@ -108,7 +108,7 @@ class AdversaryReport(NamedTuple):
         def left(measure: str) -> dict[str, dict[str, Estimate]]:
             return {p: {level: self.worst(measure, p, of=of) for level, of in levels.items()} for p in shown}
 
-        return curves([panel(m, left(m.name)) for m in drawn(self.attempts)])
+        return curves([panel(m, left(m.name)) for m in drawn(self.attempts)], against="what is tried")
 
     def against_epsilon(self, bounds: Mapping[str, float]) -> "Figure":
         """What is left of protections of different bounds: as they are, and where each face meets its worst attempt.
@@ -123,7 +123,7 @@ class AdversaryReport(NamedTuple):
             series["the worst for each face"] = partial(self.worst, measure)
             return {name: {epsilon: of(row) for row, epsilon in bounds.items()} for name, of in series.items()}
 
-        return curves([panel(m, left(m.name)) for m in drawn(attempts)])
+        return curves([panel(m, left(m.name)) for m in drawn(attempts)], against="epsilon")
 
 
 _READING = (

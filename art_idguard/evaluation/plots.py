@@ -59,8 +59,8 @@ def bars(panels: Sequence[Panel]) -> "Figure":
 
 
 @_style()
-def curves(panels: Sequence[Panel]) -> "Figure":
-    """A line for each series, with the intervals where there are some."""
+def curves(panels: Sequence[Panel], *, against: str = "") -> "Figure":
+    """A line for each series, with the intervals where there are some; below, what they are drawn against."""
     figure, all_axes = _figure(panels, height=3.0)
     for axes, panel in zip(all_axes, panels, strict=True):
         drawn: list[Any] = []  # the stubs know no containers
@@ -69,6 +69,7 @@ def curves(panels: Sequence[Panel]) -> "Figure":
             drawn.append(axes.errorbar(list(estimates), means, yerr=intervals, marker=".", capsize=2))
         if panel.threshold is not None:
             axes.axhline(panel.threshold, color="black", linestyle="dotted")
+        axes.set_xlabel(against)
     figure.legend(drawn, list(panels[0].series), loc="outside lower center", ncols=len(panels) + 1)
     return figure
 

@@ -61,7 +61,9 @@ def training_curves(steps: Steps) -> "Figure":
     """A panel for each group of numbers: of a protector its objectives, KPIs and task weights."""
     groups = dict.fromkeys(g for record in steps for g, values in record.items() if isinstance(values, Mapping))
     names = dict.fromkeys(name for record in steps for g in groups for name in record.get(g, {}))
-    return curves([Panel(group, {name: curve(steps, group, name) for name in names}) for group in groups])
+    return curves(
+        [Panel(group, {name: curve(steps, group, name) for name in names}) for group in groups], against="step"
+    )
 
 
 def curve(steps: Steps, group: str, *names: str) -> dict[float, Estimate]:

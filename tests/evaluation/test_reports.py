@@ -261,6 +261,7 @@ def test_the_wide_protectors_training_is_drawn():
     steps = read_training(str(shipped("wide/protector-celeba128")))
     figure = training_curves(steps)
     assert [axis.get_title() for axis in figure.axes] == ["objective", "kpi", "weights"]
+    assert {axis.get_xlabel() for axis in figure.axes} == {"step"}
     assert steps[-1]["step"] == len(steps) == 4031
 
 
