@@ -49,6 +49,7 @@ def bars(panels: Sequence[Panel]) -> "Figure":
         for i, estimates in enumerate(panel.series.values()):
             means, intervals = _arrays(estimates)
             drawn.append(axes.barh(np.arange(len(rows)) + 0.8 * i / count, means, 0.8 / count, xerr=intervals))
+        axes.margins(y=0.01)
         axes.set_yticks(np.arange(len(rows)) + 0.4 - 0.4 / count, rows)
         if panel.threshold is not None:
             axes.axvline(panel.threshold, color="black", linestyle="dotted")
