@@ -13,7 +13,7 @@ NAMES = {
     "protector-wide": "wide/protector-celeba128",
     "protector-quarter": "small/protector-quarter-celeba128",
     **{name: f"manipulators/{name}-celeba128" for name in ("stargan", "attentiongan", "fpgan", "relgan")},
-    "stargan-small": "small/stargan-celeba64",
+    **{f"{name}-small": f"small/{name}-celeba64" for name in ("stargan", "attentiongan")},
     **{f"{name}-hardened": f"hardened/{name}-celeba128" for name in ("stargan", "relgan")},
     "sface": "recognizers/sface",
     "attributes": "classifiers/attributes-celeba128",
